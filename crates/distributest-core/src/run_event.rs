@@ -1,0 +1,270 @@
+//! What happened in a run, as reporters and journals are told it.
+//!
+//! The driver is the only sender. Events of one attempt come in the order started, tests, finished; output
+//! belongs to a *block* (one attempt, one hook, one worker's start) and comes before the event that closes the
+//! block. Every discovered file gets exactly one [`RunEvent::FileVerdict`], and [`RunEvent::RunFinished`] is last.
+
+use std::time::Duration;
+
+use crate::identity::{AttemptId, FileId, HostId, RunnerId};
+use crate::outcome::{Interruption, Outcome, Verdict};
+use crate::test_result::TestResult;
+
+/// An output block: what one attempt, hook or worker start wrote, kept together in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockId {
+    /// The host whose agent numbered the block.
+    pub host: HostId,
+    /// The agent's number for it, never reused within a run.
+    pub number: u64,
+}
+
+/// Which of a process's two outputs bytes came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Which hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookKind {
+    /// Once per host and run.
+    NodeSetup,
+    /// Once per runner.
+    RunnerSetup,
+}
+
+impl HookKind {
+    /// The hook's file name.
+    pub fn word(self) -> &'static str {
+        match self {
+            HookKind::NodeSetup => "node_setup",
+            HookKind::RunnerSetup => "runner_setup",
+        }
+    }
+}
+
+/// A host of the run, as far as it is known before it answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostPlan {
+    /// The name the user wrote: `localhost` or anything `ssh NAME` accepts.
+    pub name: String,
+    /// Runners asked for; `None` while it is the host's number of cores.
+    pub runners: Option<u16>,
+}
+
+/// A test file of the run, with what the plan knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilePlan {
+    /// Project-relative path with `/`; for a name that is not UTF-8, its lossy form.
+    pub path: String,
+    /// The framework that runs it.
+    pub framework: String,
+    /// Seconds it should take; `None` where there is nothing to go by.
+    pub predicted: Option<Duration>,
+}
+
+/// How one attempt ended, with everything its block's closing line says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptReport {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Its file.
+    pub file: FileId,
+    /// Where it ran.
+    pub runner: RunnerId,
+    /// What came of it.
+    pub result: AttemptResult,
+    /// From start to end, on the host's monotonic clock.
+    pub duration: Duration,
+    /// A line on why the file is broken, crashed or interrupted; empty otherwise.
+    pub message: String,
+    /// Many lines on the same (a load error's backtrace, say); empty otherwise.
+    pub details: String,
+    /// Processes that outlived the attempt and were killed: `pid command`.
+    pub leaked: Vec<String>,
+    /// Its output block.
+    pub block: Option<BlockId>,
+}
+
+/// What came of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// The tests gave an answer.
+    Outcome(Outcome),
+    /// They did not get to.
+    Interrupted(Interruption),
+}
+
+/// What a host had to spend: the ledger of one host in the summary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostSummary {
+    /// The host's name.
+    pub name: String,
+    /// Runners that became ready.
+    pub runners: u16,
+    /// Files whose outcome came from here.
+    pub files: u32,
+    /// Time its runners spent on attempts, added up.
+    pub busy: Duration,
+    /// Why the host or some of its runners took no part; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// The ledger of a run: discovered = the sum of all verdicts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSummary {
+    /// From the command's start to the last verdict.
+    pub wall: Duration,
+    /// From the first attempt's start to the last verdict.
+    pub testing: Duration,
+    /// `max(total / runners, longest)` over this run's real durations: no schedule could test faster.
+    pub lower_bound: Duration,
+    /// Files discovered.
+    pub files: u32,
+    /// Files per outcome, in the order of [`Outcome::ALL`].
+    pub outcomes: [u32; 5],
+    /// Files with no outcome.
+    pub not_run: u32,
+    /// Tests per status, in the order of [`crate::test_result::TestStatus::ALL`].
+    pub tests: [u64; 6],
+    /// One entry per configured host.
+    pub hosts: Vec<HostSummary>,
+    /// The exit status this run deserves.
+    pub exit_status: u8,
+}
+
+/// One thing that happened in a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunEvent {
+    /// First event. Files stand in the order the plan will hand them out; [`FileId`] is the index here.
+    RunStarted {
+        /// Unique among this user's runs; also in `DISTRIBUTEST_RUN`.
+        run: String,
+        /// The project's name.
+        project: String,
+        /// The hosts; [`HostId`] is the index here.
+        hosts: Vec<HostPlan>,
+        /// The files.
+        files: Vec<FilePlan>,
+    },
+    /// What a host is busy with before its runners are ready, for the live view: "syncing", "node_setup".
+    HostProgress {
+        /// The host.
+        host: HostId,
+        /// A few words in the present participle.
+        activity: String,
+    },
+    /// The host is connected and its agent answered.
+    HostConnected {
+        /// The host.
+        host: HostId,
+        /// How: `private agent`, `resident agent 0.1.0`.
+        agent: String,
+        /// Cores it reports.
+        cores: u16,
+        /// Runners it will start.
+        runners: u16,
+    },
+    /// The host takes no part, or no longer; attempts on it are interrupted separately.
+    HostFailed {
+        /// The host.
+        host: HostId,
+        /// What failed and why, one chain.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A hook ended; its block is complete.
+    HookFinished {
+        /// The host.
+        host: HostId,
+        /// The runner it prepared; `None` for `node_setup`.
+        runner: Option<RunnerId>,
+        /// Which hook.
+        hook: HookKind,
+        /// `None` when it did its work, otherwise what went wrong.
+        failure: Option<String>,
+        /// How long it took.
+        duration: Duration,
+        /// Its output block.
+        block: BlockId,
+    },
+    /// A worker left its preparation (ready or not); its block of output so far is complete.
+    WorkerPrepared {
+        /// The runner it lives in.
+        runner: RunnerId,
+        /// Its framework.
+        framework: String,
+        /// `None` when it is ready, otherwise what went wrong.
+        failure: Option<String>,
+        /// How long it took to load.
+        duration: Duration,
+        /// Its output block.
+        block: BlockId,
+    },
+    /// A runner waits for its first file.
+    RunnerReady {
+        /// The runner.
+        runner: RunnerId,
+        /// Its identifier, as hooks and tests see it.
+        identifier: String,
+    },
+    /// A runner takes no part, or no longer.
+    RunnerFailed {
+        /// The runner.
+        runner: RunnerId,
+        /// What failed and why.
+        reason: String,
+    },
+    /// An attempt's process is at work.
+    AttemptStarted {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Its file.
+        file: FileId,
+        /// Where.
+        runner: RunnerId,
+    },
+    /// A test of a running attempt ended.
+    TestFinished {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Its file.
+        file: FileId,
+        /// What the framework said.
+        test: TestResult,
+    },
+    /// Bytes a process wrote.
+    Output {
+        /// The block they belong to.
+        block: BlockId,
+        /// Where they were written.
+        stream: OutputStream,
+        /// The bytes, as they came.
+        bytes: Vec<u8>,
+    },
+    /// An attempt ended and its block is complete.
+    AttemptFinished(AttemptReport),
+    /// A file's one and only verdict. `attempt` is the one that decided it.
+    FileVerdict {
+        /// The file.
+        file: FileId,
+        /// Its verdict.
+        verdict: Verdict,
+        /// The attempt whose outcome counted.
+        attempt: Option<AttemptId>,
+    },
+    /// The user asked the run to stop; what runs is being ended.
+    StopRequested,
+    /// Something people should know that is nobody's verdict.
+    Warning {
+        /// The whole message.
+        message: String,
+    },
+    /// Last event.
+    RunFinished(RunSummary),
+}

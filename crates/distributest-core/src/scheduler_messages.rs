@@ -1,0 +1,96 @@
+//! What goes into the scheduler and what comes out: the contract between the pure core and the driver.
+
+use std::time::Duration;
+
+use crate::identity::{AttemptId, FileId, HostId, RunnerId};
+use crate::outcome::{Interruption, Outcome, Verdict};
+
+/// Something that happened. Sent by the driver, in the order it learned of it.
+///
+/// Late arrivals are normal on a network: an event about an attempt that is already decided, or from a runner or
+/// host that is already gone, changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A runner waits for work. Promised reply: a [`Command::Dispatch`] as soon as there is a file for it.
+    RunnerReady {
+        /// The runner, ready for the first time or again with a fresh worker.
+        runner: RunnerId,
+    },
+    /// A runner takes no more work; its attempt, if it has one, is interrupted by this.
+    RunnerLost {
+        /// The runner.
+        runner: RunnerId,
+        /// What happened, for the verdicts of files that can now not be run.
+        reason: String,
+    },
+    /// A host will take part with this many runners, each of which announces itself. Sent once per host.
+    HostExpected {
+        /// The host.
+        host: HostId,
+        /// Runners to wait for before concluding that no runner is left.
+        runners: u16,
+    },
+    /// A host takes no part, or no longer: all its runners are lost.
+    HostLost {
+        /// The host.
+        host: HostId,
+        /// What happened.
+        reason: String,
+    },
+    /// The agent started the attempt's process.
+    AttemptStarted {
+        /// The attempt.
+        attempt: AttemptId,
+    },
+    /// The tests answered. The runner is free again.
+    AttemptFinished {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Their answer.
+        outcome: Outcome,
+        /// Time from start to end on the host's clock.
+        duration: Duration,
+    },
+    /// The attempt ended without an answer. The runner is free again unless a `RunnerLost` says otherwise.
+    AttemptInterrupted {
+        /// The attempt.
+        attempt: AttemptId,
+        /// What befell it.
+        interruption: Interruption,
+        /// The reason in words.
+        reason: String,
+    },
+    /// The user asked to stop: nothing new starts, what runs is cancelled.
+    StopRequested,
+}
+
+/// Something to do. Carried out by the driver in the order given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Send this file to this runner. Promised reply: `AttemptFinished`, `AttemptInterrupted`, or the loss of
+    /// its runner or host.
+    Dispatch {
+        /// New, never used before.
+        attempt: AttemptId,
+        /// The file to run.
+        file: FileId,
+        /// An idle runner.
+        runner: RunnerId,
+    },
+    /// End this attempt's processes. Promised reply as for `Dispatch`.
+    Cancel {
+        /// A running attempt.
+        attempt: AttemptId,
+    },
+    /// This file is decided, once and for all.
+    Decide {
+        /// The file.
+        file: FileId,
+        /// Its verdict.
+        verdict: Verdict,
+        /// The attempt whose outcome counted.
+        attempt: Option<AttemptId>,
+    },
+    /// Every file is decided. Last command.
+    Finish,
+}

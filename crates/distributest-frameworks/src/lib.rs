@@ -1,0 +1,1 @@
+//! Framework descriptors (detect, discover, launch) and the embedded worker programs.

@@ -1,0 +1,1 @@
+//! SQLite history of runs, attempts and tests.

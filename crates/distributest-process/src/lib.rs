@@ -1,0 +1,1 @@
+//! One process tree: spawn, capture, stop, leak detection, and becoming another user.

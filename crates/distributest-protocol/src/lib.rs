@@ -1,0 +1,8 @@
+//! The wire protocol between coordinator and agent: compiled `proto/`, conversions to core types, client and server
+//! adapters. It decides nothing.
+
+/// The messages and services of `proto/distributest/v1`, as generated.
+#[expect(missing_docs, clippy::all, unreachable_pub, reason = "generated from documented .proto files")]
+pub mod wire {
+    tonic::include_proto!("distributest.v1");
+}

@@ -1,0 +1,1 @@
+//! Run events in; terminal, aggregated log, JUnit and JSON lines out.

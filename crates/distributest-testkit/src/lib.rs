@@ -1,0 +1,1 @@
+//! Fixtures, fakes and checks shared by the tests of the other crates. Never shipped.

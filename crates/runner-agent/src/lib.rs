@@ -1,0 +1,1 @@
+//! The daemon on each workstation: accepts runs, prepares workspaces, runs hooks, workers and tests.
