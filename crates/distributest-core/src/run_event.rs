@@ -188,6 +188,8 @@ pub enum RunEvent {
         hook: HookKind,
         /// `None` when it did its work, otherwise what went wrong.
         failure: Option<String>,
+        /// It was not run because its declared inputs are unchanged.
+        skipped: bool,
         /// How long it took.
         duration: Duration,
         /// Its output block.

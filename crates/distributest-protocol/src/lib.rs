@@ -2,7 +2,7 @@
 //! adapters. It decides nothing.
 
 /// The messages and services of `proto/distributest/v1`, as generated.
-#[expect(missing_docs, clippy::all, unreachable_pub, reason = "generated from documented .proto files")]
+#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated from documented .proto files")]
 pub mod wire {
     tonic::include_proto!("distributest.v1");
 }
