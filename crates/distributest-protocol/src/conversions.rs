@@ -1,0 +1,164 @@
+//! Wire messages to core types and back.
+
+use std::fmt;
+use std::time::Duration;
+
+use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::run_event::AttemptResult;
+use distributest_core::test_result::{TestResult, TestStatus};
+
+use crate::wire;
+use crate::wire::attempt_finished::Result as WireResult;
+
+/// A message that keeps the wire's shape but not its contract.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MalformedMessage {
+    /// A test with a status word nobody defined.
+    #[error("a test came with the unknown status {0:?}")]
+    UnknownStatus(String),
+    /// An attempt without a result.
+    #[error("attempt {0} came back without a result")]
+    MissingResult(u64),
+}
+
+/// A duration as the wire counts it. Saturates after half a million years.
+pub fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A duration as the wire counts time limits. Saturates after 49 days, the largest limit there is.
+pub fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The wire's form of a test's result.
+pub fn test_to_wire(attempt: u64, test: TestResult) -> wire::TestFinished {
+    wire::TestFinished {
+        attempt,
+        id: test.id,
+        name: test.name,
+        status: test.status.word().to_owned(),
+        duration_microseconds: microseconds(test.duration),
+        message: test.message,
+        details: test.details,
+        file: test.file.unwrap_or_default(),
+        line: test.line.unwrap_or_default(),
+    }
+}
+
+impl TryFrom<wire::TestFinished> for TestResult {
+    type Error = MalformedMessage;
+
+    fn try_from(test: wire::TestFinished) -> Result<TestResult, MalformedMessage> {
+        let Some(status) = TestStatus::from_word(&test.status) else {
+            return Err(MalformedMessage::UnknownStatus(test.status));
+        };
+        Ok(TestResult {
+            id: test.id,
+            name: test.name,
+            status,
+            duration: Duration::from_micros(test.duration_microseconds),
+            message: test.message,
+            details: test.details,
+            file: (!test.file.is_empty()).then_some(test.file),
+            line: (test.line > 0).then_some(test.line),
+        })
+    }
+}
+
+/// The wire's form of what came of an attempt.
+pub fn result_to_wire(result: AttemptResult) -> WireResult {
+    match result {
+        AttemptResult::Outcome(Outcome::Passed) => WireResult::Passed,
+        AttemptResult::Outcome(Outcome::Failed) => WireResult::Failed,
+        AttemptResult::Outcome(Outcome::Broken) => WireResult::Broken,
+        AttemptResult::Outcome(Outcome::TimedOut) => WireResult::TimedOut,
+        AttemptResult::Outcome(Outcome::Crashed) => WireResult::Crashed,
+        AttemptResult::Interrupted(Interruption::Cancelled) => WireResult::Cancelled,
+        // An agent that can still speak has not lost its host.
+        AttemptResult::Interrupted(Interruption::RunnerLost | Interruption::HostLost) => {
+            WireResult::RunnerLost
+        }
+    }
+}
+
+/// What came of an attempt.
+///
+/// # Errors
+///
+/// When the message carries no result, or one from a later version.
+pub fn result_from_wire(finished: &wire::AttemptFinished) -> Result<AttemptResult, MalformedMessage> {
+    Ok(match finished.result() {
+        WireResult::Passed => AttemptResult::Outcome(Outcome::Passed),
+        WireResult::Failed => AttemptResult::Outcome(Outcome::Failed),
+        WireResult::Broken => AttemptResult::Outcome(Outcome::Broken),
+        WireResult::TimedOut => AttemptResult::Outcome(Outcome::TimedOut),
+        WireResult::Crashed => AttemptResult::Outcome(Outcome::Crashed),
+        WireResult::RunnerLost => AttemptResult::Interrupted(Interruption::RunnerLost),
+        WireResult::Cancelled => AttemptResult::Interrupted(Interruption::Cancelled),
+        WireResult::Unspecified => return Err(MalformedMessage::MissingResult(finished.attempt)),
+    })
+}
+
+/// `failed to start worker pytest: No such file or directory`, without the hint.
+impl fmt::Display for wire::Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "failed to {}", self.operation)?;
+        if !self.subject.is_empty() {
+            write!(formatter, " {}", self.subject)?;
+        }
+        if !self.cause.is_empty() {
+            write!(formatter, ": {}", self.cause)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attempt_result_survives_the_wire() {
+        let outcomes = Outcome::ALL.map(AttemptResult::Outcome);
+        let interruptions =
+            [Interruption::RunnerLost, Interruption::Cancelled].map(AttemptResult::Interrupted);
+        for result in outcomes.into_iter().chain(interruptions) {
+            let finished =
+                wire::AttemptFinished { result: result_to_wire(result).into(), ..Default::default() };
+            assert_eq!(result_from_wire(&finished), Ok(result));
+        }
+        assert_eq!(
+            result_from_wire(&wire::AttemptFinished { attempt: 7, ..Default::default() }),
+            Err(MalformedMessage::MissingResult(7))
+        );
+    }
+
+    #[test]
+    fn every_test_status_survives_the_wire() {
+        for status in TestStatus::ALL {
+            let test = TestResult {
+                id: "a::b".into(),
+                name: "b".into(),
+                status,
+                duration: Duration::from_millis(3),
+                message: "m".into(),
+                details: String::new(),
+                file: Some("a".into()),
+                line: None,
+            };
+            assert_eq!(TestResult::try_from(test_to_wire(1, test.clone())), Ok(test));
+        }
+    }
+
+    #[test]
+    fn a_failure_reads_as_a_sentence() {
+        let failure = wire::Failure {
+            operation: "start worker".into(),
+            subject: "python3".into(),
+            cause: "not found in PATH".into(),
+            ..Default::default()
+        };
+        assert_eq!(failure.to_string(), "failed to start worker python3: not found in PATH");
+    }
+}
