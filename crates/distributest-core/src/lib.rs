@@ -5,7 +5,12 @@
 //! `clippy.toml` beside this crate's manifest holds that.
 
 pub mod identity;
+pub mod ledger;
 pub mod outcome;
+pub mod prediction;
 pub mod run_event;
+pub mod scheduler;
 pub mod scheduler_messages;
+pub mod slots;
 pub mod test_result;
+pub mod workload;

@@ -1,0 +1,262 @@
+//! Adds up a run as its events go by: the summary, and the exit status the run deserves.
+//!
+//! It keeps a byte for each file and a few numbers for each open attempt, never a test's text. Rules:
+//!
+//! - A file counts once, by its first verdict. Files without any count as not run, so that discovered is always the
+//!   sum of all verdicts, whatever happened to the sender.
+//! - Tests, durations and a host's files are those of the attempt that decided the file. The tests of an attempt come
+//!   before its file's verdict; the end of the attempt may come before or after it. A host's busy time is that of all attempts.
+//!
+//! # Exit status
+//!
+//! The first row that applies:
+//!
+//! | status | when | why in this place |
+//! | --- | --- | --- |
+//! | 130 | a stop was requested before the end | what followed `distributest &&` must not go on, whatever is known so far |
+//! | 4 | no files | nothing was tested |
+//! | 1 | a file failed, is broken, timed out or crashed | the suite is red, and nothing that was not run can change that |
+//! | 3 | a file was not run | nobody knows |
+//! | 0 | every file passed | |
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use crate::identity::{AttemptId, FileId, HostId, RunnerId};
+use crate::outcome::{Outcome, Verdict};
+use crate::run_event::{AttemptReport, AttemptResult, HostPlan, HostSummary, RunEvent, RunSummary};
+use crate::test_result::TestStatus;
+use crate::workload::Workload;
+
+/// Every file passed.
+pub const EXIT_PASSED: u8 = 0;
+/// At least one file failed, is broken, timed out or crashed.
+pub const EXIT_FAILED: u8 = 1;
+/// None failed, but not everything could be run.
+pub const EXIT_NOT_RUN: u8 = 3;
+/// There was no test file.
+pub const EXIT_NO_TESTS: u8 = 4;
+/// The user stopped the run.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Folds [`RunEvent`]s into a [`RunSummary`].
+#[derive(Debug, Default)]
+pub struct Ledger {
+    decided: Vec<bool>,
+    outcomes: [u32; Outcome::ALL.len()],
+    tests: [u64; TestStatus::ALL.len()],
+    hosts: Vec<HostAccount>,
+    attempts: HashMap<AttemptId, OpenAttempt>,
+    workload: Workload,
+    first_start: Option<Duration>,
+    last_verdict: Duration,
+    stop_requested: bool,
+}
+
+/// What is known of an attempt until both its end and its file's verdict are.
+#[derive(Debug, Default)]
+struct OpenAttempt {
+    tests: [u32; TestStatus::ALL.len()],
+    decides: bool,
+    ended: Option<(HostId, Duration)>,
+}
+
+#[derive(Debug)]
+struct HostAccount {
+    name: String,
+    ready_runners: HashSet<u16>,
+    files: u32,
+    busy: Duration,
+    problems: Vec<Problem>,
+}
+
+/// A reason, and the runners it befell; none of them when it befell the host.
+#[derive(Debug)]
+struct Problem {
+    runners: Vec<u16>,
+    reason: String,
+}
+
+impl Ledger {
+    /// The ledger of a run that has not started.
+    pub fn new() -> Self {
+        Ledger::default()
+    }
+
+    /// Takes in an event that happened at `now`, time since the command's start.
+    pub fn record(&mut self, now: Duration, event: &RunEvent) {
+        match event {
+            RunEvent::RunStarted { hosts, files, .. } => {
+                self.decided = vec![false; files.len()];
+                self.hosts = hosts.iter().map(HostAccount::new).collect();
+            }
+            RunEvent::RunnerReady { runner, .. } => self.runner_ready(*runner),
+            RunEvent::HostFailed { host, reason, .. } => self.problem(*host, None, reason),
+            RunEvent::RunnerFailed { runner, reason } => {
+                self.problem(runner.host, Some(runner.number), reason);
+            }
+            RunEvent::AttemptStarted { .. } => _ = self.first_start.get_or_insert(now),
+            RunEvent::TestFinished { attempt, test, .. } => {
+                let tests = &mut self.attempts.entry(*attempt).or_default().tests;
+                tests[position(&TestStatus::ALL, &test.status)] += 1;
+            }
+            RunEvent::AttemptFinished(report) => self.attempt_finished(report),
+            RunEvent::FileVerdict { file, verdict, attempt } => {
+                self.file_verdict(now, *file, verdict, *attempt);
+            }
+            RunEvent::StopRequested => self.stop_requested = true,
+            RunEvent::HostProgress { .. }
+            | RunEvent::HostConnected { .. }
+            | RunEvent::HookFinished { .. }
+            | RunEvent::WorkerPrepared { .. }
+            | RunEvent::Output { .. }
+            | RunEvent::Warning { .. }
+            | RunEvent::RunFinished(_) => {}
+        }
+    }
+
+    /// The run so far.
+    pub fn summary(&self) -> RunSummary {
+        let files = count(self.decided.len());
+        let runners = count(self.hosts.iter().map(|host| host.ready_runners.len()).sum());
+        let testing = self.first_start.map(|start| self.last_verdict.saturating_sub(start));
+        RunSummary {
+            wall: self.last_verdict,
+            testing: testing.unwrap_or_default(),
+            lower_bound: self.workload.lower_bound(runners),
+            files,
+            outcomes: self.outcomes,
+            not_run: self.not_run(),
+            tests: self.tests,
+            hosts: self.hosts.iter().map(HostAccount::summary).collect(),
+            exit_status: self.exit_status(),
+        }
+    }
+
+    /// The exit status the run deserves, as the [module](self)'s table says.
+    pub fn exit_status(&self) -> u8 {
+        let failed =
+            Outcome::ALL.iter().zip(self.outcomes).any(|(outcome, files)| !outcome.is_success() && files > 0);
+        if self.stop_requested {
+            EXIT_INTERRUPTED
+        } else if self.decided.is_empty() {
+            EXIT_NO_TESTS
+        } else if failed {
+            EXIT_FAILED
+        } else if self.not_run() > 0 {
+            EXIT_NOT_RUN
+        } else {
+            EXIT_PASSED
+        }
+    }
+
+    fn not_run(&self) -> u32 {
+        count(self.decided.len()) - self.outcomes.iter().sum::<u32>()
+    }
+
+    fn runner_ready(&mut self, runner: RunnerId) {
+        if let Some(host) = self.hosts.get_mut(runner.host.0 as usize) {
+            host.ready_runners.insert(runner.number);
+        }
+    }
+
+    fn problem(&mut self, host: HostId, runner: Option<u16>, reason: &str) {
+        let Some(host) = self.hosts.get_mut(host.0 as usize) else { return };
+        let same = |problem: &&mut Problem| {
+            problem.runners.is_empty() == runner.is_none() && problem.reason == reason
+        };
+        match host.problems.iter_mut().find(same) {
+            Some(known) => known.runners.extend(runner),
+            None => host
+                .problems
+                .push(Problem { runners: runner.into_iter().collect(), reason: reason.to_owned() }),
+        }
+    }
+
+    fn attempt_finished(&mut self, report: &AttemptReport) {
+        if let Some(host) = self.hosts.get_mut(report.runner.host.0 as usize) {
+            host.busy += report.duration;
+        }
+        match report.result {
+            AttemptResult::Interrupted(_) => _ = self.attempts.remove(&report.attempt),
+            AttemptResult::Outcome(_) => {
+                let attempt = self.attempts.entry(report.attempt).or_default();
+                attempt.ended = Some((report.runner.host, report.duration));
+                self.settle(report.attempt);
+            }
+        }
+    }
+
+    fn file_verdict(&mut self, now: Duration, file: FileId, verdict: &Verdict, attempt: Option<AttemptId>) {
+        let Some(decided @ false) = self.decided.get_mut(file.0 as usize) else { return };
+        *decided = true;
+        self.last_verdict = now;
+        if let Verdict::Ran(outcome) = verdict {
+            self.outcomes[position(&Outcome::ALL, outcome)] += 1;
+        }
+        if let Some(attempt) = attempt {
+            self.attempts.entry(attempt).or_default().decides = true;
+            self.settle(attempt);
+        }
+    }
+
+    /// Books an attempt that decided its file, once all of it is known.
+    fn settle(&mut self, id: AttemptId) {
+        let Some(OpenAttempt { tests, decides: true, ended: Some((host, duration)) }) =
+            self.attempts.get(&id)
+        else {
+            return;
+        };
+        for (sum, more) in self.tests.iter_mut().zip(tests) {
+            *sum += u64::from(*more);
+        }
+        self.workload.add(*duration);
+        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+            host.files += 1;
+        }
+        self.attempts.remove(&id);
+    }
+}
+
+impl HostAccount {
+    fn new(plan: &HostPlan) -> Self {
+        HostAccount {
+            name: plan.name.clone(),
+            ready_runners: HashSet::new(),
+            files: 0,
+            busy: Duration::ZERO,
+            problems: Vec::new(),
+        }
+    }
+
+    fn summary(&self) -> HostSummary {
+        HostSummary {
+            name: self.name.clone(),
+            runners: u16::try_from(self.ready_runners.len()).unwrap_or(u16::MAX),
+            files: self.files,
+            busy: self.busy,
+            problems: self.problems.iter().map(Problem::line).collect(),
+        }
+    }
+}
+
+impl Problem {
+    fn line(&self) -> String {
+        let numbers: Vec<String> = self.runners.iter().map(u16::to_string).collect();
+        match numbers.len() {
+            0 => self.reason.clone(),
+            1 => format!("runner {}: {}", numbers[0], self.reason),
+            _ => format!("runners {}: {}", numbers.join(", "), self.reason),
+        }
+    }
+}
+
+/// Where a word stands in the list of all words of its kind.
+fn position<Word: PartialEq>(all: &[Word], word: &Word) -> usize {
+    all.iter().position(|other| other == word).expect("ALL holds every variant")
+}
+
+/// Files and runners are numbered in 32 bits, so their counts fit.
+fn count(items: usize) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX)
+}

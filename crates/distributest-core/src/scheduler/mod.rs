@@ -1,0 +1,241 @@
+//! Decides which runner runs which test file, and what becomes of every file: the heart of a run.
+//!
+//! # Theory of operation
+//!
+//! One event in, the state changed, commands out; nothing else goes in or out, so a run can be replayed from its
+//! events. At any time each file is in exactly one place: in the queue, in one live attempt, or decided. Moving a file
+//! out of a place is what gives the right to put it into the next, which is why no file is lost and none is decided
+//! twice.
+//!
+//! # Rules
+//!
+//! 1. An idle runner takes the first file of the queue. Files are queued in the order of their ids.
+//! 2. An outcome decides its file. The runner is free again.
+//! 3. An interruption puts the file back in its place in the order, to be run by another host than the one that lost
+//!    it as long as another host has or may still bring a runner; a host that can't run anything must not use up a
+//!    file's chances. A file that waits for this does not hold up the files behind it.
+//! 4. After [`INTERRUPTION_LIMIT`] interruptions a file is not run again. An attempt that had not started when its
+//!    runner or host was lost does not count: the file cannot have been the cause, and a runner is lost
+//!    only once, so this stays bounded too.
+//! 5. When no runner is left and none may still come, the files in the queue are not run.
+//! 6. After a request to stop, live attempts are cancelled and the queue is not run. A cancelled attempt's outcome
+//!    counts if it still arrives; otherwise its file is not run.
+//! 7. When every file is decided the run is finished, and nothing follows.
+//!
+//! Events that are late, repeated or about somebody unknown change nothing.
+//!
+//! An event costs O(log n) in files and runners, apart from the commands and lost runners it stands for.
+
+mod fleet;
+mod queue;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::identity::{AttemptId, FileId, HostId, RunnerId};
+use crate::outcome::{NotRunReason, Verdict};
+use crate::scheduler_messages::{Command, Event};
+use fleet::Fleet;
+use queue::FileQueue;
+
+/// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes the file
+/// with it, the next one is being shut down as well); with the third on yet another runner the file itself
+/// is the likely cause, and each further attempt would take a runner from the others.
+pub const INTERRUPTION_LIMIT: u8 = 3;
+
+/// What a run starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchedulerOptions {
+    /// Files to decide: ids from 0, in the order they should be handed out.
+    pub file_count: u32,
+    /// Hosts to wait for: ids from 0. Each is announced by `HostExpected` or given up by `HostLost`.
+    pub host_count: u32,
+}
+
+/// The state of a run. See the [module](self) for its rules.
+#[derive(Debug)]
+pub struct Scheduler {
+    queue: FileQueue,
+    fleet: Fleet,
+    attempts: BTreeMap<AttemptId, Attempt>,
+    next_attempt: u64,
+    /// Interruptions so far, of the undecided files that have any.
+    interruptions: HashMap<FileId, u8>,
+    undecided: u32,
+    stopping: bool,
+    finished: bool,
+}
+
+/// A live attempt.
+#[derive(Debug)]
+struct Attempt {
+    file: FileId,
+    runner: RunnerId,
+    started: bool,
+}
+
+impl Scheduler {
+    /// A run that nothing has happened to yet.
+    pub fn new(options: SchedulerOptions) -> Self {
+        Scheduler {
+            queue: FileQueue::new(options.file_count),
+            fleet: Fleet::new(options.host_count),
+            attempts: BTreeMap::new(),
+            next_attempt: 1,
+            interruptions: HashMap::new(),
+            undecided: options.file_count,
+            stopping: false,
+            finished: false,
+        }
+    }
+
+    /// Gives the commands that need no event: a run without files finishes here, and one without hosts decides that
+    /// nothing is run. To be called once, before the first event.
+    pub fn start(&mut self, commands: &mut Vec<Command>) {
+        self.settle(commands);
+    }
+
+    /// Whether [`Command::Finish`] was given.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Takes in what happened at `now`, time since the run's start, and appends what is to be done about it.
+    ///
+    /// No rule depends on time so far; it is part of the call so that a journal of calls stays complete when one does.
+    pub fn handle(&mut self, _now: Duration, event: Event, commands: &mut Vec<Command>) {
+        if self.finished {
+            return;
+        }
+        match event {
+            Event::RunnerReady { runner } => self.fleet.ready(runner),
+            Event::HostExpected { host, runners } => self.fleet.expect(host, runners),
+            Event::RunnerLost { runner, reason } => {
+                if let Some(attempt) = self.fleet.lose_runner(runner, &reason) {
+                    self.runner_of_attempt_lost(attempt, &reason, commands);
+                }
+            }
+            Event::HostLost { host, reason } => {
+                for attempt in self.fleet.lose_host(host, &reason) {
+                    self.runner_of_attempt_lost(attempt, &reason, commands);
+                }
+            }
+            Event::AttemptStarted { attempt } => {
+                if let Some(attempt) = self.attempts.get_mut(&attempt) {
+                    attempt.started = true;
+                }
+            }
+            Event::AttemptFinished { attempt: id, outcome, .. } => {
+                if let Some(attempt) = self.attempts.remove(&id) {
+                    self.fleet.release(attempt.runner);
+                    self.decide(attempt.file, Verdict::Ran(outcome), Some(id), commands);
+                }
+            }
+            Event::AttemptInterrupted { attempt, reason, .. } => {
+                if let Some(attempt) = self.attempts.remove(&attempt) {
+                    self.fleet.release(attempt.runner);
+                    self.interrupted(attempt.file, attempt.runner.host, true, &reason, commands);
+                }
+            }
+            Event::StopRequested => self.stop(commands),
+        }
+        self.settle(commands);
+    }
+
+    fn runner_of_attempt_lost(&mut self, attempt: AttemptId, reason: &str, commands: &mut Vec<Command>) {
+        if let Some(attempt) = self.attempts.remove(&attempt) {
+            self.interrupted(attempt.file, attempt.runner.host, attempt.started, reason, commands);
+        }
+    }
+
+    /// A file lost its attempt: back into the queue with it, unless that was once too often (rules 3, 4 and 6).
+    fn interrupted(
+        &mut self,
+        file: FileId,
+        host: HostId,
+        counts: bool,
+        reason: &str,
+        commands: &mut Vec<Command>,
+    ) {
+        if self.stopping {
+            return self.decide(file, Verdict::NotRun(NotRunReason::Stopped), None, commands);
+        }
+        if counts {
+            let interruptions = self.interruptions.entry(file).or_default();
+            *interruptions += 1;
+            if *interruptions >= INTERRUPTION_LIMIT {
+                let why = NotRunReason::TooManyInterruptions(reason.to_owned());
+                return self.decide(file, Verdict::NotRun(why), None, commands);
+            }
+        }
+        self.queue.put_back(file, host);
+    }
+
+    fn stop(&mut self, commands: &mut Vec<Command>) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        commands.extend(self.attempts.keys().map(|attempt| Command::Cancel { attempt: *attempt }));
+        self.give_up_queue(&NotRunReason::Stopped, commands);
+    }
+
+    /// Draws every conclusion the state allows: files to idle runners, no runner left, all decided.
+    fn settle(&mut self, commands: &mut Vec<Command>) {
+        if self.finished {
+            return;
+        }
+        while let Some((file, runner)) = self.match_file_to_runner() {
+            self.dispatch(file, runner, commands);
+        }
+        if !self.fleet.has_hope() {
+            self.give_up_queue(&NotRunReason::NoRunnerLeft(self.fleet.why_no_hope()), commands);
+        }
+        if self.undecided == 0 {
+            self.finished = true;
+            commands.push(Command::Finish);
+        }
+    }
+
+    /// Takes the next file that an idle runner may have out of the queue.
+    ///
+    /// Two tries are enough: if the first idle runner's host may have none of the files, it lost all of them, and
+    /// then any other host may have any.
+    fn match_file_to_runner(&mut self) -> Option<(FileId, RunnerId)> {
+        let first = self.fleet.idle_runner(None)?;
+        if !self.fleet.has_hope_besides_one_host() {
+            return Some((self.queue.take(None)?, first));
+        }
+        if let Some(file) = self.queue.take(Some(first.host)) {
+            return Some((file, first));
+        }
+        let elsewhere = self.fleet.idle_runner(Some(first.host))?;
+        Some((self.queue.take(Some(elsewhere.host))?, elsewhere))
+    }
+
+    fn dispatch(&mut self, file: FileId, runner: RunnerId, commands: &mut Vec<Command>) {
+        let attempt = AttemptId(self.next_attempt);
+        self.next_attempt += 1;
+        self.fleet.occupy(runner, attempt);
+        self.attempts.insert(attempt, Attempt { file, runner, started: false });
+        commands.push(Command::Dispatch { attempt, file, runner });
+    }
+
+    fn give_up_queue(&mut self, reason: &NotRunReason, commands: &mut Vec<Command>) {
+        while let Some(file) = self.queue.take(None) {
+            self.decide(file, Verdict::NotRun(reason.clone()), None, commands);
+        }
+    }
+
+    fn decide(
+        &mut self,
+        file: FileId,
+        verdict: Verdict,
+        attempt: Option<AttemptId>,
+        commands: &mut Vec<Command>,
+    ) {
+        self.interruptions.remove(&file);
+        self.undecided -= 1;
+        commands.push(Command::Decide { file, verdict, attempt });
+    }
+}
