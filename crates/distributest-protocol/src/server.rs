@@ -1,0 +1,184 @@
+//! The agent's end of a connection: serves one session and its output stream over any byte stream.
+//!
+//! What the coordinator opens as two gRPC calls comes out here as three channels. `orders` ends when the session or
+//! the connection does, whatever the reason; that is how an agent learns that its run is over.
+
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::flow;
+use crate::wire;
+use crate::wire::agent_server::{Agent, AgentServer};
+
+/// Messages of the session under way, each direction, before their sender waits. Few, because one may be a whole
+/// worker line.
+const MESSAGES_IN_FLIGHT: usize = 16;
+
+/// Chunks of output under way before the reader of the tests' pipes waits.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
+/// One coordinator's connection, as its run sees it.
+pub struct CoordinatorConnection {
+    /// What the coordinator says; the first message is its `Hello`. Ends with the session or the connection.
+    pub orders: mpsc::Receiver<wire::CoordinatorMessage>,
+    /// The way to the coordinator; the first message is a `Welcome` or a `Refusal`.
+    pub updates: mpsc::Sender<wire::AgentMessage>,
+    /// What hooks, workers and tests write. Waits while the coordinator does not read.
+    pub output: mpsc::Sender<wire::OutputChunk>,
+}
+
+/// The task that moves the bytes of a connection.
+pub struct ServedConnection {
+    close: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl ServedConnection {
+    /// Delivers what was sent and closes the connection. The senders of the [`CoordinatorConnection`] must be gone.
+    ///
+    /// Gives up on a coordinator that takes nothing more after `limit`.
+    pub async fn close(mut self, limit: Duration) {
+        // Nobody listens when the connection has already ended.
+        let _ = self.close.send(());
+        if tokio::time::timeout(limit, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}
+
+/// Serves the one connection `stream`. Must be called within a tokio runtime.
+pub fn accept<Stream>(stream: Stream) -> (CoordinatorConnection, ServedConnection)
+where
+    Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (orders_sender, orders) = mpsc::channel(MESSAGES_IN_FLIGHT);
+    let (updates, updates_receiver) = mpsc::channel(MESSAGES_IN_FLIGHT);
+    let (output, output_receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    let service = OneRun {
+        session: Mutex::new(Some((orders_sender, updates_receiver))),
+        output: Mutex::new(Some(output_receiver)),
+    };
+    let (close, close_requested) = oneshot::channel::<()>();
+    let (ended_sender, ended) = oneshot::channel();
+    let stream = ServedStream { stream, _ended: ended_sender };
+    let stopped = async move {
+        tokio::select! {
+            Ok(()) = close_requested => {}
+            _ = ended => {}
+        }
+    };
+
+    let service = AgentServer::new(service).max_decoding_message_size(flow::MESSAGE_LIMIT_BYTES);
+    // The server closes gracefully as soon as no further connection can come, so it waits for one that never does.
+    let incoming = tokio_stream::once(Ok::<_, io::Error>(stream)).chain(tokio_stream::pending());
+    let served = Server::builder()
+        .initial_stream_window_size(flow::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(flow::CONNECTION_WINDOW_BYTES)
+        .serve_with_incoming_shutdown(service, incoming, stopped);
+    let task = tokio::spawn(async move {
+        // It reports accept errors only, and there is nothing to accept.
+        let _ = served.await;
+    });
+    (CoordinatorConnection { orders, updates, output }, ServedConnection { close, task })
+}
+
+type Session = (mpsc::Sender<wire::CoordinatorMessage>, mpsc::Receiver<wire::AgentMessage>);
+
+/// The service of one connection: each of its calls can be made once.
+struct OneRun {
+    session: Mutex<Option<Session>>,
+    output: Mutex<Option<mpsc::Receiver<wire::OutputChunk>>>,
+}
+
+#[tonic::async_trait]
+impl Agent for OneRun {
+    type SessionStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<wire::AgentMessage, Status>> + Send>>;
+    type OutputStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<wire::OutputChunk, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<wire::CoordinatorMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (orders, updates) = take_once(&self.session)?;
+        tokio::spawn(forward(request.into_inner(), orders));
+        Ok(Response::new(Box::pin(ReceiverStream::new(updates).map(Ok))))
+    }
+
+    async fn output(
+        &self,
+        _request: Request<wire::OutputRequest>,
+    ) -> Result<Response<Self::OutputStream>, Status> {
+        let output = take_once(&self.output)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(output).map(Ok))))
+    }
+}
+
+fn take_once<Channel>(slot: &Mutex<Option<Channel>>) -> Result<Channel, Status> {
+    slot.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
+        .ok_or_else(|| Status::failed_precondition("a connection serves one run"))
+}
+
+/// Moves orders from the call to the run until either ends. A broken call and a finished one mean the same.
+async fn forward(
+    mut incoming: Streaming<wire::CoordinatorMessage>,
+    orders: mpsc::Sender<wire::CoordinatorMessage>,
+) {
+    while let Ok(Some(order)) = incoming.message().await {
+        if orders.send(order).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A byte stream that tells, by dropping `_ended`, when the server has let go of it.
+struct ServedStream<Stream> {
+    stream: Stream,
+    _ended: oneshot::Sender<()>,
+}
+
+impl<Stream> Connected for ServedStream<Stream> {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl<Stream: AsyncRead + Unpin> AsyncRead for ServedStream<Stream> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<Stream: AsyncWrite + Unpin> AsyncWrite for ServedStream<Stream> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

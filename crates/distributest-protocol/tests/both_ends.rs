@@ -1,0 +1,100 @@
+//! The client and server adapters over an in-memory byte stream.
+
+use std::time::Duration;
+
+use distributest_protocol::client::{AgentConnection, connect};
+use distributest_protocol::server::{CoordinatorConnection, ServedConnection, accept};
+use distributest_protocol::wire;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+async fn both_ends() -> (AgentConnection, CoordinatorConnection, ServedConnection) {
+    let (near, far) = tokio::io::duplex(4096);
+    let (agent_end, served) = accept(far);
+    let hello = wire::Hello { run: "run-1".into(), ..Default::default() };
+    (connect(near, hello).await.expect("both ends speak the same version"), agent_end, served)
+}
+
+fn update(kind: wire::agent_message::Kind) -> wire::AgentMessage {
+    wire::AgentMessage { kind: Some(kind) }
+}
+
+#[tokio::test]
+async fn messages_and_output_travel_until_the_agent_closes() {
+    let (mut coordinator, mut agent, served) = both_ends().await;
+    let hello = agent.orders.recv().await.and_then(|message| message.kind);
+    assert!(matches!(hello, Some(wire::coordinator_message::Kind::Hello(hello)) if hello.run == "run-1"));
+
+    let ended = update(wire::agent_message::Kind::RunEnded(wire::RunEnded {}));
+    agent.updates.send(ended.clone()).await.expect("the session is open");
+    let chunk = wire::OutputChunk { block: 1, stderr: true, data: vec![0xff; 200_000].into() };
+    agent.output.send(chunk.clone()).await.expect("the output is open");
+    drop(agent);
+    let closing = tokio::spawn(served.close(LIMIT));
+
+    assert_eq!(coordinator.updates.message().await.expect("delivered"), Some(ended));
+    assert_eq!(coordinator.output.message().await.expect("delivered"), Some(chunk));
+    assert_eq!(coordinator.updates.message().await.expect("ends well"), None);
+    assert_eq!(coordinator.output.message().await.expect("ends well"), None);
+    drop(coordinator);
+    tokio::time::timeout(LIMIT, closing).await.expect("closes").expect("does not panic");
+}
+
+#[tokio::test]
+async fn orders_end_when_the_coordinator_goes() {
+    let (coordinator, mut agent, _served) = both_ends().await;
+    assert!(agent.orders.recv().await.is_some());
+    drop(coordinator);
+    let end = tokio::time::timeout(LIMIT, agent.orders.recv()).await.expect("the end is noticed");
+    assert_eq!(end, None);
+}
+
+#[tokio::test]
+async fn orders_end_when_nobody_ever_calls() {
+    let (near, far) = tokio::io::duplex(4096);
+    let (mut agent, _served) = accept(far);
+    drop(near);
+    let end = tokio::time::timeout(LIMIT, agent.orders.recv()).await.expect("the end is noticed");
+    assert_eq!(end, None);
+}
+
+#[tokio::test]
+async fn unread_output_stops_its_writer_but_not_the_session() {
+    let (mut coordinator, agent, _served) = both_ends().await;
+    let output = agent.output.clone();
+    let flood = tokio::spawn(async move {
+        loop {
+            let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 64 * 1024].into() };
+            if output.send(chunk).await.is_err() {
+                return;
+            }
+        }
+    });
+    for _ in 0..100 {
+        let heartbeat = update(wire::agent_message::Kind::Heartbeat(wire::Heartbeat {}));
+        agent.updates.send(heartbeat).await.expect("the session is open");
+        let received = tokio::time::timeout(LIMIT, coordinator.updates.message()).await;
+        assert!(received.expect("the session goes on").expect("delivered").is_some());
+    }
+    assert!(!flood.is_finished());
+    flood.abort();
+}
+
+#[tokio::test]
+async fn a_second_session_on_one_connection_is_refused() {
+    let (near, far) = tokio::io::duplex(4096);
+    let (_agent, _served) = accept(far);
+    let mut near = Some(near);
+    let connector = tower::service_fn(move |_| {
+        let taken = near.take().map(hyper_util::rt::TokioIo::new);
+        async move { taken.ok_or_else(|| std::io::Error::other("one connection only")) }
+    });
+    let channel = tonic::transport::Endpoint::from_static("http://agent")
+        .connect_with_connector(connector)
+        .await
+        .expect("connects");
+    let mut client = wire::agent_client::AgentClient::new(channel);
+    let _first = client.session(tokio_stream::pending()).await.expect("the first is served");
+    let second = client.session(tokio_stream::pending()).await.expect_err("the second is not");
+    assert_eq!(second.code(), tonic::Code::FailedPrecondition);
+}
