@@ -1,0 +1,284 @@
+//! Writes rows of one run, a batch in a transaction, and trims what they displaced.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use distributest_core::identity::{AttemptId, FileId, HostId};
+use distributest_core::run_event::{AttemptResult, FilePlan, HostPlan, RunSummary};
+use distributest_core::test_result::{TestResult, TestStatus};
+
+use crate::recorder::RunInfo;
+use std::time::Duration;
+
+/// Attempts kept of each file, the newest.
+pub const ATTEMPTS_KEPT: u32 = 50;
+
+/// Deciding attempts of each file whose tests are kept, the newest.
+pub const TESTS_KEPT: u32 = 10;
+
+/// Days after which a run is forgotten, and with its last run a project or a file.
+pub const DAYS_KEPT: u32 = 365;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The run all rows of a recorder belong to.
+#[derive(Debug)]
+pub(crate) struct RunRecord {
+    pub(crate) info: RunInfo,
+    pub(crate) hosts: Vec<HostPlan>,
+    pub(crate) files: Vec<FilePlan>,
+}
+
+/// One row to write, or a change to one written before.
+#[derive(Debug)]
+pub(crate) enum Row {
+    /// An attempt ended.
+    Attempt(AttemptRow),
+    /// An attempt's outcome became its file's verdict.
+    Deciding { attempt: AttemptId, tests: Vec<TestRow> },
+    /// The run ended.
+    RunFinished { wall: Duration, testing: Duration, lower_bound: Duration, exit_status: u8 },
+}
+
+impl Row {
+    /// The row for the end of a run.
+    pub(crate) fn finished(summary: &RunSummary) -> Row {
+        Row::RunFinished {
+            wall: summary.wall,
+            testing: summary.testing,
+            lower_bound: summary.lower_bound,
+            exit_status: summary.exit_status,
+        }
+    }
+
+    /// Rows it becomes in the database, for the size of a batch.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Row::Attempt(_) | Row::RunFinished { .. } => 1,
+            Row::Deciding { tests, .. } => 1 + tests.len(),
+        }
+    }
+}
+
+/// An attempt that ended.
+#[derive(Debug)]
+pub(crate) struct AttemptRow {
+    pub(crate) attempt: AttemptId,
+    pub(crate) file: FileId,
+    pub(crate) host: HostId,
+    pub(crate) runner: u16,
+    pub(crate) result: AttemptResult,
+    /// Since the start of the run.
+    pub(crate) started: Duration,
+    pub(crate) duration: Duration,
+    /// Since the start of the run.
+    pub(crate) finished: Duration,
+}
+
+/// A test of a deciding attempt.
+#[derive(Debug)]
+pub(crate) struct TestRow {
+    identifier: String,
+    /// `None`: the same as the identifier.
+    name: Option<String>,
+    status: TestStatus,
+    duration: Duration,
+}
+
+impl From<&TestResult> for TestRow {
+    fn from(test: &TestResult) -> TestRow {
+        TestRow {
+            identifier: test.id.clone(),
+            name: (test.name != test.id).then(|| test.name.clone()),
+            status: test.status,
+            duration: test.duration,
+        }
+    }
+}
+
+/// Writes all rows or none. `run_row` is the run's own row once that is written; the answer is its new value.
+pub(crate) fn write(
+    connection: &mut Connection,
+    run: &RunRecord,
+    run_row: Option<i64>,
+    rows: &[Row],
+) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let project = project_row(&transaction, &run.info)?;
+    let run_row = match run_row {
+        Some(row) => row,
+        None => insert_run(&transaction, run, project)?,
+    };
+    for row in rows {
+        match row {
+            Row::Attempt(attempt) => insert_attempt(&transaction, run, project, run_row, attempt)?,
+            Row::Deciding { attempt, tests } => decide(&transaction, run_row, *attempt, tests)?,
+            Row::RunFinished { wall, testing, lower_bound, exit_status } => {
+                transaction.execute(
+                    "UPDATE runs SET wall = ?2, testing = ?3, lower_bound = ?4, exit_status = ?5 WHERE id = ?1",
+                    params![run_row, micros(*wall), micros(*testing), micros(*lower_bound), exit_status],
+                )?;
+                forget_old_runs(&transaction, run.info.started_at_unix_ms)?;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(run_row)
+}
+
+fn project_row(transaction: &Transaction<'_>, info: &RunInfo) -> rusqlite::Result<i64> {
+    let known = transaction
+        .prepare_cached("SELECT id, name FROM projects WHERE key = ?1")?
+        .query_row([&info.project_key], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    match known {
+        Some((id, name)) => {
+            if name != info.project_name {
+                transaction
+                    .execute("UPDATE projects SET name = ?2 WHERE id = ?1", params![id, info.project_name])?;
+            }
+            Ok(id)
+        }
+        None => {
+            transaction.execute(
+                "INSERT INTO projects (key, name) VALUES (?1, ?2)",
+                [&info.project_key, &info.project_name],
+            )?;
+            Ok(transaction.last_insert_rowid())
+        }
+    }
+}
+
+fn insert_run(transaction: &Transaction<'_>, run: &RunRecord, project: i64) -> rusqlite::Result<i64> {
+    transaction.execute(
+        "INSERT INTO runs (project_id, identifier, version, started_at, files) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![project, run.info.run, run.info.version, run.info.started_at_unix_ms, run.files.len() as i64],
+    )?;
+    Ok(transaction.last_insert_rowid())
+}
+
+fn insert_attempt(
+    transaction: &Transaction<'_>,
+    run: &RunRecord,
+    project: i64,
+    run_row: i64,
+    attempt: &AttemptRow,
+) -> rusqlite::Result<()> {
+    // An event that names a file or host the run did not announce has nothing to be remembered under.
+    let (Some(file), Some(host)) =
+        (run.files.get(attempt.file.0 as usize), run.hosts.get(attempt.host.0 as usize))
+    else {
+        return Ok(());
+    };
+    let file_row = file_row(transaction, project, file)?;
+    let host_row = host_row(transaction, &host.name)?;
+    let result = match attempt.result {
+        AttemptResult::Outcome(outcome) => outcome.word(),
+        AttemptResult::Interrupted(interruption) => interruption.word(),
+    };
+    let finished_ms = i64::try_from(attempt.finished.as_millis()).unwrap_or(i64::MAX);
+    transaction
+        .prepare_cached(
+            "INSERT INTO attempts (run_id, number, file_id, host_id, runner, result, started, duration, predicted, \
+             finished_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            run_row,
+            attempt.attempt.0.cast_signed(),
+            file_row,
+            host_row,
+            attempt.runner,
+            result,
+            micros(attempt.started),
+            micros(attempt.duration),
+            file.predicted.map(micros),
+            run.info.started_at_unix_ms.saturating_add(finished_ms),
+        ])?;
+    transaction
+        .prepare_cached(
+            "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE file_id = ?1 \
+             ORDER BY finished_at DESC, id DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![file_row, ATTEMPTS_KEPT])?;
+    Ok(())
+}
+
+fn file_row(transaction: &Transaction<'_>, project: i64, file: &FilePlan) -> rusqlite::Result<i64> {
+    let known = transaction
+        .prepare_cached("SELECT id FROM files WHERE project_id = ?1 AND path = ?2")?
+        .query_row(params![project, file.path], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    transaction
+        .prepare_cached("INSERT INTO files (project_id, path, framework) VALUES (?1, ?2, ?3)")?
+        .insert(params![project, file.path, file.framework])
+}
+
+fn host_row(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> {
+    let known = transaction
+        .prepare_cached("SELECT id FROM hosts WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(id) => Ok(id),
+        None => transaction.prepare_cached("INSERT INTO hosts (name) VALUES (?1)")?.insert([name]),
+    }
+}
+
+fn decide(
+    transaction: &Transaction<'_>,
+    run_row: i64,
+    attempt: AttemptId,
+    tests: &[TestRow],
+) -> rusqlite::Result<()> {
+    let decided = transaction
+        .prepare_cached(
+            "UPDATE attempts SET deciding = 1 WHERE run_id = ?1 AND number = ?2 RETURNING id, file_id",
+        )?
+        .query_row(params![run_row, attempt.0.cast_signed()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })
+        .optional()?;
+    // Newer attempts of a neighbour may have displaced it already.
+    let Some((attempt_row, file_row)) = decided else { return Ok(()) };
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO tests (attempt_id, position, identifier, name, status, duration) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (position, test) in (0_i64..).zip(tests) {
+        insert.execute(params![
+            attempt_row,
+            position,
+            test.identifier,
+            test.name,
+            test.status.word(),
+            micros(test.duration)
+        ])?;
+    }
+    transaction
+        .prepare_cached(
+            "DELETE FROM tests WHERE attempt_id IN (SELECT id FROM attempts WHERE file_id = ?1 AND deciding = 1 \
+             ORDER BY finished_at DESC, id DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![file_row, TESTS_KEPT])?;
+    Ok(())
+}
+
+/// Forgets runs, and with them files and projects, that nobody has run for [`DAYS_KEPT`].
+fn forget_old_runs(transaction: &Transaction<'_>, now_unix_ms: i64) -> rusqlite::Result<()> {
+    let oldest_kept = now_unix_ms.saturating_sub(i64::from(DAYS_KEPT) * DAY_MS);
+    let forgotten = transaction.execute("DELETE FROM runs WHERE started_at < ?1", [oldest_kept])?;
+    if forgotten > 0 {
+        transaction.execute_batch(
+            "DELETE FROM files WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.file_id = files.id);
+             DELETE FROM projects WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.project_id = projects.id);",
+        )?;
+    }
+    Ok(())
+}
+
+/// Whole microseconds, as the database stores durations.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
