@@ -1,0 +1,140 @@
+//! Defines the command line: what can be written, and how flags become a layer of the configuration.
+//!
+//! `distributest` without a command name runs tests. A command name counts only as the first argument, so
+//! `distributest ./config` or `distributest run config` runs the tests in a directory that is named like one.
+
+pub mod config;
+mod settings;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::settings::{Loaded, SettingsArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  distributest                           run everything, slowest files first
+  distributest spec/models               run what is below a directory
+  distributest tests/test_user.py        run one file
+  distributest --local --runners 2       two runners on this machine, no other host
+  distributest --hosts build1,build2     only on these of the configured hosts
+  distributest --dry-run                 show the plan, run nothing
+  distributest -- --tag slow             pass arguments on to the framework
+
+Configuration, the later wins:
+  built-in defaults
+  /etc/distributest/config.toml
+  ~/.config/distributest/config.toml
+  .distributest/config.toml in the project
+  DISTRIBUTEST_* variables               DISTRIBUTEST_RUNNERS=4 is `runners = 4`
+  flags
+`distributest config` shows the result and where each value comes from.
+
+Exit status:
+    0  all tests passed
+    1  a test failed
+    2  usage or configuration error
+    3  not everything could be run
+    4  no tests found
+  130  interrupted";
+
+/// Run a test suite on every machine you may use, slowest files first.
+#[derive(Debug, Parser)]
+#[command(
+    name = "distributest",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do; nothing: run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// How to run when there is no command.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What `distributest` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run tests (what distributest does without a command)
+    #[command(after_help = EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Show the merged configuration and where each value comes from
+    Config(Box<config::ConfigArgs>),
+    /// Be a private agent for a coordinator
+    #[command(hide = true)]
+    Agent(AgentArgs),
+}
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Test files, directories, or parts of their paths [default: all test files]
+    #[arg(value_name = "PATHS|FILTERS")]
+    pub paths: Vec<String>,
+
+    /// Show the plan (files in order, predicted seconds, runners) and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Write a JUnit report to this file
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+
+    /// Write every event of the run to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Show failures and the summary only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Show also what passes, hosts' preparations and hooks
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// When to use colour and a live view [default: auto]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub color: ColorChoice,
+
+    /// Arguments for the framework
+    #[arg(last = true, value_name = "FRAMEWORK ARGS")]
+    pub framework_arguments: Vec<String>,
+
+    /// What to run, where and how.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Even into a file.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What `agent` takes: the arguments of `runner-agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Passed on as they are.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}

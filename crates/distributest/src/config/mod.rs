@@ -1,0 +1,167 @@
+//! Reads the configuration: which files to run, how, where, and what may be said about it afterwards.
+//!
+//! # Theory of operation
+//!
+//! Settings come in layers, and for every key the last layer that has it wins:
+//!
+//! 1. the built-in defaults, told by the comments of [`DEFAULT_FILE`], which is also the file that is installed;
+//! 2. `/etc/distributest/config.toml`;
+//! 3. `~/.config/distributest/config.toml`;
+//! 4. the project's `.distributest/config.toml`;
+//! 5. `DISTRIBUTEST_*` variables;
+//! 6. flags.
+//!
+//! A [`layer::Layer`] finds the raw value of a key; a [`kind::Kind`] reads it, checks it and writes it as TOML;
+//! [`reader::Reader`] asks every layer for one key after another and remembers where the winner came from.
+//! `settings::read` is the only list of keys: what it does not ask for is unknown.
+//!
+//! # Rules
+//!
+//! - Arrays of a later layer replace earlier ones; `[env]`, `[sync]` and `[log]` merge key by key; all `[[host]]`
+//!   entries of a layer replace all of an earlier one.
+//! - Every value of every layer is checked, also one that a later layer overrides, and all problems are told at once.
+//! - Every key has a default that can be written down, so a later layer can always undo an earlier one.
+//! - Paths in the project's file are relative to the project, those in the user's file to the home directory,
+//!   those in variables and flags to the current directory; a leading `~/` is the home directory everywhere.
+
+mod errors;
+mod hooks;
+mod hosts;
+mod key;
+mod kind;
+mod layer;
+mod provenance;
+mod reader;
+mod settings;
+mod sources;
+mod words;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use self::errors::{ConfigError, ConfigProblem};
+pub use self::hooks::{Hook, HookError, HookSource, Hooks, find_hooks};
+pub use self::key::flag_of;
+pub use self::layer::{Flag, Origin};
+pub use self::provenance::Provenance;
+pub use self::settings::load;
+pub use self::sources::ConfigSources;
+
+/// The commented default configuration: installed as `/etc/distributest/config.toml`.
+pub const DEFAULT_FILE: &str = include_str!("../../../../etc/distributest/config.toml");
+
+/// The host that needs no ssh: this machine.
+pub const LOCALHOST: &str = "localhost";
+
+/// The highest number of runners on one host.
+pub const RUNNERS_LIMIT: u16 = 1024;
+
+/// What a run is to do, with every layer merged and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Globs of the test files, relative to the project. Empty: the framework's own.
+    pub files: Vec<String>,
+    /// Globs of files that `files` matches but that are not to be run.
+    pub exclude: Vec<String>,
+    /// The framework's name; `None`: detected from the project.
+    pub framework: Option<String>,
+    /// The program run for each file when the framework is `command`, with `{file}` in at least one argument;
+    /// `None`: the file itself.
+    pub command: Option<Vec<String>>,
+    /// Runners on this machine, up to [`RUNNERS_LIMIT`]; `None`: as many as it has cores.
+    pub runners: Option<u16>,
+    /// How files are kept apart; `None`: the safest that is fast for the framework.
+    pub isolation: Option<Isolation>,
+    /// The longest a test file may take; `None`: for ever.
+    pub timeout: Option<Duration>,
+    /// The longest `node_setup` may take; `None`: for ever.
+    pub node_setup_timeout: Option<Duration>,
+    /// The longest `runner_setup` may take; `None`: for ever.
+    pub runner_setup_timeout: Option<Duration>,
+    /// Project-relative paths; while they are unchanged, `node_setup` is not run again. Empty: always run.
+    pub node_setup_inputs: Vec<String>,
+    /// Environment of every hook and worker.
+    pub env: BTreeMap<String, String>,
+    /// Names of variables of this command's environment that every hook and worker gets too.
+    pub pass_env: Vec<String>,
+    /// Whether tests on this machine run in a copy of the project instead of the project itself.
+    pub snapshot: bool,
+    /// Whether a host without an agent gets a private one for the run.
+    pub bootstrap: bool,
+    /// Whether a host that takes no part makes the run fail.
+    pub require_hosts: bool,
+    /// Whether this machine takes part.
+    pub local: bool,
+    /// The other hosts that take part: selected by `hosts` and not disabled by `runners = 0`.
+    pub hosts: Vec<HostConfig>,
+    /// What is copied to the hosts.
+    pub sync: SyncConfig,
+    /// The aggregated log.
+    pub log: LogConfig,
+    /// Files slower than this are named in the summary; `None`: none.
+    pub slow_file: Option<Duration>,
+    /// Tests slower than this are named in the summary; `None`: none.
+    pub slow_test: Option<Duration>,
+}
+
+/// How test files are kept apart from one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// A fresh fork of a preloaded worker for each file.
+    Fork,
+    /// One process for all files of a runner.
+    Shared,
+    /// A fresh process for each file.
+    Process,
+}
+
+impl Isolation {
+    /// Every kind, in the order help shows them.
+    pub const ALL: [Isolation; 3] = [Isolation::Fork, Isolation::Shared, Isolation::Process];
+
+    /// The word for this kind in configuration and in `DISTRIBUTEST_ISOLATION`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Isolation::Fork => "fork",
+            Isolation::Shared => "shared",
+            Isolation::Process => "process",
+        }
+    }
+}
+
+/// One `[[host]]` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Anything `ssh NAME` accepts; unique, never empty, never beginning with `-`, without white space.
+    pub name: String,
+    /// The user to log in as; `None`: what ssh chooses.
+    pub user: Option<String>,
+    /// Runners on the host, up to [`RUNNERS_LIMIT`]; `None`: as many as it has cores. 0 disables the host.
+    pub runners: Option<u16>,
+    /// The private key ssh uses, an absolute path; `None`: what ssh chooses.
+    pub identity: Option<PathBuf>,
+    /// Options for `ssh -o`, each `Name=value`.
+    pub ssh_options: Vec<String>,
+    /// The directory on the host below which workspaces live, absolute or beginning with `~/`; `None`: the agent's
+    /// default.
+    pub remote_dir: Option<String>,
+}
+
+/// What is copied to the hosts, besides what version control ignores and `.git`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncConfig {
+    /// rsync patterns of files to copy although they are ignored or excluded.
+    pub include: Vec<String>,
+    /// rsync patterns of files not to copy.
+    pub exclude: Vec<String>,
+}
+
+/// The aggregated log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Absolute path; `None`: a file below the user's state directory.
+    pub path: Option<PathBuf>,
+    /// How many logs of earlier runs are kept.
+    pub keep: u32,
+}
