@@ -52,4 +52,4 @@ mod store;
 
 pub use batch::{ATTEMPTS_KEPT, DAYS_KEPT, TESTS_KEPT};
 pub use recorder::{Recorder, RunInfo};
-pub use store::{History, HistoryError, HistoryWarning, PAST_ATTEMPTS, PastAttempt};
+pub use store::{History, HistoryError, HistoryWarning, RecordedAttempt};

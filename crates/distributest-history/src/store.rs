@@ -6,19 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use distributest_core::prediction::RECENT_LIMIT;
 use rusqlite::{Connection, named_params};
 
 use crate::opening;
-
-/// The most past attempts [`History::recent`] returns for a file.
-pub const PAST_ATTEMPTS: usize = 10;
 
 /// Why the history can't be used. The run goes on without it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {
     /// The directory it should be in can't be made.
-    #[error("create the directory {path} for the history")]
+    #[error("failed to create the directory {path} for the history")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -27,7 +25,7 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// The file that serialises opening can't be made or locked.
-    #[error("lock {path}, which guards the history; check that you may write there")]
+    #[error("failed to lock {path}, which guards the history; check that you may write there")]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -36,13 +34,13 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// Another process holds the history and did not let go in time.
-    #[error("use the history {path}: another process holds it locked")]
+    #[error("the history {path} is locked by another process and was not released in time")]
     Locked {
         /// The history.
         path: PathBuf,
     },
     /// SQLite can't open it.
-    #[error("open the history {path}")]
+    #[error("failed to open the history {path}")]
     Open {
         /// The history.
         path: PathBuf,
@@ -51,7 +49,7 @@ pub enum HistoryError {
         source: rusqlite::Error,
     },
     /// It was opened, but the file can't be looked at.
-    #[error("inspect the history {path}")]
+    #[error("failed to inspect the history {path}")]
     Inspect {
         /// The history.
         path: PathBuf,
@@ -61,8 +59,8 @@ pub enum HistoryError {
     },
     /// It was written by a newer program.
     #[error(
-        "use the history {path}: it has format {found} and this distributest knows formats up to {known}; \
-         upgrade distributest or remove the file"
+        "the history {path} has format {found} and this distributest knows formats up to {known}; upgrade distributest \
+         or remove the file"
     )]
     Newer {
         /// The history.
@@ -73,7 +71,9 @@ pub enum HistoryError {
         known: i64,
     },
     /// It turned out damaged while it was in use. It is out of the way already; the next run begins a new one.
-    #[error("use the history {path}: it is damaged and was moved aside to {path}.corrupt-<n>")]
+    #[error(
+        "the history {path} is damaged; it was moved aside to {path}.corrupt-<n> and the next run begins a new one"
+    )]
     Damaged {
         /// The history.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub enum HistoryError {
         source: rusqlite::Error,
     },
     /// It is damaged and can't be moved out of the way.
-    #[error("move the damaged history {path} to {moved_to}; remove it by hand")]
+    #[error("failed to move the damaged history {path} to {moved_to}; remove it by hand")]
     SetAside {
         /// The history.
         path: PathBuf,
@@ -93,7 +93,7 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// A question to it failed.
-    #[error("read the history {path}")]
+    #[error("failed to read the history {path}")]
     Read {
         /// The history.
         path: PathBuf,
@@ -102,7 +102,7 @@ pub enum HistoryError {
         source: rusqlite::Error,
     },
     /// Recording a run in it failed.
-    #[error("write to the history {path}; this run is not remembered from here on")]
+    #[error("failed to write to the history {path}")]
     Write {
         /// The history.
         path: PathBuf,
@@ -133,7 +133,7 @@ pub enum HistoryWarning {
 
 /// One earlier attempt on a file that ran to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PastAttempt {
+pub struct RecordedAttempt {
     /// From start to end, on the host's clock.
     pub duration: Duration,
     /// The host's name; shared by all attempts of one answer that ran there.
@@ -165,38 +165,38 @@ impl History {
         Ok((history, opened.warnings))
     }
 
-    /// What every file of a project took lately: at most [`PAST_ATTEMPTS`] for each, newest first, only attempts
+    /// What every file of a project took lately: at most [`RECENT_LIMIT`] for each, newest first, only attempts
     /// that passed or failed. A file without any is absent.
     ///
     /// # Errors
     ///
     /// [`HistoryError::Read`], or [`HistoryError::Damaged`]: then open the history again to begin a new one.
-    pub fn recent(&self, project_key: &str) -> Result<HashMap<String, Vec<PastAttempt>>, HistoryError> {
+    pub fn recent(&self, project_key: &str) -> Result<HashMap<String, Vec<RecordedAttempt>>, HistoryError> {
         self.read_recent(project_key).map_err(|error| self.failed(error, Operation::Read))
     }
 
-    fn read_recent(&self, project_key: &str) -> rusqlite::Result<HashMap<String, Vec<PastAttempt>>> {
+    fn read_recent(&self, project_key: &str) -> rusqlite::Result<HashMap<String, Vec<RecordedAttempt>>> {
         // One transaction, so that every host named by an attempt is among the hosts read before.
         let transaction = self.connection.unchecked_transaction()?;
         let hosts = read_hosts(&transaction)?;
         let mut statement = transaction.prepare(RECENT)?;
         let mut rows = statement.query(named_params! {
             ":project": project_key,
-            ":beyond": PAST_ATTEMPTS as i64 - 1,
+            ":beyond": RECENT_LIMIT as i64 - 1,
             ":ever": i64::MIN,
         })?;
         let mut recent = HashMap::new();
-        let mut current: Option<(i64, String, Vec<PastAttempt>)> = None;
+        let mut current: Option<(i64, String, Vec<RecordedAttempt>)> = None;
         while let Some(row) = rows.next()? {
             let file: i64 = row.get(0)?;
             if current.as_ref().is_none_or(|(id, ..)| *id != file) {
-                let next = (file, row.get(1)?, Vec::with_capacity(PAST_ATTEMPTS));
+                let next = (file, row.get(1)?, Vec::with_capacity(RECENT_LIMIT));
                 recent.extend(current.replace(next).map(|(_, path, attempts)| (path, attempts)));
             }
             let Some((_, _, attempts)) = &mut current else { continue };
             // Attempts that finished in the same millisecond as the last one wanted come along with it.
-            if attempts.len() < PAST_ATTEMPTS {
-                attempts.push(PastAttempt {
+            if attempts.len() < RECENT_LIMIT {
+                attempts.push(RecordedAttempt {
                     duration: Duration::from_micros(row.get::<_, i64>(2)?.unsigned_abs()),
                     host: hosts.get(&row.get(3)?).cloned().unwrap_or_default(),
                     finished_at_unix_ms: row.get(4)?,

@@ -1,0 +1,6 @@
+//! The history from outside: what it keeps, what it answers, and what it makes of trouble.
+
+mod neighbours;
+mod recording;
+mod support;
+mod trouble;
