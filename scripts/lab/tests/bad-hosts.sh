@@ -1,0 +1,60 @@
+# Hosts that can't be used: each is named with the reason and what to do, and the run goes on without it.
+# shellcheck shell=bash
+
+project=$LAB_LAPTOP/dev/steady
+mkdir -p "$project/tests"
+for ((number = 0; number < 4; number++)); do echo 'def test_it(): pass' >"$project/tests/test_$number.py"; done
+ssh-keygen -q -t ed25519 -N '' -f "$LAB_LAPTOP/dev/stranger"
+: >"$LAB_LAPTOP/dev/nobody-known"
+own dev "$project" "$LAB_LAPTOP"/dev/{stranger,nobody-known}
+config=$LAB_LAPTOP/dev/.config/distributest/config.toml
+
+# expect NAME HOST REASON [LINE]: with HOST (and LINE in its entry) and h2 the run passes and says REASON of HOST;
+# with `require_hosts`, and with no other host, its exit status is 3.
+expect() {
+  local name=$1 host=$2 reason=$3 line=${4:-}
+  local bad good
+  bad=$(host_entry "$host"; echo "$line") good=$(host_entry h2)
+  ok "$name: the others do it" status_is 0 "$bad
+$good"
+  note "$(grep -m1 "$host.*" "$SCRATCH/said")"
+  ok "  and it says why" grep -Eq "$host.*($reason)" "$SCRATCH/said.kept"
+  ok "  require_hosts: exit status 3" status_is 3 "require_hosts = true
+$bad
+$good"
+  ok "  no other host: exit status 3" status_is 3 "$bad"
+}
+status_is() {
+  local status=0
+  printf 'runners = 0\n%s\n' "$2" >"$config"
+  laptop dev distributest --project steady >"$SCRATCH/said.kept" 2>&1 || status=$?
+  cat "$SCRATCH/said.kept"
+  [ "$status" = "$1" ] || { echo "exit status $status instead of $1"; false; }
+}
+
+lab exec h1 mv /usr/bin/rsync /usr/bin/rsync.away
+expect 'rsync is missing' h1 'rsync'
+lab exec h1 mv /usr/bin/rsync.away /usr/bin/rsync
+
+expect 'unknown host key' h1 'Host key verification failed' 'ssh_options = ["UserKnownHostsFile=/mnt/dev/nobody-known"]'
+expect 'wrong ssh key' h1 'Permission denied' 'identity = "/mnt/dev/stranger"'
+expect 'no such host' h9 'resolve'
+
+# Root owns the home: nothing can be created in it.
+for host in h1 h3; do
+  lab exec $host sh -c 'mv /home/dev/.cache /root/cache-away; chown root /home/dev'
+  expect "unwritable home, $host" $host 'Permission denied|permission denied'
+  lab exec $host sh -c 'chown dev /home/dev; mv /root/cache-away /home/dev/.cache'
+done
+
+# A cache of one megabyte: not even the agent fits.
+lab exec h3 sh -c 'mkdir -p /home/dev/.cache && mount -t tmpfs -o size=1M,uid=1000,mode=700 tmpfs /home/dev/.cache'
+expect 'full disk' h3 '[Nn]o space left'
+lab exec h3 umount /home/dev/.cache
+
+lab kill h3
+expect 'power cut' h3 'timed out|No route to host|lost|no answer'
+lab boot h3
+write_config dev h1 h2 h3
+ok "afterwards all three take part" laptop dev distributest --project steady --json /mnt/dev/steady.jsonl
+ok "  each of them" [ "$(events "$LAB_LAPTOP/dev/steady.jsonl" 'len(of("host_connected"))')" = 3 ]

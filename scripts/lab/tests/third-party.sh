@@ -1,0 +1,15 @@
+# Other people's projects give the same results on three hosts as under their framework's own runner.
+# shellcheck shell=bash
+
+"$ROOT/scripts/third-party" >"$SCRATCH/projects"
+while read -r name framework directory <&3; do
+  copy_project dev "$directory"
+  ok "$name on three hosts gives the results of $framework" \
+    laptop dev compare --events "/mnt/dev/$name.jsonl" "$framework" "/mnt/dev/$name"
+  note "$(tail -2 "$SCRATCH/said" | head -1)"
+  agents=$(events "$LAB_LAPTOP/dev/$name.jsonl" 'sorted((event["host"], event["agent"].split()[0]) for event in of("host_connected"))')
+  ok "  h1 and h2 by their resident agents, h3 by a private one" \
+    [ "$agents" = "[('h1', 'resident'), ('h2', 'resident'), ('h3', 'private')]" ]
+  ok "  every host ran files" \
+    [ "$(events "$LAB_LAPTOP/dev/$name.jsonl" 'min(host["files"] for host in of("run_finished")[0]["hosts"] if host["runners"])')" -gt 0 ]
+done 3<"$SCRATCH/projects"
