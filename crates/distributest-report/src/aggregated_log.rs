@@ -1,0 +1,276 @@
+//! Writes the aggregated log: every byte every test, hook and worker wrote, in unbroken blocks.
+//!
+//! Blocks of many runners are open at once, so a block's bytes are spooled, in memory while they are few and in an
+//! unlinked temporary file beside the log when they are many. When the block's closing event comes, it goes into the
+//! log in one piece:
+//!
+//! ```text
+//! ==> host h1 runner 2 tests/test_a.py (1234 bytes)
+//! the bytes, exactly as written, standard output and error as they came
+//! --- failed: test_rounding (tests/test_a.py:42)
+//! what the framework says about the failure
+//! <== host h1 runner 2 tests/test_a.py: failed in 3.4 s
+//! ```
+//!
+//! The byte count makes the log readable by programs whatever the tests print; a newline is added after the bytes
+//! where they do not end in one, and is not counted. Everything else (hosts that fail, warnings, files not run, the
+//! summary) is a line of its own between blocks, starting with `---`. A block that is still open when the run ends
+//! is written then, and its closing line says so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use distributest_core::identity::AttemptId;
+use distributest_core::outcome::{Outcome, Verdict};
+use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
+use distributest_core::test_result::{TestResult, TestStatus};
+use tempfile::SpooledTempFile;
+
+use crate::format;
+use crate::log_file::PreparedLog;
+use crate::names::Names;
+use crate::reporter::{ReportError, Reporter};
+
+/// Bytes of an open block that are kept in memory.
+const SPOOL_LIMIT: usize = 64 * 1024;
+
+/// The consumer that writes the aggregated log.
+#[derive(Debug)]
+pub struct AggregatedLog {
+    log: BufWriter<File>,
+    path: PathBuf,
+    /// Where blocks that outgrow memory go: beside the log, or with all temporary files if the log is a device.
+    spool_directory: PathBuf,
+    names: Names,
+    open_blocks: BTreeMap<BlockId, Spool>,
+    failing_tests: HashMap<AttemptId, Vec<TestResult>>,
+}
+
+/// The bytes of a block that is still open.
+#[derive(Debug)]
+struct Spool {
+    file: SpooledTempFile,
+    length: u64,
+    ends_in_newline: bool,
+}
+
+impl AggregatedLog {
+    /// Writes to a log that [`prepare_log`](crate::prepare_log) opened.
+    pub fn new(log: PreparedLog) -> AggregatedLog {
+        let beside =
+            log.path.parent().filter(|_| log.file.metadata().is_ok_and(|metadata| metadata.is_file()));
+        let spool_directory = match beside {
+            Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+            Some(parent) => parent.to_owned(),
+            None => std::env::temp_dir(),
+        };
+        AggregatedLog {
+            log: BufWriter::new(log.file),
+            path: log.path,
+            spool_directory,
+            names: Names::default(),
+            open_blocks: BTreeMap::new(),
+            failing_tests: HashMap::new(),
+        }
+    }
+
+    fn take(&mut self, event: &RunEvent) -> io::Result<()> {
+        self.names.learn(event);
+        match event {
+            RunEvent::Output { block, bytes, .. } => self.spool(*block, bytes),
+            RunEvent::TestFinished { attempt, test, .. } => {
+                if test.status.is_failure() {
+                    self.failing_tests.entry(*attempt).or_default().push(test.clone());
+                }
+                Ok(())
+            }
+            RunEvent::AttemptFinished(report) => self.close_attempt(report),
+            RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, block } => {
+                let lane =
+                    runner.map_or(self.names.host(*host).to_owned(), |runner| self.names.runner(runner));
+                let end = match failure {
+                    _ if *skipped => "skipped, its inputs are unchanged".to_owned(),
+                    None => format!("done in {}", format::duration(*duration)),
+                    Some(reason) => format!("failed in {}: {reason}", format::duration(*duration)),
+                };
+                self.close_block(Some(*block), &format!("host {lane} {}", hook.word()), &[], &end)
+            }
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, block } => {
+                let title = format!("host {} {framework} worker", self.names.runner(*runner));
+                let end = match failure {
+                    None => format!("ready in {}", format::duration(*duration)),
+                    Some(reason) => format!("failed in {}: {reason}", format::duration(*duration)),
+                };
+                self.close_block(Some(*block), &title, &[], &end)
+            }
+            RunEvent::RunFinished(summary) => {
+                self.close_forgotten_blocks()?;
+                self.note(&summary_line(summary))
+            }
+            other => match self.note_text(other) {
+                Some(text) => self.note(&text),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// What stands on a line of its own.
+    fn note_text(&self, event: &RunEvent) -> Option<String> {
+        match event {
+            RunEvent::RunStarted { run, project, hosts, files } => {
+                let hosts: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
+                let files = format::count(files.len() as u64, "file");
+                Some(format!("run {run} of {project}: {files}; hosts: {}", hosts.join(", ")))
+            }
+            RunEvent::HostConnected { host, agent, cores, runners } => {
+                let (cores, runners) =
+                    (format::count((*cores).into(), "core"), format::count((*runners).into(), "runner"));
+                Some(format!("host {}: {agent}, {cores}, {runners}", self.names.host(*host)))
+            }
+            RunEvent::HostFailed { host, reason, hint } => {
+                let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                Some(format!("host {} failed: {reason}{hint}", self.names.host(*host)))
+            }
+            RunEvent::RunnerReady { runner, identifier } => {
+                Some(format!("host {} is ready as {identifier}", self.names.runner(*runner)))
+            }
+            RunEvent::RunnerFailed { runner, reason } => {
+                Some(format!("host {} failed: {reason}", self.names.runner(*runner)))
+            }
+            RunEvent::FileVerdict { file, verdict: Verdict::NotRun(reason), .. } => {
+                Some(format!("not run: {}: {reason}", self.names.printable_path(*file)))
+            }
+            RunEvent::StopRequested => Some("the run was told to stop".to_owned()),
+            RunEvent::Warning { message } => Some(format!("warning: {message}")),
+            _ => None,
+        }
+    }
+
+    fn note(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.log, "--- {}", text.replace('\n', "\n    "))?;
+        self.log.flush()
+    }
+
+    fn spool(&mut self, block: BlockId, bytes: &[u8]) -> io::Result<()> {
+        let spool = self.open_blocks.entry(block).or_insert_with(|| Spool {
+            file: SpooledTempFile::new_in(SPOOL_LIMIT, &self.spool_directory),
+            length: 0,
+            ends_in_newline: true,
+        });
+        spool.file.write_all(bytes)?;
+        spool.length += bytes.len() as u64;
+        if let Some(last) = bytes.last() {
+            spool.ends_in_newline = *last == b'\n';
+        }
+        Ok(())
+    }
+
+    fn close_attempt(&mut self, report: &AttemptReport) -> io::Result<()> {
+        let title =
+            format!("host {} {}", self.names.runner(report.runner), self.names.printable_path(report.file));
+        let mut sections: Vec<_> =
+            self.failing_tests.remove(&report.attempt).unwrap_or_default().iter().map(test_section).collect();
+        let (word, explained) = match report.result {
+            AttemptResult::Outcome(outcome) => (outcome.word(), outcome != Outcome::Passed),
+            AttemptResult::Interrupted(interruption) => (interruption.word(), true),
+        };
+        if explained && !(report.message.is_empty() && report.details.is_empty()) {
+            sections.push(section(word, &report.message, &report.details));
+        }
+        if !report.leaked.is_empty() {
+            sections.push(section("left running, killed", "", &report.leaked.join("\n")));
+        }
+        let end = format!("{word} in {}", format::duration(report.duration));
+        self.close_block(report.block, &title, &sections, &end)
+    }
+
+    fn close_block(
+        &mut self,
+        block: Option<BlockId>,
+        title: &str,
+        sections: &[String],
+        end: &str,
+    ) -> io::Result<()> {
+        let spool = block.and_then(|block| self.open_blocks.remove(&block));
+        writeln!(self.log, "==> {title} ({} bytes)", spool.as_ref().map_or(0, |spool| spool.length))?;
+        if let Some(mut spool) = spool {
+            spool.file.rewind()?;
+            io::copy(&mut spool.file, &mut self.log)?;
+            if !spool.ends_in_newline {
+                self.log.write_all(b"\n")?;
+            }
+        }
+        for section in sections {
+            self.log.write_all(section.as_bytes())?;
+        }
+        writeln!(self.log, "<== {title}: {}", end.replace('\n', "\n    "))?;
+        self.log.flush()
+    }
+
+    fn close_forgotten_blocks(&mut self) -> io::Result<()> {
+        while let Some(block) = self.open_blocks.keys().next().copied() {
+            let title = format!("host {} block {}", self.names.host(block.host), block.number);
+            self.close_block(Some(block), &title, &[], "never closed, the run ended")?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, source: io::Error) -> ReportError {
+        ReportError::Log { path: self.path.clone(), source }
+    }
+}
+
+impl Reporter for AggregatedLog {
+    fn on_event(&mut self, _now: Duration, event: &RunEvent) -> Result<(), ReportError> {
+        self.take(event).map_err(|source| self.error(source))
+    }
+
+    fn finish(&mut self) -> Result<(), ReportError> {
+        self.close_forgotten_blocks().and_then(|()| self.log.flush()).map_err(|source| self.error(source))
+    }
+}
+
+fn test_section(test: &TestResult) -> String {
+    let word = if test.status == TestStatus::Error { "error" } else { "failed" };
+    let place = match (&test.file, test.line) {
+        (Some(file), Some(line)) => format!(" ({}:{line})", format::display_path(file)),
+        (Some(file), None) => format!(" ({})", format::display_path(file)),
+        (None, _) => String::new(),
+    };
+    let title = format!("{}{place}", format::display_path(&test.name));
+    let message = if test.details.contains(&test.message) { "" } else { &test.message };
+    section(word, &title, &joined_lines(message, &test.details))
+}
+
+fn section(word: &str, title: &str, body: &str) -> String {
+    let colon = if title.is_empty() { "" } else { ": " };
+    let newline = if body.is_empty() || body.ends_with('\n') { "" } else { "\n" };
+    format!("--- {word}{colon}{title}\n{body}{newline}")
+}
+
+fn joined_lines(first: &str, rest: &str) -> String {
+    let newline = if first.is_empty() || rest.is_empty() { "" } else { "\n" };
+    format!("{first}{newline}{rest}")
+}
+
+fn summary_line(summary: &RunSummary) -> String {
+    let mut parts = Vec::new();
+    for (outcome, amount) in Outcome::ALL.into_iter().zip(summary.outcomes) {
+        if amount > 0 {
+            parts.push(format!("{} {}", format::number(amount.into()), outcome.word()));
+        }
+    }
+    if summary.not_run > 0 {
+        parts.push(format!("{} not run", format::number(summary.not_run.into())));
+    }
+    let files = format::count(summary.files.into(), "file");
+    format!(
+        "{files}: {}; {}; exit status {}",
+        parts.join(", "),
+        format::duration(summary.wall),
+        summary.exit_status
+    )
+}

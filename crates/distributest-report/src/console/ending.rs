@@ -1,0 +1,312 @@
+//! What is printed when a run is over: everything that is not fine, what was slow, the hosts, the summary.
+
+use std::path::Path;
+use std::time::Duration;
+
+use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
+use distributest_core::run_event::{HostSummary, RunSummary};
+use distributest_core::test_result::TestStatus;
+use unicode_width::UnicodeWidthStr;
+
+use super::ledger::{Ledger, Problem, Slow};
+use super::live::fit;
+use super::palette::Palette;
+use crate::format;
+use crate::names::Names;
+use crate::untrusted::clean_one_line;
+
+/// Failing tests named again for one file, slow files, slow tests: more are counted.
+const LISTED: usize = 10;
+
+/// Files listed for one reason they were not run.
+const NOT_RUN_LISTED: usize = 20;
+
+/// All there is to tell.
+pub(super) struct Ending<'a> {
+    pub(super) names: &'a Names,
+    pub(super) ledger: &'a Ledger,
+    pub(super) summary: &'a RunSummary,
+    pub(super) palette: Palette,
+    pub(super) width: usize,
+    pub(super) rerun_command: &'a str,
+    pub(super) log_path: Option<&'a Path>,
+    /// Only what is not fine, and the summary.
+    pub(super) quiet: bool,
+    /// Leave nothing out of lists.
+    pub(super) whole: bool,
+}
+
+impl Ending<'_> {
+    /// The whole text.
+    pub(super) fn text(&self) -> String {
+        let mut sections = Vec::new();
+        for (outcome, title) in [
+            (Outcome::Failed, "Failed"),
+            (Outcome::Broken, "Did not load"),
+            (Outcome::TimedOut, "Timed out"),
+            (Outcome::Crashed, "Crashed"),
+        ] {
+            sections.push(self.outcome_section(outcome, title));
+        }
+        sections.push(self.not_run_section());
+        sections.push(self.leaks_section());
+        if !self.quiet {
+            sections.push(self.slow_section("Slow files", &self.ledger.slow_files));
+            sections.push(self.slow_section("Slow tests", &self.ledger.slow_tests));
+        }
+        sections.push(self.hosts_section());
+        sections.push(self.summary_section());
+        sections.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    fn title(&self, text: &str, bad: bool) -> String {
+        let painted = if bad { self.palette.bad(text) } else { self.palette.strong(text) };
+        painted + "\n"
+    }
+
+    fn outcome_section(&self, outcome: Outcome, title: &str) -> Option<String> {
+        let problems: Vec<_> =
+            self.ledger.problems.iter().filter(|problem| problem.verdict == Verdict::Ran(outcome)).collect();
+        if problems.is_empty() {
+            return None;
+        }
+        let mut text = self.title(title, true);
+        for problem in problems {
+            self.push_problem(&mut text, problem);
+        }
+        Some(text)
+    }
+
+    fn push_problem(&self, text: &mut String, problem: &Problem) {
+        let path = self.names.path(problem.file);
+        let message = clean_one_line(&problem.message);
+        text.push_str(&format!("  {}\n", format::display_path(path)));
+        if !message.is_empty() {
+            text.push_str(&format!("    {}\n", fit(&message, self.width.saturating_sub(4))));
+        }
+        let listed = if self.whole { usize::MAX } else { LISTED };
+        for (name, message) in problem.tests.iter().take(listed) {
+            let name = clean_one_line(name);
+            let message = clean_one_line(message);
+            let separator = if message.is_empty() { "" } else { ": " };
+            let room = self.width.saturating_sub(4 + name.width() + separator.len()).max(20);
+            text.push_str(&format!("    {name}{separator}{}\n", fit(&message, room)));
+        }
+        if let Some(more) = problem.tests.len().checked_sub(listed).filter(|more| *more > 0) {
+            text.push_str(&format!("    … and {}\n", format::count(more as u64, "more test")));
+        }
+        let command = format::rerun_command(self.rerun_command, path);
+        text.push_str(&format!("    {}\n", self.palette.faint(&format!("$ {command}"))));
+    }
+
+    /// Files not run, by reason.
+    fn not_run_section(&self) -> Option<String> {
+        let mut by_reason: Vec<(&NotRunReason, Vec<&Problem>)> = Vec::new();
+        for problem in &self.ledger.problems {
+            if let Verdict::NotRun(reason) = &problem.verdict {
+                match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+                    Some((_, problems)) => problems.push(problem),
+                    None => by_reason.push((reason, vec![problem])),
+                }
+            }
+        }
+        if by_reason.is_empty() {
+            return None;
+        }
+        let mut text = self.title("Not run", true);
+        let listed = if self.whole { usize::MAX } else { NOT_RUN_LISTED };
+        for (reason, problems) in by_reason {
+            let files = format::count(problems.len() as u64, "file");
+            text.push_str(&format!("  {files}: {}\n", clean_one_line(&reason.to_string())));
+            for problem in problems.iter().take(listed) {
+                let failures = match problem.interrupted_failures {
+                    0 => String::new(),
+                    failing => format!("  ({} had failed by then)", format::count(failing as u64, "test")),
+                };
+                text.push_str(&format!("    {}{failures}\n", self.names.printable_path(problem.file)));
+            }
+            if let Some(more) = problems.len().checked_sub(listed).filter(|more| *more > 0) {
+                let more = format::count(more as u64, "more file");
+                text.push_str(&format!("    … and {more}, all in the log\n"));
+            }
+        }
+        Some(text)
+    }
+
+    fn leaks_section(&self) -> Option<String> {
+        if self.ledger.leaks.is_empty() {
+            return None;
+        }
+        let mut text = self.title("Processes left running by tests, killed", true);
+        for leak in &self.ledger.leaks {
+            let path = self.names.printable_path(leak.file);
+            text.push_str(&format!("  {path} on {}\n", self.names.runner(leak.runner)));
+            for process in &leak.processes {
+                text.push_str(&format!(
+                    "    {}\n",
+                    fit(&clean_one_line(process), self.width.saturating_sub(4))
+                ));
+            }
+        }
+        Some(text)
+    }
+
+    fn slow_section(&self, title: &str, slow: &[Slow]) -> Option<String> {
+        if slow.is_empty() {
+            return None;
+        }
+        let mut sorted: Vec<_> = slow.iter().collect();
+        sorted.sort_by(|one, other| other.duration.cmp(&one.duration).then(one.file.cmp(&other.file)));
+        let listed = if self.whole { usize::MAX } else { LISTED };
+        let mut text = self.title(title, false);
+        for entry in sorted.iter().take(listed) {
+            let path = self.names.printable_path(entry.file);
+            let test =
+                entry.test.as_ref().map(|name| format!("  {}", clean_one_line(name))).unwrap_or_default();
+            let host = self.on_host(entry);
+            text.push_str(&format!("  {:>11}  {path}{test}{host}\n", format::duration(entry.duration)));
+        }
+        if let Some(more) = sorted.len().checked_sub(listed).filter(|more| *more > 0) {
+            text.push_str(&format!("  {:>11}  and {} more\n", "…", format::number(more as u64)));
+        }
+        Some(text)
+    }
+
+    fn on_host(&self, entry: &Slow) -> String {
+        match self.names.host_count() {
+            0 | 1 => String::new(),
+            _ => format!("  on {}", self.names.host(entry.runner.host)),
+        }
+    }
+
+    /// Shown where there is more than one host to compare or something to say about one.
+    fn hosts_section(&self) -> Option<String> {
+        let hosts = &self.summary.hosts;
+        let problems = hosts.iter().any(|host| !host.problems.is_empty());
+        if !problems && (hosts.len() < 2 || self.quiet) {
+            return None;
+        }
+        let widest = hosts.iter().map(|host| host.name.width()).max().unwrap_or(0);
+        let mut text = self.title("Hosts", problems);
+        for host in hosts {
+            let padding = " ".repeat(widest - host.name.width());
+            text.push_str(&format!("  {}{padding}  {}\n", host.name, self.host_share(host)));
+            for problem in &host.problems {
+                text.push_str(&format!("    {}\n", self.palette.odd(&clean_one_line(problem))));
+            }
+        }
+        Some(text)
+    }
+
+    fn host_share(&self, host: &HostSummary) -> String {
+        if host.runners == 0 {
+            return "took no part".to_owned();
+        }
+        let runners = format::count(host.runners.into(), "runner");
+        let files = format::count(host.files.into(), "file");
+        let available = self.summary.testing.as_secs_f64() * f64::from(host.runners);
+        let busy = if available > 0.0 { host.busy.as_secs_f64() / available * 100.0 } else { 0.0 };
+        format!("{runners}, {files}, busy {:.0} %", busy.min(100.0))
+    }
+
+    fn summary_section(&self) -> Option<String> {
+        let mut text = self.verdicts_line() + "\n";
+        if let Some(line) = self.time_line() {
+            text.push_str(&(line + "\n"));
+        }
+        if let Some(path) = self.log_path {
+            text.push_str(&self.palette.faint(&format!("log: {}", path.display())));
+            text.push('\n');
+        }
+        Some(text)
+    }
+
+    /// `120 files: 117 passed, 3 failed; 1,834 tests: 1,830 passed, 4 failed`
+    fn verdicts_line(&self) -> String {
+        let summary = self.summary;
+        if summary.files == 0 {
+            return self.palette.odd("no test files");
+        }
+        let mut files = Vec::new();
+        for (outcome, amount) in Outcome::ALL.into_iter().zip(summary.outcomes) {
+            files.push(self.amount(amount.into(), outcome.word(), !outcome.is_success()));
+        }
+        files.push(self.amount(summary.not_run.into(), "not run", true));
+        let mut tests = Vec::new();
+        for (status, amount) in TestStatus::ALL.into_iter().zip(summary.tests) {
+            tests.push(self.amount(amount, status_word(status, amount), status.is_failure()));
+        }
+        let line = format!("{}: {}", format::count(summary.files.into(), "file"), listed(files));
+        match summary.tests.iter().sum() {
+            0 => line,
+            total => format!("{line}; {}: {}", format::count(total, "test"), listed(tests)),
+        }
+    }
+
+    fn amount(&self, amount: u64, word: &str, bad: bool) -> Option<String> {
+        let text = format!("{} {word}", format::number(amount));
+        match (amount, bad, word) {
+            (0, _, _) => None,
+            (_, true, _) => Some(self.palette.bad(&text)),
+            (_, false, "passed") => Some(self.palette.good(&text)),
+            _ => Some(self.palette.odd(&text)),
+        }
+    }
+
+    /// `1 min 57 s; testing took 1 min 41 s, 1.05 × the least possible 1 min 36 s (longest file: tests/a.py)`
+    fn time_line(&self) -> Option<String> {
+        let summary = self.summary;
+        let wall = format::duration(summary.wall);
+        if summary.lower_bound.is_zero() {
+            return (summary.files > 0).then_some(wall);
+        }
+        let ratio = summary.testing.as_secs_f64() / summary.lower_bound.as_secs_f64();
+        let (testing, bound) = (format::duration(summary.testing), format::duration(summary.lower_bound));
+        let mut line = format!("{wall}; testing took {testing}, {ratio:.2} × the least possible {bound}");
+        if let Some(reason) = self.held_back(ratio) {
+            line.push_str(&format!("\nheld back by {reason}"));
+        }
+        Some(line)
+    }
+
+    /// What kept the run from being shorter: the first of these that weighs enough.
+    fn held_back(&self, ratio: f64) -> Option<String> {
+        let summary = self.summary;
+        let preparation = summary.wall.saturating_sub(summary.testing);
+        if preparation > summary.testing && preparation > Duration::from_secs(1) {
+            return Some(format!("preparing the hosts: {}", format::duration(preparation)));
+        }
+        let longest = self.ledger.longest.as_ref()?;
+        if longest.duration.as_secs_f64() >= 0.95 * summary.lower_bound.as_secs_f64() && summary.files > 1 {
+            return Some(format!(
+                "its longest file: {}, {}{}",
+                self.names.printable_path(longest.file),
+                format::duration(longest.duration),
+                self.on_host(longest)
+            ));
+        }
+        let last = self.ledger.last.as_ref().filter(|_| ratio > 1.1)?;
+        Some(format!(
+            "runners that waited for the last file: {}, {}{}",
+            self.names.printable_path(last.file),
+            format::duration(last.duration),
+            self.on_host(last)
+        ))
+    }
+}
+
+fn listed(parts: Vec<Option<String>>) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn status_word(status: TestStatus, amount: u64) -> &'static str {
+    match status {
+        TestStatus::Passed => "passed",
+        TestStatus::Failed => "failed",
+        TestStatus::Error if amount == 1 => "error",
+        TestStatus::Error => "errors",
+        TestStatus::Skipped => "skipped",
+        TestStatus::ExpectedFailure => "failed as expected",
+        TestStatus::UnexpectedPass => "passed unexpectedly",
+    }
+}

@@ -1,0 +1,162 @@
+//! Remembers what the end of a run is told about: files that are not fine, leaks, slow files and tests.
+//!
+//! What tests of an attempt said is kept until their file's verdict and counts only if that attempt decided it, so a
+//! cancelled duplicate's failures are never shown.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, FileId, RunnerId};
+use distributest_core::outcome::Verdict;
+use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
+use distributest_core::test_result::TestResult;
+
+/// What the console remembers of a run.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    attempts: HashMap<AttemptId, AttemptNotes>,
+    /// Failing tests of a file's last interrupted attempt, which no verdict will tell of.
+    interrupted_failures: HashMap<FileId, usize>,
+    /// Files with a verdict other than passed, in the order of their verdicts.
+    pub(super) problems: Vec<Problem>,
+    /// Processes that outlived an attempt and were killed.
+    pub(super) leaks: Vec<Leak>,
+    /// Files over the threshold.
+    pub(super) slow_files: Vec<Slow>,
+    /// Tests over the threshold.
+    pub(super) slow_tests: Vec<Slow>,
+    /// The file that took longest.
+    pub(super) longest: Option<Slow>,
+    /// The file whose outcome came last.
+    pub(super) last: Option<Slow>,
+}
+
+/// What is known of an attempt.
+#[derive(Debug, Default)]
+pub(super) struct AttemptNotes {
+    pub(super) tests: usize,
+    pub(super) failing: Vec<TestResult>,
+    pub(super) report: Option<AttemptReport>,
+    slow_tests: Vec<(String, Duration)>,
+}
+
+/// A file that is not fine, in short.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) file: FileId,
+    pub(super) verdict: Verdict,
+    /// Names and messages of its failing tests.
+    pub(super) tests: Vec<(String, String)>,
+    /// What is to say about the file as a whole.
+    pub(super) message: String,
+    /// Failing tests of an interrupted attempt, for a file that was not run.
+    pub(super) interrupted_failures: usize,
+}
+
+/// Processes an attempt left behind.
+#[derive(Debug)]
+pub(super) struct Leak {
+    pub(super) file: FileId,
+    pub(super) runner: RunnerId,
+    pub(super) processes: Vec<String>,
+}
+
+/// Something that took time: a file, or a test of it.
+#[derive(Clone, Debug)]
+pub(super) struct Slow {
+    pub(super) duration: Duration,
+    pub(super) file: FileId,
+    pub(super) runner: RunnerId,
+    pub(super) test: Option<String>,
+}
+
+impl Ledger {
+    /// Takes an event in; a verdict returns the notes of the attempt that decided it.
+    pub(super) fn record(&mut self, event: &RunEvent, limits: Thresholds) -> Option<AttemptNotes> {
+        match event {
+            RunEvent::TestFinished { attempt, test, .. } => {
+                let notes = self.attempts.entry(*attempt).or_default();
+                notes.tests += 1;
+                if test.status.is_failure() {
+                    notes.failing.push(test.clone());
+                }
+                if test.duration >= limits.slow_test {
+                    notes.slow_tests.push((test.name.clone(), test.duration));
+                }
+                None
+            }
+            RunEvent::AttemptFinished(report) => {
+                self.attempt_finished(report);
+                None
+            }
+            RunEvent::FileVerdict { file, verdict, attempt } => {
+                Some(self.decide(*file, verdict, *attempt, limits.slow_file))
+            }
+            _ => None,
+        }
+    }
+
+    fn attempt_finished(&mut self, report: &AttemptReport) {
+        if !report.leaked.is_empty() {
+            self.leaks.push(Leak {
+                file: report.file,
+                runner: report.runner,
+                processes: report.leaked.clone(),
+            });
+        }
+        match report.result {
+            AttemptResult::Outcome(_) => {
+                self.attempts.entry(report.attempt).or_default().report = Some(report.clone());
+            }
+            AttemptResult::Interrupted(_) => {
+                let failing = self.attempts.remove(&report.attempt).map_or(0, |notes| notes.failing.len());
+                self.interrupted_failures.insert(report.file, failing);
+            }
+        }
+    }
+
+    fn decide(
+        &mut self,
+        file: FileId,
+        verdict: &Verdict,
+        attempt: Option<AttemptId>,
+        slow_file: Duration,
+    ) -> AttemptNotes {
+        let notes = attempt.and_then(|attempt| self.attempts.remove(&attempt)).unwrap_or_default();
+        self.attempts.retain(|_, other| other.report.as_ref().is_none_or(|report| report.file != file));
+        let interrupted_failures = self.interrupted_failures.remove(&file).unwrap_or(0);
+        if let Some(report) = &notes.report {
+            self.time(report, &notes.slow_tests, slow_file);
+        }
+        if !matches!(verdict, Verdict::Ran(outcome) if outcome.is_success()) {
+            self.problems.push(Problem {
+                file,
+                verdict: verdict.clone(),
+                tests: notes.failing.iter().map(|test| (test.name.clone(), test.message.clone())).collect(),
+                message: notes.report.as_ref().map(|report| report.message.clone()).unwrap_or_default(),
+                interrupted_failures,
+            });
+        }
+        notes
+    }
+
+    fn time(&mut self, report: &AttemptReport, slow_tests: &[(String, Duration)], slow_file: Duration) {
+        let slow = |duration, test| Slow { duration, file: report.file, runner: report.runner, test };
+        let this = slow(report.duration, None);
+        if report.duration >= slow_file {
+            self.slow_files.push(this.clone());
+        }
+        self.slow_tests.extend(slow_tests.iter().map(|(name, duration)| slow(*duration, Some(name.clone()))));
+        if self.longest.as_ref().is_none_or(|longest| longest.duration < this.duration) {
+            self.longest = Some(this.clone());
+        }
+        self.last = Some(this);
+    }
+}
+
+/// From when on something is called slow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Thresholds {
+    pub(super) slow_file: Duration,
+    pub(super) slow_test: Duration,
+}

@@ -1,0 +1,365 @@
+//! The shape of each line. Core types are not serializable on purpose: the domain may change, these names may not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
+use distributest_core::run_event::{
+    AttemptReport, AttemptResult, BlockId, FilePlan, HostPlan, HostSummary, RunEvent, RunSummary,
+};
+use distributest_core::test_result::{TestResult, TestStatus};
+use serde::Serialize;
+
+use super::JSON_SCHEMA;
+use crate::names::Names;
+
+/// One line.
+#[derive(Serialize)]
+pub(super) struct Line<'a> {
+    /// Seconds since the start of the run.
+    at: f64,
+    #[serde(flatten)]
+    event: Event<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    RunStarted {
+        schema: u32,
+        run: &'a str,
+        project: &'a str,
+        hosts: Vec<HostLine<'a>>,
+        files: Vec<FileLine<'a>>,
+    },
+    HostProgress {
+        host: &'a str,
+        activity: &'a str,
+    },
+    HostConnected {
+        host: &'a str,
+        agent: &'a str,
+        cores: u16,
+        runners: u16,
+    },
+    HostFailed {
+        host: &'a str,
+        reason: &'a str,
+        hint: Option<&'a str>,
+    },
+    HookFinished(HookLine<'a>),
+    WorkerPrepared(WorkerLine<'a>),
+    RunnerReady {
+        host: &'a str,
+        runner: u16,
+        identifier: &'a str,
+    },
+    RunnerFailed {
+        host: &'a str,
+        runner: u16,
+        reason: &'a str,
+    },
+    AttemptStarted {
+        attempt: u64,
+        file: &'a str,
+        file_id: u32,
+        host: &'a str,
+        runner: u16,
+    },
+    TestFinished(TestLine<'a>),
+    AttemptFinished(AttemptLine<'a>),
+    FileVerdict(VerdictLine<'a>),
+    StopRequested,
+    Warning {
+        message: &'a str,
+    },
+    RunFinished(SummaryLine<'a>),
+}
+
+#[derive(Serialize)]
+struct HostLine<'a> {
+    name: &'a str,
+    runners: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct FileLine<'a> {
+    path: &'a str,
+    framework: &'a str,
+    predicted: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct HookLine<'a> {
+    host: &'a str,
+    runner: Option<u16>,
+    hook: &'static str,
+    failure: Option<&'a str>,
+    skipped: bool,
+    seconds: f64,
+    block: u64,
+}
+
+#[derive(Serialize)]
+struct WorkerLine<'a> {
+    host: &'a str,
+    runner: u16,
+    framework: &'a str,
+    failure: Option<&'a str>,
+    seconds: f64,
+    block: u64,
+}
+
+#[derive(Serialize)]
+struct TestLine<'a> {
+    attempt: u64,
+    file: &'a str,
+    file_id: u32,
+    id: &'a str,
+    name: &'a str,
+    status: &'static str,
+    seconds: f64,
+    message: &'a str,
+    details: &'a str,
+    test_file: Option<&'a str>,
+    line: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct AttemptLine<'a> {
+    attempt: u64,
+    file: &'a str,
+    file_id: u32,
+    host: &'a str,
+    runner: u16,
+    outcome: Option<&'static str>,
+    interruption: Option<&'static str>,
+    seconds: f64,
+    message: &'a str,
+    details: &'a str,
+    leaked: &'a [String],
+    block: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct VerdictLine<'a> {
+    file: &'a str,
+    file_id: u32,
+    verdict: &'static str,
+    reason: Option<String>,
+    reason_kind: Option<&'static str>,
+    attempt: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct SummaryLine<'a> {
+    wall_seconds: f64,
+    testing_seconds: f64,
+    lower_bound_seconds: f64,
+    files: u32,
+    outcomes: BTreeMap<&'static str, u32>,
+    not_run: u32,
+    tests: BTreeMap<&'static str, u64>,
+    hosts: Vec<HostSummaryLine<'a>>,
+    exit_status: u8,
+}
+
+#[derive(Serialize)]
+struct HostSummaryLine<'a> {
+    name: &'a str,
+    runners: u16,
+    files: u32,
+    busy_seconds: f64,
+    problems: &'a [String],
+}
+
+impl<'a> Line<'a> {
+    /// The line for an event; `None` for output, whose bytes are in the aggregated log.
+    pub(super) fn of(now: Duration, event: &'a RunEvent, names: &'a Names) -> Option<Line<'a>> {
+        Event::of(event, names).map(|event| Line { at: seconds(now), event })
+    }
+}
+
+impl<'a> Event<'a> {
+    fn of(event: &'a RunEvent, names: &'a Names) -> Option<Event<'a>> {
+        let host_name = |host: &HostId| names.host(*host);
+        Some(match event {
+            RunEvent::RunStarted { run, project, hosts, files } => Event::RunStarted {
+                schema: JSON_SCHEMA,
+                run,
+                project,
+                hosts: hosts.iter().map(HostLine::of).collect(),
+                files: files.iter().map(FileLine::of).collect(),
+            },
+            RunEvent::HostProgress { host, activity } => {
+                Event::HostProgress { host: host_name(host), activity }
+            }
+            RunEvent::HostConnected { host, agent, cores, runners } => {
+                Event::HostConnected { host: host_name(host), agent, cores: *cores, runners: *runners }
+            }
+            RunEvent::HostFailed { host, reason, hint } => {
+                Event::HostFailed { host: host_name(host), reason, hint: hint.as_deref() }
+            }
+            RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, block } => {
+                Event::HookFinished(HookLine {
+                    host: host_name(host),
+                    runner: runner.map(|runner| runner.number),
+                    hook: hook.word(),
+                    failure: failure.as_deref(),
+                    skipped: *skipped,
+                    seconds: seconds(*duration),
+                    block: block.number,
+                })
+            }
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, block } => {
+                Event::WorkerPrepared(WorkerLine {
+                    host: names.host(runner.host),
+                    runner: runner.number,
+                    framework,
+                    failure: failure.as_deref(),
+                    seconds: seconds(*duration),
+                    block: block.number,
+                })
+            }
+            RunEvent::RunnerReady { runner: RunnerId { host, number }, identifier } => {
+                Event::RunnerReady { host: host_name(host), runner: *number, identifier }
+            }
+            RunEvent::RunnerFailed { runner: RunnerId { host, number }, reason } => {
+                Event::RunnerFailed { host: host_name(host), runner: *number, reason }
+            }
+            RunEvent::AttemptStarted { attempt, file, runner: RunnerId { host, number } } => {
+                Event::AttemptStarted {
+                    attempt: attempt.0,
+                    file: names.path(*file),
+                    file_id: file.0,
+                    host: host_name(host),
+                    runner: *number,
+                }
+            }
+            RunEvent::TestFinished { attempt, file, test } => {
+                Event::TestFinished(TestLine::of(*attempt, *file, test, names))
+            }
+            RunEvent::Output { .. } => return None,
+            RunEvent::AttemptFinished(report) => Event::AttemptFinished(AttemptLine::of(report, names)),
+            RunEvent::FileVerdict { file, verdict, attempt } => {
+                Event::FileVerdict(VerdictLine::of(*file, verdict, *attempt, names))
+            }
+            RunEvent::StopRequested => Event::StopRequested,
+            RunEvent::Warning { message } => Event::Warning { message },
+            RunEvent::RunFinished(summary) => Event::RunFinished(SummaryLine::of(summary)),
+        })
+    }
+}
+
+impl<'a> HostLine<'a> {
+    fn of(plan: &'a HostPlan) -> HostLine<'a> {
+        HostLine { name: &plan.name, runners: plan.runners }
+    }
+}
+
+impl<'a> FileLine<'a> {
+    fn of(plan: &'a FilePlan) -> FileLine<'a> {
+        FileLine { path: &plan.path, framework: &plan.framework, predicted: plan.predicted.map(seconds) }
+    }
+}
+
+impl<'a> TestLine<'a> {
+    fn of(attempt: AttemptId, file: FileId, test: &'a TestResult, names: &'a Names) -> TestLine<'a> {
+        TestLine {
+            attempt: attempt.0,
+            file: names.path(file),
+            file_id: file.0,
+            id: &test.id,
+            name: &test.name,
+            status: test.status.word(),
+            seconds: seconds(test.duration),
+            message: &test.message,
+            details: &test.details,
+            test_file: test.file.as_deref(),
+            line: test.line,
+        }
+    }
+}
+
+impl<'a> AttemptLine<'a> {
+    fn of(report: &'a AttemptReport, names: &'a Names) -> AttemptLine<'a> {
+        let (outcome, interruption) = match report.result {
+            AttemptResult::Outcome(outcome) => (Some(outcome.word()), None),
+            AttemptResult::Interrupted(interruption) => (None, Some(interruption.word())),
+        };
+        AttemptLine {
+            attempt: report.attempt.0,
+            file: names.path(report.file),
+            file_id: report.file.0,
+            host: names.host(report.runner.host),
+            runner: report.runner.number,
+            outcome,
+            interruption,
+            seconds: seconds(report.duration),
+            message: &report.message,
+            details: &report.details,
+            leaked: &report.leaked,
+            block: report.block.map(|BlockId { number, .. }| number),
+        }
+    }
+}
+
+impl<'a> VerdictLine<'a> {
+    fn of(file: FileId, verdict: &Verdict, attempt: Option<AttemptId>, names: &'a Names) -> VerdictLine<'a> {
+        let reason = match verdict {
+            Verdict::Ran(_) => None,
+            Verdict::NotRun(reason) => Some(reason),
+        };
+        VerdictLine {
+            file: names.path(file),
+            file_id: file.0,
+            verdict: verdict.word(),
+            reason: reason.map(NotRunReason::to_string),
+            reason_kind: reason.map(reason_kind),
+            attempt: attempt.map(|attempt| attempt.0),
+        }
+    }
+}
+
+impl<'a> SummaryLine<'a> {
+    fn of(summary: &'a RunSummary) -> SummaryLine<'a> {
+        SummaryLine {
+            wall_seconds: seconds(summary.wall),
+            testing_seconds: seconds(summary.testing),
+            lower_bound_seconds: seconds(summary.lower_bound),
+            files: summary.files,
+            outcomes: Outcome::ALL.map(Outcome::word).into_iter().zip(summary.outcomes).collect(),
+            not_run: summary.not_run,
+            tests: TestStatus::ALL.map(TestStatus::word).into_iter().zip(summary.tests).collect(),
+            hosts: summary.hosts.iter().map(HostSummaryLine::of).collect(),
+            exit_status: summary.exit_status,
+        }
+    }
+}
+
+impl<'a> HostSummaryLine<'a> {
+    fn of(summary: &'a HostSummary) -> HostSummaryLine<'a> {
+        HostSummaryLine {
+            name: &summary.name,
+            runners: summary.runners,
+            files: summary.files,
+            busy_seconds: seconds(summary.busy),
+            problems: &summary.problems,
+        }
+    }
+}
+
+/// Microseconds are exact enough, and shorter.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
+fn reason_kind(reason: &NotRunReason) -> &'static str {
+    match reason {
+        NotRunReason::UnusableName => "unusable_name",
+        NotRunReason::NoRunnerLeft(_) => "no_runner_left",
+        NotRunReason::TooManyInterruptions(_) => "too_many_interruptions",
+        NotRunReason::Stopped => "stopped",
+    }
+}

@@ -1,0 +1,53 @@
+//! The names behind the indices of a run, remembered from its first event.
+
+use distributest_core::identity::{FileId, HostId, RunnerId};
+use distributest_core::run_event::{FilePlan, RunEvent};
+
+use crate::format::display_path;
+
+/// What [`RunEvent::RunStarted`] said about hosts and files. Every consumer keeps its own.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    hosts: Vec<String>,
+    files: Vec<FilePlan>,
+}
+
+impl Names {
+    /// Remembers the names if this is the event that carries them.
+    pub(crate) fn learn(&mut self, event: &RunEvent) {
+        if let RunEvent::RunStarted { hosts, files, .. } = event {
+            self.hosts = hosts.iter().map(|host| host.name.clone()).collect();
+            self.files = files.clone();
+        }
+    }
+
+    /// How many hosts the run has.
+    pub(crate) fn host_count(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// How many files the run has.
+    pub(crate) fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// The name the user gave a host.
+    pub(crate) fn host(&self, host: HostId) -> &str {
+        self.hosts.get(host.0 as usize).map_or("unknown host", String::as_str)
+    }
+
+    /// A file's path, as planned.
+    pub(crate) fn path(&self, file: FileId) -> &str {
+        self.files.get(file.0 as usize).map_or("unknown file", |plan| plan.path.as_str())
+    }
+
+    /// A file's path, safe to print on one line.
+    pub(crate) fn printable_path(&self, file: FileId) -> String {
+        display_path(self.path(file))
+    }
+
+    /// `h1 runner 2`.
+    pub(crate) fn runner(&self, runner: RunnerId) -> String {
+        format!("{} runner {}", self.host(runner.host), runner.number)
+    }
+}
