@@ -1,1 +1,50 @@
 //! One process tree: spawn, capture, stop, leak detection, and becoming another user.
+//!
+//! [`ProcessTree::spawn`] starts a program (the *root*) in its own session with its output captured. Everything
+//! the root starts, directly or not, belongs to its tree, also what daemonises: a daemon leaves its session, its
+//! process group, its parent, its descriptors and its environment behind, but none of the three things this crate
+//! goes by:
+//!
+//! - **Descent.** The root is a child subreaper, so while it lives every orphan below it becomes its child again.
+//!   Once it has died, its orphans become children of the process that called `spawn`, which `spawn` makes a
+//!   subreaper too.
+//! - **Mark.** Each tree has a resource limit of its own (see `mark.rs`), which children inherit and no program
+//!   changes. It tells whose orphan is whose.
+//! - **Cgroup**, where the agent was given a part of the hierarchy (see [`cgroup`]).
+//!
+//! Rules:
+//!
+//! - Linux 5.3 or newer (pidfd). Newer kernels add `close_range` (5.11) and `cgroup.kill` (5.14); without them the
+//!   same is done step by step.
+//! - The root is killed when the *thread* that spawned it dies. Callers therefore spawn on a thread that lives as
+//!   long as they do: the main thread with a current-thread runtime.
+//! - A signal goes through a pidfd to a process whose start time was compared after the pidfd was opened, so that
+//!   it never hits a stranger that got the same pid.
+//! - "Nothing is left" is only concluded from listings that came out the same twice in a row.
+//! - Nobody else in the process waits for children they did not start: no `waitpid(-1)`.
+//! - Only `child`, `accounts` and `watch` contain unsafe code.
+
+pub mod cgroup;
+pub mod identity;
+
+pub mod output;
+
+#[expect(unsafe_code, reason = "calls the C library's account functions, which take raw buffers")]
+mod accounts;
+#[expect(unsafe_code, reason = "prepares the child between fork and exec")]
+mod child;
+mod exit;
+mod mark;
+mod members;
+mod process_table;
+mod spawn;
+mod tree;
+#[expect(unsafe_code, reason = "registers pidfds with the runtime")]
+mod watch;
+
+pub use cgroup::{Cgroup, CgroupError, Delegation};
+pub use exit::Exit;
+pub use identity::{IdentityError, User, peer_uid};
+pub use output::drain_available;
+pub use spawn::{CONTROL_DESCRIPTOR, ProcessSpec, SpawnError, become_subreaper};
+pub use tree::{LeakedProcess, ProcessTree, StopError};

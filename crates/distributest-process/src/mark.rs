@@ -1,0 +1,119 @@
+//! The mark that tells whose tree an orphan belongs to.
+//!
+//! A daemon may change its session, close its descriptors and empty its environment; what it never touches is its
+//! limit on uninterrupted real-time CPU time (`RLIMIT_RTTIME`). It is unlimited by default, means nothing to
+//! processes that are not under real-time scheduling, is inherited by every child, survives `exec`, may be lowered
+//! by anyone but raised only by root, and anyone may read it in `/proc/PID/limits`, even a zombie's. Each tree
+//! gets a limit of its own, the lowest being twelve days: that is its mark.
+//!
+//! Marks only need to be unique among the trees of one process, for only its own orphans are ever compared.
+//!
+//! Tests may themselves run a process that marks trees (a test suite of this product does). Limits can only be
+//! lowered, so marks nest: a tree of the outermost level owns the range of [`OUTER_STEP`] values up to its mark,
+//! its inner trees take marks within that range and own ranges of [`INNER_STEP`], and theirs are single values.
+//! How far down a process is shows in the trailing zeros of the limit it was given itself. On a deeper level,
+//! or under a limit that is no mark, there are no marks, and descent and sessions have to do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Resource, getrlimit};
+
+/// Outermost marks are multiples of this.
+const OUTER_STEP: u64 = 1 << 40;
+/// Marks within an outermost mark's range are multiples of this.
+const INNER_STEP: u64 = 1 << 20;
+/// Outermost marks are below this, about 146,000 years in microseconds.
+const TOP: u64 = 1 << 62;
+
+/// How many trees this process has marked so far.
+static MARKED: AtomicU64 = AtomicU64::new(0);
+
+/// A tree's mark: a range of values of `RLIMIT_RTTIME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The limit the tree's root is given, in microseconds.
+    limit: u64,
+    /// How many values up to and including `limit` belong to the tree.
+    width: u64,
+}
+
+impl Mark {
+    /// The next unused mark; `None` where this process's own limit leaves no room for marks.
+    ///
+    /// After about a million trees marks are used again, from the first.
+    pub(crate) fn next() -> Option<Mark> {
+        let number = MARKED.fetch_add(1, Ordering::Relaxed);
+        Mark::below(getrlimit(Resource::Rttime).maximum, number)
+    }
+
+    /// The mark number `number` below a process's own hard limit (`None`: unlimited).
+    fn below(own_limit: Option<u64>, number: u64) -> Option<Mark> {
+        let (top, step, room) = match own_limit {
+            None => (TOP, OUTER_STEP, TOP / OUTER_STEP),
+            Some(limit) if limit != 0 && limit % OUTER_STEP == 0 => {
+                (limit, INNER_STEP, OUTER_STEP / INNER_STEP)
+            }
+            Some(limit) if limit != 0 && limit % INNER_STEP == 0 => (limit, 1, INNER_STEP),
+            Some(_) => return None,
+        };
+        let position = 1 + number % (room - 1);
+        Some(Mark { limit: top - position * step, width: step })
+    }
+
+    /// The limit to give to the tree's root, soft and hard, in microseconds.
+    pub(crate) fn limit(self) -> u64 {
+        self.limit
+    }
+
+    /// Whether a process with this hard limit (`None`: unlimited) belongs to the tree.
+    pub(crate) fn covers(self, limit: Option<u64>) -> bool {
+        limit.is_some_and(|limit| limit <= self.limit && limit > self.limit - self.width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_of_one_process_do_not_cover_each_other() {
+        for own_limit in [None, Some(TOP - 5 * OUTER_STEP), Some(TOP - 5 * OUTER_STEP - 7 * INNER_STEP)] {
+            for number in [0, 1, 2, 1_000, (1 << 20) - 3] {
+                let mark = Mark::below(own_limit, number).unwrap();
+                let next = Mark::below(own_limit, number + 1).unwrap();
+                assert!(mark.covers(Some(mark.limit)), "{own_limit:?} {number}");
+                assert!(!mark.covers(Some(next.limit)), "{own_limit:?} {number}");
+                assert!(!next.covers(Some(mark.limit)), "{own_limit:?} {number}");
+                assert!(!mark.covers(own_limit), "{own_limit:?} {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_covers_the_trees_made_inside_it() {
+        let outer = Mark::below(None, 41).unwrap();
+        let other = Mark::below(None, 42).unwrap();
+        for number in [0, 1, 1_000_000] {
+            let inner = Mark::below(Some(outer.limit), number).unwrap();
+            let innermost = Mark::below(Some(inner.limit), number).unwrap();
+            for mark in [inner, innermost] {
+                assert!(outer.covers(Some(mark.limit)));
+                assert!(!other.covers(Some(mark.limit)));
+                assert!(mark.limit < outer.limit, "a limit can only be lowered");
+            }
+            assert!(inner.covers(Some(innermost.limit)));
+        }
+    }
+
+    #[test]
+    fn every_mark_is_a_long_time() {
+        let lowest = Mark::below(None, (1 << 22) - 2).unwrap();
+        assert!(lowest.limit >= 12 * 24 * 3600 * 1_000_000, "{lowest:?}");
+    }
+
+    #[test]
+    fn other_limits_leave_no_room() {
+        assert_eq!(Mark::below(Some(200_000), 0), None, "what pipewire's and rtkit's units set");
+        assert_eq!(Mark::below(Some(0), 0), None);
+    }
+}

@@ -1,0 +1,308 @@
+//! Starts the root of a tree.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, getpid, set_child_subreaper};
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
+
+use crate::cgroup::Cgroup;
+use crate::child::{self, Credentials, Preparation, Step};
+use crate::identity::User;
+use crate::mark::Mark;
+
+/// The number of the control socket's descriptor in the child; also in its environment, as `DISTRIBUTEST_FD`.
+pub const CONTROL_DESCRIPTOR: i32 = 3;
+
+/// The environment variable that names the control socket's descriptor.
+const CONTROL_VARIABLE: &str = "DISTRIBUTEST_FD";
+
+/// Where programs are looked for when the environment has no `PATH`; what execvp(3) and shells use.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What to start, and how.
+#[derive(Debug, Default)]
+pub struct ProcessSpec {
+    /// The program. With a slash: a path, relative to `directory` or absolute; otherwise looked for in the `PATH` of
+    /// `environment`.
+    pub program: OsString,
+    /// Its arguments, without its name.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment. Of a name given twice the last value counts.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The directory it starts in.
+    pub directory: PathBuf,
+    /// Whether it gets a control socket: a connected Unix stream socket as descriptor [`CONTROL_DESCRIPTOR`],
+    /// whose number is added to its environment as `DISTRIBUTEST_FD`.
+    pub control: bool,
+    /// A cgroup made for this tree alone; it starts in it and the tree removes it in the end.
+    pub cgroup: Option<Cgroup>,
+    /// Who it runs as; `None`: as this process does. Only root may give a user.
+    pub user: Option<User>,
+}
+
+/// Why a program could not be started. Nothing is left of the attempt.
+#[derive(Debug, Error)]
+pub enum SpawnError {
+    /// There is no such program.
+    #[error("find the program {program:?} to run in {directory:?}")]
+    ProgramNotFound {
+        /// As it was given.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is there, but the interpreter in its first line (or its loader) is not.
+    #[error("find the interpreter that the first line of {program:?} names, to run it in {directory:?}")]
+    InterpreterNotFound {
+        /// The script.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is there, but this user may not execute it, or it is no program.
+    #[error("execute {program:?} in {directory:?} (is it a program, with its x permission set?)")]
+    NotExecutable {
+        /// The file.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory does not exist, is none, or may not be entered.
+    #[error("enter the directory {directory:?} to run {program:?}")]
+    BadDirectory {
+        /// The program.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit on the number of processes is reached: the user's, the cgroup's or the host's.
+    #[error("start {program:?} in {directory:?}: a limit on the number of processes is reached")]
+    OutOfProcesses {
+        /// The program.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The child could not become the user; it did not run as anyone else.
+    #[error("become the user {user:?} to run {program:?} in {directory:?}")]
+    BecomeUser {
+        /// The login name.
+        user: String,
+        /// The program.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The child could not join its cgroup.
+    #[error("join the cgroup {cgroup:?} to run {program:?} in {directory:?}")]
+    JoinCgroup {
+        /// The cgroup's directory.
+        cgroup: PathBuf,
+        /// The program.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else: out of descriptors or memory, arguments too long, a NUL in a name.
+    #[error("start {program:?} in {directory:?}")]
+    Other {
+        /// The program.
+        program: PathBuf,
+        /// Where it should have started.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes this process the new parent of every orphan below it. [`crate::ProcessTree::spawn`] does it, too; call it
+/// where orphans must be kept before the first spawn.
+///
+/// # Errors
+///
+/// Those of `prctl`, which only fails on kernels older than 3.4.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(set_child_subreaper(Some(getpid()))?)
+}
+
+/// A root that has just been started, with this process's ends of everything.
+pub(crate) struct Started {
+    pub(crate) root: Pid,
+    pub(crate) mark: Option<Mark>,
+    pub(crate) stdout: Receiver,
+    pub(crate) stderr: Receiver,
+    pub(crate) control: Option<UnixStream>,
+}
+
+/// Starts the root.
+pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
+    let (program, directory) = (PathBuf::from(&spec.program), spec.directory.clone());
+    let path = match resolve_program(spec) {
+        Ok(path) => path,
+        Err(source) => return Err(SpawnError::ProgramNotFound { program, directory, source }),
+    };
+    let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.open_members_file())) {
+        Some((_, Ok(file))) => Some(file),
+        Some((cgroup, Err(source))) => {
+            let cgroup = cgroup.directory().to_owned();
+            return Err(SpawnError::JoinCgroup { cgroup, program, directory, source });
+        }
+        None => None,
+    };
+    let mut command = Command::new(&path);
+    command.arg0(&spec.program).args(&spec.arguments).env_clear();
+    command.envs(spec.environment.iter().map(|(name, value)| (name, value)));
+    run(command, spec, cgroup).map_err(|error| {
+        let (step, source) = child::failed_step(error);
+        explain(spec, &path, step, source)
+    })
+}
+
+/// Carries out what can only fail for reasons the operating system gives.
+fn run(mut command: Command, spec: &ProcessSpec, cgroup: Option<fs::File>) -> io::Result<Started> {
+    become_subreaper()?;
+    child::keep_exit_statuses();
+    let (stdout, child_stdout) = io::pipe()?;
+    let (stderr, child_stderr) = io::pipe()?;
+    let (stdout, stderr) = (Receiver::from_owned_fd(stdout.into())?, Receiver::from_owned_fd(stderr.into())?);
+    let (control, child_control) = if spec.control { control_sockets()? } else { (None, None) };
+    let mark = Mark::next();
+    command.stdin(Stdio::null()).stdout(child_stdout).stderr(child_stderr);
+    if child_control.is_some() {
+        command.env(CONTROL_VARIABLE, CONTROL_DESCRIPTOR.to_string());
+    }
+    let preparation = Preparation {
+        parent: getpid(),
+        directory: CString::new(spec.directory.as_os_str().as_bytes())?,
+        cgroup,
+        mark,
+        credentials: spec.user.as_ref().map(|user| Credentials {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.clone(),
+        }),
+        control: child_control,
+    };
+    child::prepare(&mut command, preparation);
+    let child = command.spawn()?;
+    Ok(Started { root: Pid::from_child(&child), mark, stdout, stderr, control })
+}
+
+/// Makes the control socket: this process's end, and the child's with a number of at least [`CONTROL_DESCRIPTOR`].
+///
+/// The second is a duplicate with the lowest free number from there on. So whether or not it is
+/// [`CONTROL_DESCRIPTOR`] itself, that number is in use afterwards, and the pipe by which the standard library
+/// learns of failures in the child can't have it.
+fn control_sockets() -> io::Result<(Option<UnixStream>, Option<OwnedFd>)> {
+    let (own, child) = BlockingUnixStream::pair()?;
+    own.set_nonblocking(true)?;
+    let child = rustix::io::fcntl_dupfd_cloexec(child.as_fd(), CONTROL_DESCRIPTOR)?;
+    Ok((Some(UnixStream::from_std(own)?), Some(child)))
+}
+
+/// The program's path, absolute or relative to the directory the child starts in.
+fn resolve_program(spec: &ProcessSpec) -> io::Result<PathBuf> {
+    let program = Path::new(&spec.program);
+    if spec.program.as_bytes().contains(&b'/') {
+        return Ok(program.to_owned());
+    }
+    let path = spec.environment.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+    let mut candidates = std::env::split_paths(path).map(|entry| {
+        // An empty entry is the current directory; a path with a slash is not looked up once more.
+        let entry = if entry.as_os_str().is_empty() { PathBuf::from(".") } else { entry };
+        entry.join(program)
+    });
+    let found = candidates.find(|candidate| {
+        let metadata = fs::metadata(spec.directory.join(candidate));
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    });
+    found.ok_or_else(|| rustix::io::Errno::NOENT.into())
+}
+
+/// Names what a failed start means.
+fn explain(spec: &ProcessSpec, path: &Path, step: Step, source: io::Error) -> SpawnError {
+    let (program, directory) = (PathBuf::from(&spec.program), spec.directory.clone());
+    if source.raw_os_error() == Some(libc::EAGAIN) {
+        return SpawnError::OutOfProcesses { program, directory, source };
+    }
+    match (step, &spec.user, &spec.cgroup) {
+        (Step::EnterDirectory, ..) => SpawnError::BadDirectory { program, directory, source },
+        (Step::BecomeUser, Some(user), _) => {
+            SpawnError::BecomeUser { user: user.name.clone(), program, directory, source }
+        }
+        (Step::JoinCgroup, _, Some(cgroup)) => {
+            SpawnError::JoinCgroup { cgroup: cgroup.directory().to_owned(), program, directory, source }
+        }
+        (Step::Execute, ..) => match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ELIBBAD) if spec.directory.join(path).exists() => {
+                SpawnError::InterpreterNotFound { program, directory, source }
+            }
+            Some(libc::ENOENT | libc::ENOTDIR) => SpawnError::ProgramNotFound { program, directory, source },
+            Some(libc::EACCES | libc::EPERM | libc::ENOEXEC | libc::EISDIR) => {
+                SpawnError::NotExecutable { program, directory, source }
+            }
+            _ => SpawnError::Other { program, directory, source },
+        },
+        _ => SpawnError::Other { program, directory, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(program: &str, path: Option<&str>) -> ProcessSpec {
+        let environment = path.map(|path| ("PATH".into(), path.into()));
+        ProcessSpec {
+            program: program.into(),
+            environment: environment.into_iter().collect(),
+            directory: "/usr".into(),
+            ..ProcessSpec::default()
+        }
+    }
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        let resolve = |program, path| resolve_program(&spec(program, path)).ok();
+        assert_eq!(resolve("sh", Some("/nowhere:/bin:/usr/bin")), Some("/bin/sh".into()));
+        assert_eq!(resolve("bin/sh", Some("/bin")), Some("bin/sh".into()), "a path is taken as it is");
+        assert_eq!(resolve("sh", Some("bin")), Some("bin/sh".into()), "relative to the directory");
+        assert_eq!(resolve("sh", Some("/nowhere")), None);
+        assert_eq!(resolve("bin", Some("/usr")), None, "a directory is no program");
+        assert!(resolve("sh", None).is_some());
+    }
+}
