@@ -1,0 +1,852 @@
+"""Runs pytest files for distributest: pytest and the project's conftest are loaded once, each file runs in a fork.
+
+Started by an agent, which talks to it over the socket in DISTRIBUTEST_FD (see proto/worker.md). Needs pytest 6.2 or
+newer on Python 3.8 or newer, and nothing else. The command line after this file's name is pytest's own: `-k`, `-m`, `-p`.
+
+How it works. `prepare` does what pytest does up to having a configuration: options, ini file, plugins, the initial
+conftest files. That is the slow part. For each file a process is forked from there; it does the rest exactly as a
+pytest started with that one file would: pytest_configure, session start, collection, tests, session finish,
+pytest_unconfigure. So whatever a plugin opens in one hook and closes in another, both happen in the same process.
+With isolation "shared" and "process" the whole work is done in one child process instead.
+
+Rules:
+- Tests run under pytest's own capturing, because tests notice the difference. What was captured is written to the real
+  standard output and error as soon as pytest has read it, byte for byte; if the process dies before, its parent
+  writes what was left, for the files pytest captures into are open in both (`Witness`).
+- The process that runs tests notes in the witness what it is doing. If it dies, the parent knows which test did it.
+- Only the process that was started to run a file speaks for it; a test that forks and lets both go on does not.
+- pytest's own screen is not shown: every result is reported over the socket. Sections that plugins add at the end
+  (coverage tables, slowest durations) are, and so is everything when live logging is on.
+- Options that make no sense for one file of many are switched off: see `quieten`.
+"""
+
+import atexit
+import contextlib
+import gc
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+import weakref
+
+PROTOCOL = 1
+OLDEST_PYTEST = (6, 2)
+LONGEST_MESSAGE = 1000
+LONGEST_DETAILS = 1024 * 1024
+INSTALL_HINT = "install it where the tests run, for example in node_setup: pip install pytest"
+
+
+def main():
+    forget_own_directory()
+    arguments = sys.argv[1:]
+    sys.argv[:] = ["pytest"] + arguments
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(write_through=True, errors="backslashreplace")
+    isolation = os.environ.pop("DISTRIBUTEST_ISOLATION", "fork")
+    agent = Agent(int(os.environ.pop("DISTRIBUTEST_FD")))
+    supervisor = Supervisor(agent)
+    if isolation == "fork":
+        serve_by_forking(agent, supervisor, arguments)
+    else:
+        # The supervisor has loaded nothing yet: the child is as good as a process of its own.
+        death = supervisor.run(lambda witness: serve_in_this_process(agent, witness, arguments))
+        if death.during is not None:
+            supervisor.report_death(death)
+
+
+def serve_by_forking(agent, supervisor, arguments):
+    random_state = random.getstate()
+    prepared = prepare_or_give_up(agent, arguments, for_many_files=True)
+    project_seeded_random = random.getstate() != random_state
+    warn_of_threads()
+    # Objects made so far are not looked at again by the garbage collectors of the forked processes.
+    gc.collect()
+    gc.freeze()
+    agent.ready(prepared.pytest_version)
+
+    def run_file(witness, file):
+        begin_own_life(project_seeded_random)
+        witness.finish(prepared.run(file, witness, agent))
+
+    for file in agent.files():
+        end = supervisor.run(lambda witness: run_file(witness, file), file)
+        if end.result is None:
+            supervisor.report_death(end)
+        else:
+            agent.finished(end.result)
+    prepared.close()
+
+
+def serve_in_this_process(agent, witness, arguments):
+    prepared = prepare_or_give_up(agent, arguments)
+    agent.ready(prepared.pytest_version)
+    for file in agent.files():
+        witness.begin(file)
+        try:
+            # pytest takes a configuration apart when a session ends; the next file needs a new one.
+            prepared = prepared or Prepared.load(arguments)
+            outcome = prepared.run(file, witness, agent)
+        except Unable as reason:
+            outcome = result("broken", reason.message, reason.details)
+        prepared = None
+        witness.clear()
+        agent.finished(outcome)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Talking to the agent
+
+
+class Agent:
+    """The agent's end of the socket. Its descriptor is closed in every program a test starts."""
+
+    def __init__(self, descriptor):
+        os.set_inheritable(descriptor, False)
+        self.socket = socket.socket(fileno=descriptor)
+        self.incoming = self.socket.makefile("rb")
+
+    def send(self, **message):
+        text = json.dumps(message).encode("ascii")
+        try:
+            self.socket.sendall(text + b"\n")
+        except OSError:
+            # The agent is gone, and with it everyone who wants to know how this ends.
+            os._exit(1)
+
+    def ready(self, version):
+        self.send(type="ready", protocol=PROTOCOL, framework="pytest", version=version)
+
+    def finished(self, result):
+        with contextlib.suppress(OSError):
+            # The process that ran the file may have died in the middle of a line.
+            self.socket.sendall(b"\n")
+        self.send(type="finished", **result)
+
+    def files(self):
+        """The files to run, one by one, until the agent has no more or is gone."""
+        for line in self.incoming:
+            message = json.loads(line) if line.strip() else {}
+            if message.get("type") == "quit":
+                return
+            if message.get("type") == "run":
+                yield message["file"]
+
+
+def result(outcome, message="", details=""):
+    return {"outcome": outcome, "message": one_line(message), "details": cut(details)}
+
+
+def one_line(text):
+    lines = [line for line in clean(text).splitlines() if line.strip()]
+    line = lines[0].strip() if lines else ""
+    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "…"
+
+
+def cut(text):
+    text = clean(text)
+    if len(text) <= LONGEST_DETAILS:
+        return text
+    half = LONGEST_DETAILS // 2
+    return "{}\n[… {} characters left out …]\n{}".format(text[:half], len(text) - 2 * half, text[-half:])
+
+
+def clean(text):
+    """Text that can be written as UTF-8: lone surrogates become escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Processes
+
+
+class Witness:
+    """What stays of a process that runs tests when it dies: what it was doing, and output nobody has written yet.
+
+    Three unnamed files, open in the process that runs tests and in its parent.
+    """
+
+    def __init__(self):
+        self.captured = {1: tempfile.TemporaryFile(buffering=0), 2: tempfile.TemporaryFile(buffering=0)}
+        self.outputs = {1: os.dup(1), 2: os.dup(2)}
+        self.notes = tempfile.TemporaryFile(buffering=0)
+
+    def begin(self, file):
+        self.write(file=file, test=None)
+
+    def enter_test(self, file, test):
+        self.write(file=file, test=test)
+
+    def clear(self):
+        self.write()
+
+    def finish(self, outcome):
+        self.write(result=outcome)
+
+    def write(self, **notes):
+        text = json.dumps(notes).encode("ascii")
+        os.pwrite(self.notes.fileno(), text, 0)
+        os.ftruncate(self.notes.fileno(), len(text))
+
+    def read(self):
+        text = read_all(self.notes.fileno())
+        try:
+            return json.loads(text) if text else {}
+        except ValueError:
+            return {}
+
+    def close(self):
+        """Writes what is left of the captured output where it belongs, and forgets everything."""
+        for descriptor, file in self.captured.items():
+            write_all(self.outputs[descriptor], read_all(file.fileno()))
+            os.close(self.outputs[descriptor])
+            file.close()
+        self.notes.close()
+
+
+class End:
+    """How a process that ran tests ended."""
+
+    def __init__(self, status, notes):
+        self.status = status
+        self.result = notes.get("result")
+        self.during = notes.get("file")
+        self.test = notes.get("test")
+
+    def describe(self):
+        if os.WIFSIGNALED(self.status):
+            number = os.WTERMSIG(self.status)
+            try:
+                how = "died of signal {} ({})".format(number, signal.Signals(number).name)
+            except ValueError:
+                how = "died of signal {}".format(number)
+        else:
+            how = "left with exit status {}".format(os.WEXITSTATUS(self.status))
+        where = "while {} ran".format(self.test["id"]) if self.test else "before its tests were done"
+        return "the process running this file {} {}".format(how, where)
+
+
+class Supervisor:
+    """Forks a process, waits for it, and ends it when the agent goes away."""
+
+    def __init__(self, agent):
+        self.agent = agent
+        self.told_to_end = False
+        self.child = None
+
+    def run(self, work, file=None):
+        """Has `work(witness)` done in a forked process that leads a session of its own, and tells how it ended."""
+        witness = Witness()
+        if file is not None:
+            witness.begin(file)
+        wake_up, wake_up_sender = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, lambda number, frame: self.end_child(signal.SIGTERM))
+        signal.set_wakeup_fd(wake_up_sender, warn_on_full_buffer=False)
+        self.child = os.fork()
+        if self.child == 0:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.close(wake_up)
+            os.close(wake_up_sender)
+            work_and_leave(lambda: work(witness))
+        status = self.wait(wake_up)
+        self.child = None
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.close(wake_up)
+        os.close(wake_up_sender)
+        end = End(status, witness.read())
+        witness.close()
+        if self.told_to_end:
+            sys.exit(1)
+        return end
+
+    def wait(self, wake_up):
+        poll = select.poll()
+        poll.register(wake_up, select.POLLIN)
+        poll.register(self.agent.socket, 0)  # reports nothing but the other end's going away
+        while True:
+            pid, status = os.waitpid(self.child, os.WNOHANG)
+            if pid:
+                return status
+            for descriptor, _ in poll.poll():
+                if descriptor == wake_up:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_up, 512)
+                else:
+                    self.end_child(signal.SIGKILL)
+                    poll.unregister(self.agent.socket)
+
+    def end_child(self, number):
+        self.told_to_end = True
+        if self.child is None:
+            return
+        for kill in (os.killpg, os.kill):
+            # It leads its process group, unless it had no time yet to become the leader.
+            with contextlib.suppress(ProcessLookupError):
+                kill(self.child, number)
+
+    def report_death(self, end):
+        description = end.describe()
+        if end.test:
+            self.agent.send(type="test", status="error", seconds=0, message=description, details="", **end.test)
+        self.agent.finished(result("crashed", description))
+
+
+def work_and_leave(work):
+    """Does the work and ends the process, running the exit handlers the work has registered."""
+    own_pid = os.getpid()
+    status = 1
+    try:
+        work()
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    if os.getpid() == own_pid:
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(status)
+
+
+def begin_own_life(project_seeded_random):
+    """Parts a forked process from its parent in what two processes should not share."""
+    # Exit handlers registered so far are the parent's: it runs them once, when it ends. A directory one of them
+    # removes is still needed by the next file. The standard library's own are for every process.
+    atexit._clear()
+    for finalizer in list(weakref.finalize._registry):
+        finalizer.atexit = False
+    atexit.register(weakref.finalize._exitfunc)
+    atexit.register(logging.shutdown)
+    multiprocessing_util = sys.modules.get("multiprocessing.util")
+    if multiprocessing_util is not None:
+        atexit.register(multiprocessing_util._exit_function)
+    # Files on different runners must not draw the same "random" names. A project that seeds wants the same numbers.
+    if not project_seeded_random:
+        random.seed()
+
+
+def warn_of_threads():
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if others:
+        sys.stderr.write(
+            "distributest: loading the project started threads ({}), which do not exist in the forked processes that "
+            'run the test files; if tests need them, set isolation = "process"\n'.format(", ".join(others))
+        )
+
+
+def read_all(descriptor):
+    """Everything in a file, wherever its offset stands, which is left alone."""
+    parts = []
+    offset = 0
+    while True:
+        part = os.pread(descriptor, 1024 * 1024, offset)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+        offset += len(part)
+
+
+def write_all(descriptor, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def forget_own_directory():
+    """Takes the directory this file lies in off the import path, where Python put it."""
+    if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.dirname(os.path.realpath(__file__)):
+        del sys.path[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pytest
+
+
+class Unable(Exception):
+    """Why there can be no pytest for this project here."""
+
+    def __init__(self, message, hint, details=""):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+
+def prepare_or_give_up(agent, arguments, for_many_files=False):
+    """A `Prepared` pytest; where there can't be one, tells the agent why and ends the process."""
+    try:
+        return Prepared.load(arguments, for_many_files)
+    except Unable as reason:
+        sys.stderr.write(reason.details)
+        agent.send(type="unable", message=one_line(reason.message), hint=reason.hint)
+        sys.exit(0)
+
+
+def describe_load_error(pytest, error):
+    if isinstance(error, pytest.UsageError):
+        return "\n".join(str(argument) for argument in error.args) + "\n"
+    if type(error).__name__ == "ConftestImportFailure":
+        # Only its cause says something; where that is kept changed in pytest 8.
+        error = error.cause if hasattr(error, "cause") else error.excinfo[1]
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+class Prepared:
+    """A pytest that has read its options, its ini file, its plugins and the initial conftest files."""
+
+    @staticmethod
+    def load(arguments, for_many_files=False):
+        here = "{} (Python {}.{}.{})".format(sys.executable, *sys.version_info[:3])
+        try:
+            import pytest
+        except ModuleNotFoundError as error:
+            if error.name != "pytest":
+                raise
+            raise Unable("pytest is not installed for {}".format(here), INSTALL_HINT) from error
+        version = pytest.__version__
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTEST:
+            raise Unable("pytest {} of {} is too old: 6.2 or newer is needed".format(version, here), INSTALL_HINT)
+        try:
+            prepared = Prepared(pytest, arguments)
+            if for_many_files:
+                prepared.go_ahead()
+            return prepared
+        except BaseException as error:
+            details = describe_load_error(pytest, error)
+            message = "pytest does not load this project: " + last_error_line(details)
+            raise Unable(message, "see the worker's output; plain `pytest` fails in the same way", details) from error
+
+    def __init__(self, pytest, arguments):
+        from _pytest.config import _prepareconfig
+
+        self.pytest = pytest
+        self.pytest_version = pytest.__version__
+        self.guide = guide_class(pytest)()
+        self.reporter = reporter_class(pytest)(self.guide)
+        self.config = _prepareconfig(list(arguments), [self.reporter, self.guide])
+        quieten(self.config)
+        self.session = pytest.Session.from_config(self.config)
+        self.session_started = False
+        # What conftest files printed while they were loaded belongs to the worker's start, not to the first file.
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if capture is not None and capture._global_capturing is not None:
+            for descriptor, text in zip((1, 2), capture.read_global_capture()):
+                write_all(descriptor, text.encode("utf-8", "backslashreplace"))
+
+    def go_ahead(self):
+        """Takes the next steps too, once for all files, as far as nobody undoes them after each file.
+
+        What pytest's own plugins undo is known to be fit for that. A plugin or conftest with a pytest_unconfigure
+        gets its pytest_configure called in the process that will call that; so with the session's start and finish.
+        """
+        if not self.others_implement("pytest_unconfigure"):
+            self.configure()
+            if not self.others_implement("pytest_sessionstart", "pytest_sessionfinish"):
+                self.start_session()
+
+    def others_implement(self, *hooks):
+        """Whether plugins other than pytest's own and this file's have one of these hooks."""
+        own = (self.reporter, self.guide, self.session)
+        return any(
+            implementation.plugin not in own and not module_of(implementation.plugin).startswith("_pytest.")
+            for hook in hooks
+            for implementation in getattr(self.config.hook, hook).get_hookimpls()
+        )
+
+    def configure(self):
+        if not self.config._configured:
+            self.config._do_configure()
+
+    def start_session(self):
+        if not self.session_started:
+            self.config.hook.pytest_sessionstart(session=self.session)
+            self.session_started = True
+
+    def run(self, file, witness, agent):
+        """Runs one file and returns its result; its tests are reported on the way."""
+        self.config.args = [pytest_argument(file)]
+        self.config.option.file_or_dir = list(self.config.args)
+        replay_captured_output(self.config, witness)
+        self.guide.lead_to(file, self.config)
+        self.reporter.begin(file, witness, agent)
+        directory = os.getcwd()
+        try:
+            self.run_session()
+        finally:
+            os.chdir(directory)
+        try:
+            if self.session_started:
+                self.config.hook.pytest_sessionfinish(session=self.session, exitstatus=self.session.exitstatus)
+            self.config._ensure_unconfigure()
+        except BaseException:
+            self.reporter.broken.append("pytest failed to finish:\n" + traceback.format_exc())
+        return self.reporter.conclude(self.session.exitstatus)
+
+    def run_session(self):
+        """What pytest's own `wrap_session` does, from where `go_ahead` stopped."""
+        from _pytest._code import ExceptionInfo
+
+        pytest, config, session = self.pytest, self.config, self.session
+        session.exitstatus = pytest.ExitCode.OK
+        try:
+            self.configure()
+            self.start_session()
+            config.hook.pytest_collection(session=session)
+            config.hook.pytest_runtestloop(session=session)
+            if session.testsfailed:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            elif session.testscollected == 0:
+                session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+        except pytest.UsageError as error:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            self.reporter.usage_error = "\n".join(str(argument) for argument in error.args)
+        except session.Failed:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            config.hook.pytest_keyboard_interrupt(excinfo=ExceptionInfo.from_current())
+        except BaseException:
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            config.notify_exception(ExceptionInfo.from_current(), config.option)
+
+    def close(self):
+        self.config._ensure_unconfigure()
+
+
+def module_of(plugin):
+    return getattr(plugin, "__name__", None) or type(plugin).__module__
+
+
+def pytest_argument(file):
+    """How to ask pytest for a file: its directory where the name would be read as `file::test[parameter]`."""
+    return (os.path.dirname(file) or ".") if "[" in file or "::" in file else file
+
+
+def quieten(config):
+    """Switches off options, most likely set in the project's `addopts`, that are about a run of all files."""
+    unwanted = {
+        # pytest-xdist: distributing is done already.
+        "dist": "no",
+        "numprocesses": None,
+        "tx": [],
+        "looponfail": False,
+        # Every file would overwrite the report of the one before; distributest writes one of its own.
+        "xmlpath": None,
+    }
+    for name, neutral in unwanted.items():
+        if hasattr(config.option, name):
+            setattr(config.option, name, neutral)
+    coverage = config.pluginmanager.getplugin("_cov")
+    if coverage is not None and getattr(coverage, "options", None) is not None:
+        # One file never covers what all of them do.
+        coverage.options.cov_fail_under = None
+
+
+def replay_captured_output(config, witness):
+    """Makes pytest capture into the witness's files, and writes what it captured to the real outputs as it reads it."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    capturing = manager._global_capturing if manager is not None else None
+    if capturing is None:
+        return
+    own_pid = os.getpid()
+    for descriptor, capture in ((1, capturing.out), (2, capturing.err)):
+        if capture is None or manager._method == "tee-sys":
+            continue
+        if hasattr(capture, "targetfd"):
+            os.dup2(witness.captured[descriptor].fileno(), capture.tmpfile.fileno(), inheritable=False)
+        capture.snap = replaying(capture, capture.snap, witness.outputs[descriptor], own_pid)
+        # Called with what `snap` returned, which is written already.
+        capture.writeorg = lambda data: None
+
+
+def replaying(capture, snap, real, own_pid):
+    def replaying_snap():
+        raw = read_all(capture.tmpfile.fileno()) if hasattr(capture, "targetfd") else None
+        text = snap()
+        if os.getpid() == own_pid:
+            write_all(real, text.encode("utf-8", "backslashreplace") if raw is None else raw)
+        return text
+
+    return replaying_snap
+
+
+class Screen:
+    """Stands in for the terminal pytest writes on: shows only what is written while `open`."""
+
+    encoding = "utf-8"
+
+    def __init__(self):
+        self.open = False
+
+    def write(self, text):
+        if self.open:
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self):
+        sys.stdout.flush()
+
+    def isatty(self):
+        return False
+
+
+def reporter_class(pytest):
+    """The plugin that listens to pytest. Within a function, because importing this file must not need pytest."""
+
+    class Reporter:
+        def __init__(self, guide):
+            self.guide = guide
+            self.warnings = set()
+            self.screen = Screen()
+
+        def begin(self, file, witness, agent):
+            self.own_pid = os.getpid()
+            self.file = file
+            self.witness = witness
+            self.agent = agent
+            self.reports = []
+            self.seen_tests = 0
+            self.deselected = 0
+            self.failed = False
+            self.broken = []
+            self.interruption = None
+            self.usage_error = None
+
+        # Session
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_sessionstart(self, session):
+            config = session.config
+            terminal = config.pluginmanager.getplugin("terminalreporter")
+            live_log = config.pluginmanager.has_plugin("logging") and config.getini("log_cli")
+            if terminal is not None and not live_log:
+                terminal._tw._file = self.screen
+            # What failed last is remembered for the whole project: workers at the same time would overwrite each other.
+            for name, option in (("lfplugin", "lf"), ("nfplugin", "newfirst"), ("stepwise", "stepwise")):
+                if config.pluginmanager.has_plugin(name) and not config.getoption(option):
+                    config.pluginmanager.unregister(name=name)
+
+        # Last among the wrappers: within pytest's own, which writes its failures and its summary around this.
+        @pytest.hookimpl(hookwrapper=True, trylast=True)
+        def pytest_terminal_summary(self):
+            self.screen.open = True
+            yield
+            self.screen.open = False
+
+        def pytest_warning_recorded(self, warning_message):
+            warning = warning_message
+            text = warnings.formatwarning(warning.message, warning.category, warning.filename, warning.lineno)
+            if text not in self.warnings:
+                self.warnings.add(text)
+                sys.stderr.write(text)
+
+        # Collection
+
+        def pytest_deselected(self, items):
+            self.deselected += len(items)
+
+        def pytest_collectreport(self, report):
+            if report.failed:
+                self.broken.append("\n".join([str(report.longrepr)] + sections(report)) + "\n")
+            elif report.skipped:
+                self.send_test(report.nodeid, "skipped", 0, skip_reason(report), "", report.nodeid, None)
+
+        # Tests
+
+        def pytest_runtest_logstart(self, nodeid, location):
+            self.reports = []
+            if os.getpid() == self.own_pid:
+                test = {"id": clean(nodeid), "name": clean(test_name(nodeid)), "file": clean(location[0])}
+                if location[1] is not None:
+                    test["line"] = location[1] + 1
+                self.witness.enter_test(self.file, test)
+
+        def pytest_runtest_logreport(self, report):
+            if report.outcome == "rerun":  # pytest-rerunfailures: only the last try counts
+                self.reports = []
+            else:
+                self.reports.append(report)
+
+        def pytest_runtest_logfinish(self, nodeid, location):
+            if os.getpid() == self.own_pid:
+                self.witness.begin(self.file)
+            if self.reports:
+                status, message, details = judge(self.reports)
+                seconds = sum(getattr(report, "duration", 0) for report in self.reports)
+                line = None if location[1] is None else location[1] + 1
+                self.send_test(nodeid, status, seconds, message, details, location[0], line)
+                self.reports = []
+
+        def send_test(self, nodeid, status, seconds, message, details, file, line):
+            if os.getpid() != self.own_pid:
+                return
+            self.seen_tests += 1
+            if status in ("failed", "error"):
+                self.failed = True
+            place = {"file": clean(file)}
+            if line is not None:
+                place["line"] = line
+            self.agent.send(
+                type="test",
+                id=clean(nodeid),
+                name=clean(test_name(nodeid)),
+                status=status,
+                seconds=seconds,
+                message=one_line(message),
+                details=cut(details),
+                **place,
+            )
+
+        # Ends
+
+        def pytest_internalerror(self, excrepr):
+            self.broken.append("pytest failed inside:\n{}".format(excrepr))
+
+        def pytest_keyboard_interrupt(self, excinfo):
+            self.interruption = excinfo
+
+        def conclude(self, status):
+            """The file's result, by the first of these that holds."""
+            if self.broken:
+                text = "\n".join(self.broken)
+                return result("broken", last_error_line(text), text)
+            if self.interruption is not None:
+                text = "{}: {}".format(self.interruption.typename, self.interruption.value)
+                return result("broken", "pytest was stopped by " + text, self.interruption.getrepr(style="short"))
+            if self.usage_error is not None and not self.guide.file_is_ignored:
+                return result("broken", self.usage_error, self.usage_error)
+            if self.failed:
+                return result("failed")
+            if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not self.guide.file_is_ignored:
+                return result("failed", "no test failed, but pytest ended with exit status {}".format(int(status)))
+            if self.seen_tests:
+                return result("passed")
+            if self.guide.file_is_ignored:
+                return result("passed", "no tests: the project's pytest configuration ignores this file")
+            if self.deselected:
+                return result("passed", "no tests: all {} are deselected".format(self.deselected))
+            return result("passed", "no tests")
+
+    return Reporter
+
+
+def guide_class(pytest):
+    """The plugin that leads pytest to the one wanted file as if it had come there by itself.
+
+    It keeps pytest 8 and newer from looking at everything in the directories on the way, and has it ignore a file given
+    by name that it would have ignored on its own way (`collect_ignore`, `--ignore`).
+    """
+
+    class Guide:
+        def __init__(self):
+            self.on_the_way = {}
+            self.file_is_ignored = False
+
+        def lead_to(self, file, config):
+            self.config = config
+            self.file_is_ignored = False
+            self.on_the_way = {}
+            path = self.path = os.path.abspath(file)
+            while os.path.dirname(path) != path:
+                self.on_the_way[os.path.dirname(path)] = {os.path.basename(path), "__init__.py"}
+                path = os.path.dirname(path)
+
+        def is_aside(self, path):
+            names = self.on_the_way.get(os.path.dirname(path))
+            return True if names is not None and os.path.basename(path) not in names else None
+
+        def drop_if_ignored(self, outcome, found, **argument):
+            if found == self.path and self.config.hook.pytest_ignore_collect(config=self.config, **argument):
+                self.file_is_ignored = True
+                outcome.force_result([])
+
+        if pytest.__version__.startswith("6."):
+
+            @pytest.hookimpl(tryfirst=True)
+            def pytest_ignore_collect(self, path):
+                return self.is_aside(str(path))
+
+            @pytest.hookimpl(hookwrapper=True)
+            def pytest_collect_file(self, path):
+                self.drop_if_ignored((yield), str(path), path=path)
+
+        else:
+
+            @pytest.hookimpl(tryfirst=True)
+            def pytest_ignore_collect(self, collection_path):
+                return self.is_aside(str(collection_path))
+
+            @pytest.hookimpl(hookwrapper=True)
+            def pytest_collect_file(self, file_path):
+                self.drop_if_ignored((yield), str(file_path), collection_path=file_path)
+
+    return Guide
+
+
+def test_name(nodeid):
+    return nodeid.split("::", 1)[-1]
+
+
+def judge(reports):
+    """Status, message and details of one test, from the reports of its set-up, call and tear-down."""
+    failures = [report for report in reports if report.failed]
+    if failures:
+        status = "failed" if any(report.when == "call" for report in failures) else "error"
+        tracebacks = [str(report.longrepr) for report in failures]
+        # The last report has the sections of those before it.
+        return status, failure_headline(failures[0]), "\n".join(tracebacks + sections(reports[-1])) + "\n"
+    for report in reports:
+        if hasattr(report, "wasxfail"):
+            status = "expected_failure" if report.skipped else "unexpected_pass"
+            return status, without_prefix(report.wasxfail, "reason: "), ""
+    for report in reports:
+        if report.skipped:
+            return "skipped", skip_reason(report), ""
+    return "passed", "", ""
+
+
+def skip_reason(report):
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return without_prefix(reason, "Skipped: ")
+
+
+def without_prefix(text, prefix):
+    return text[len(prefix) :] if text.startswith(prefix) else text
+
+
+def failure_headline(report):
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return crash.message if crash is not None else last_error_line(str(report.longrepr))
+
+
+def sections(report):
+    """What was captured, each under a title, as pytest prints it."""
+    lines = []
+    for title, content in report.sections:
+        lines += [" {} ".format(title).center(80, "-"), content.rstrip("\n")]
+    return lines
+
+
+def last_error_line(text):
+    """The line of a traceback that names the error: the last one pytest marked with an E, else the last one."""
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    marked = [line[1:].strip() for line in lines if line.startswith("E ")]
+    return (marked or lines or [""])[-1]
+
+
+if __name__ == "__main__":
+    main()
