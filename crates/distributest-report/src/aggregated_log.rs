@@ -32,6 +32,7 @@ use tempfile::SpooledTempFile;
 use crate::format;
 use crate::log_file::PreparedLog;
 use crate::names::Names;
+use crate::phrases;
 use crate::reporter::{ReportError, Reporter};
 
 /// Bytes of an open block that are kept in memory.
@@ -89,21 +90,13 @@ impl AggregatedLog {
             }
             RunEvent::AttemptFinished(report) => self.close_attempt(report),
             RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, block } => {
-                let lane =
-                    runner.map_or(self.names.host(*host).to_owned(), |runner| self.names.runner(runner));
-                let end = match failure {
-                    _ if *skipped => "skipped, its inputs are unchanged".to_owned(),
-                    None => format!("done in {}", format::duration(*duration)),
-                    Some(reason) => format!("failed in {}: {reason}", format::duration(*duration)),
-                };
-                self.close_block(Some(*block), &format!("host {lane} {}", hook.word()), &[], &end)
+                let title = format!("host {} {}", phrases::lane(&self.names, *host, *runner), hook.word());
+                let end = phrases::hook_end(failure.as_deref(), *skipped, *duration);
+                self.close_block(Some(*block), &title, &[], &end)
             }
             RunEvent::WorkerPrepared { runner, framework, failure, duration, block } => {
                 let title = format!("host {} {framework} worker", self.names.runner(*runner));
-                let end = match failure {
-                    None => format!("ready in {}", format::duration(*duration)),
-                    Some(reason) => format!("failed in {}: {reason}", format::duration(*duration)),
-                };
+                let end = phrases::worker_end(failure.as_deref(), *duration);
                 self.close_block(Some(*block), &title, &[], &end)
             }
             RunEvent::RunFinished(summary) => {
@@ -126,9 +119,8 @@ impl AggregatedLog {
                 Some(format!("run {run} of {project}: {files}; hosts: {}", hosts.join(", ")))
             }
             RunEvent::HostConnected { host, agent, cores, runners } => {
-                let (cores, runners) =
-                    (format::count((*cores).into(), "core"), format::count((*runners).into(), "runner"));
-                Some(format!("host {}: {agent}, {cores}, {runners}", self.names.host(*host)))
+                let connected = phrases::connected(agent, *cores, *runners);
+                Some(format!("host {}: {connected}", self.names.host(*host)))
             }
             RunEvent::HostFailed { host, reason, hint } => {
                 let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();

@@ -19,6 +19,7 @@ mod json_lines;
 mod junit;
 mod log_file;
 mod names;
+mod phrases;
 mod reporter;
 mod untrusted;
 

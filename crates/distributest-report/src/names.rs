@@ -21,6 +21,11 @@ impl Names {
         }
     }
 
+    /// The names of all hosts.
+    pub(crate) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
     /// How many hosts the run has.
     pub(crate) fn host_count(&self) -> usize {
         self.hosts.len()

@@ -175,7 +175,7 @@ impl Ending<'_> {
     fn on_host(&self, entry: &Slow) -> String {
         match self.names.host_count() {
             0 | 1 => String::new(),
-            _ => format!("  on {}", self.names.host(entry.runner.host)),
+            _ => format!(" on {}", self.names.host(entry.runner.host)),
         }
     }
 
@@ -253,7 +253,7 @@ impl Ending<'_> {
         }
     }
 
-    /// `1 min 57 s; testing took 1 min 41 s, 1.05 × the least possible 1 min 36 s (longest file: tests/a.py)`
+    /// `1 min 57 s; testing took 1 min 41 s, 1.05 × the least possible 1 min 36 s`, and what held it back.
     fn time_line(&self) -> Option<String> {
         let summary = self.summary;
         let wall = format::duration(summary.wall);
@@ -262,11 +262,11 @@ impl Ending<'_> {
         }
         let ratio = summary.testing.as_secs_f64() / summary.lower_bound.as_secs_f64();
         let (testing, bound) = (format::duration(summary.testing), format::duration(summary.lower_bound));
-        let mut line = format!("{wall}; testing took {testing}, {ratio:.2} × the least possible {bound}");
-        if let Some(reason) = self.held_back(ratio) {
-            line.push_str(&format!("\nheld back by {reason}"));
+        let line = format!("{wall}; testing took {testing}, {ratio:.2} × the least possible {bound}");
+        match self.held_back(ratio) {
+            Some(reason) => Some(format!("{line}\nheld back by {reason}")),
+            None => Some(line),
         }
-        Some(line)
     }
 
     /// What kept the run from being shorter: the first of these that weighs enough.
@@ -278,20 +278,16 @@ impl Ending<'_> {
         }
         let longest = self.ledger.longest.as_ref()?;
         if longest.duration.as_secs_f64() >= 0.95 * summary.lower_bound.as_secs_f64() && summary.files > 1 {
-            return Some(format!(
-                "its longest file: {}, {}{}",
-                self.names.printable_path(longest.file),
-                format::duration(longest.duration),
-                self.on_host(longest)
-            ));
+            return Some(format!("its longest file, {}", self.timed_path(longest)));
         }
         let last = self.ledger.last.as_ref().filter(|_| ratio > 1.1)?;
-        Some(format!(
-            "runners that waited for the last file: {}, {}{}",
-            self.names.printable_path(last.file),
-            format::duration(last.duration),
-            self.on_host(last)
-        ))
+        Some(format!("runners that waited for the last file, {}", self.timed_path(last)))
+    }
+
+    /// `tests/test_a.py (3.0 s on h1)`
+    fn timed_path(&self, entry: &Slow) -> String {
+        let (path, duration) = (self.names.printable_path(entry.file), format::duration(entry.duration));
+        format!("{path} ({duration}{})", self.on_host(entry))
     }
 }
 

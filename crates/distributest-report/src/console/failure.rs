@@ -5,6 +5,7 @@ use distributest_core::test_result::TestResult;
 
 use super::ledger::AttemptNotes;
 use super::palette::Palette;
+use super::tails::Tail;
 use crate::format;
 use crate::untrusted::{Colors, clean_lines, clean_one_line};
 
@@ -44,6 +45,11 @@ pub(super) fn describe(
         text.push('\n');
         push_test(&mut text, test, detail);
     }
+    let explained = !details.is_empty() || notes.failing.iter().any(|test| !test.details.is_empty());
+    if !explained && !notes.tail.text.is_empty() {
+        text.push_str("\n  its last output:\n");
+        push_tail(&mut text, &notes.tail, palette, "    ");
+    }
     text.push('\n');
     text
 }
@@ -73,7 +79,7 @@ fn push_test(text: &mut String, test: &TestResult, detail: Detail) {
 
 /// Message and details, indented; the message only where the details do not repeat it.
 fn push_account(text: &mut String, message: &str, details: &str, detail: Detail, indent: &str) {
-    let colors = if detail.palette.color { Colors::Keep } else { Colors::Strip };
+    let colors = colors(detail.palette);
     let mut lines = clean_lines(details.trim_end(), colors);
     if !detail.whole && lines.len() > FIRST_LINES + LAST_LINES {
         let hidden = lines.len() - FIRST_LINES - LAST_LINES;
@@ -87,6 +93,22 @@ fn push_account(text: &mut String, message: &str, details: &str, detail: Detail,
         text.push_str(format!("{indent}{line}").trim_end());
         text.push('\n');
     }
+}
+
+/// The end of what a process wrote, indented.
+pub(super) fn push_tail(text: &mut String, tail: &Tail, palette: Palette, indent: &str) {
+    if tail.earlier_lines > 0 {
+        let note = format!("… ({} in the log)", format::count(tail.earlier_lines, "earlier line"));
+        text.push_str(&format!("{indent}{}\n", palette.faint(&note)));
+    }
+    for line in clean_lines(&tail.text, colors(palette)) {
+        text.push_str(format!("{indent}{line}").trim_end());
+        text.push('\n');
+    }
+}
+
+fn colors(palette: Palette) -> Colors {
+    if palette.color { Colors::Keep } else { Colors::Strip }
 }
 
 /// The line about a finished file in verbose mode.

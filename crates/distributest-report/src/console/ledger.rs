@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, RunnerId};
-use distributest_core::outcome::Verdict;
+use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
 use distributest_core::test_result::TestResult;
+
+use super::tails::Tail;
 
 /// What the console remembers of a run.
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ pub(super) struct AttemptNotes {
     pub(super) tests: usize,
     pub(super) failing: Vec<TestResult>,
     pub(super) report: Option<AttemptReport>,
+    /// The end of what it wrote.
+    pub(super) tail: Tail,
     slow_tests: Vec<(String, Duration)>,
 }
 
@@ -71,8 +75,14 @@ pub(super) struct Slow {
 }
 
 impl Ledger {
-    /// Takes an event in; a verdict returns the notes of the attempt that decided it.
-    pub(super) fn record(&mut self, event: &RunEvent, limits: Thresholds) -> Option<AttemptNotes> {
+    /// Takes an event in, with the end of the block it closes; a verdict returns the notes of the attempt that
+    /// decided it.
+    pub(super) fn record(
+        &mut self,
+        event: &RunEvent,
+        tail: &Tail,
+        limits: Thresholds,
+    ) -> Option<AttemptNotes> {
         match event {
             RunEvent::TestFinished { attempt, test, .. } => {
                 let notes = self.attempts.entry(*attempt).or_default();
@@ -86,7 +96,7 @@ impl Ledger {
                 None
             }
             RunEvent::AttemptFinished(report) => {
-                self.attempt_finished(report);
+                self.attempt_finished(report, tail);
                 None
             }
             RunEvent::FileVerdict { file, verdict, attempt } => {
@@ -96,7 +106,7 @@ impl Ledger {
         }
     }
 
-    fn attempt_finished(&mut self, report: &AttemptReport) {
+    fn attempt_finished(&mut self, report: &AttemptReport, tail: &Tail) {
         if !report.leaked.is_empty() {
             self.leaks.push(Leak {
                 file: report.file,
@@ -106,7 +116,9 @@ impl Ledger {
         }
         match report.result {
             AttemptResult::Outcome(_) => {
-                self.attempts.entry(report.attempt).or_default().report = Some(report.clone());
+                let notes = self.attempts.entry(report.attempt).or_default();
+                notes.report = Some(report.clone());
+                notes.tail = tail.clone();
             }
             AttemptResult::Interrupted(_) => {
                 let failing = self.attempts.remove(&report.attempt).map_or(0, |notes| notes.failing.len());
@@ -143,7 +155,8 @@ impl Ledger {
     fn time(&mut self, report: &AttemptReport, slow_tests: &[(String, Duration)], slow_file: Duration) {
         let slow = |duration, test| Slow { duration, file: report.file, runner: report.runner, test };
         let this = slow(report.duration, None);
-        if report.duration >= slow_file {
+        let timed_out = report.result == AttemptResult::Outcome(Outcome::TimedOut);
+        if report.duration >= slow_file && !timed_out {
             self.slow_files.push(this.clone());
         }
         self.slow_tests.extend(slow_tests.iter().map(|(name, duration)| slow(*duration, Some(name.clone()))));

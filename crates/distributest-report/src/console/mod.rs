@@ -7,32 +7,31 @@
 //!
 //! A reader that went away (`distributest | head`) is no error: there is just nobody to print to.
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use distributest_core::identity::RunnerId;
-use distributest_core::outcome::{Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
+use distributest_core::run_event::RunEvent;
 use indicatif::ProgressDrawTarget;
 
-use crate::format;
 use crate::names::Names;
 use crate::reporter::{ReportError, Reporter};
-use crate::untrusted::clean_one_line;
-use ending::Ending;
-use failure::Detail;
-use ledger::{AttemptNotes, Ledger, Thresholds};
+use ledger::Ledger;
 use live::LiveView;
+use narration::Text;
 use palette::Palette;
 use progress::Progress;
+use tails::Tails;
 
 mod ending;
 mod failure;
 mod ledger;
 mod live;
+mod narration;
 mod palette;
 mod progress;
+mod tails;
 
 /// The time between two progress lines where there is no live view.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -89,24 +88,12 @@ pub struct Console {
     names: Names,
     progress: Progress,
     ledger: Ledger,
+    tails: Tails,
+    /// Reasons that were given for one runner and need not be repeated for the next.
+    told: HashSet<String>,
     last_progress_line: Duration,
-}
-
-/// What an event makes the console print.
-#[derive(Debug, Default)]
-struct Text {
-    results: String,
-    messages: String,
-}
-
-impl Text {
-    fn result(text: String) -> Text {
-        Text { results: text, messages: String::new() }
-    }
-
-    fn message(text: String) -> Text {
-        Text { results: String::new(), messages: text }
-    }
+    /// Whether what was printed last should be set apart from what follows.
+    gap_due: bool,
 }
 
 impl Console {
@@ -122,7 +109,10 @@ impl Console {
             names: Names::default(),
             progress: Progress::default(),
             ledger: Ledger::default(),
+            tails: Tails::default(),
+            told: HashSet::new(),
             last_progress_line: Duration::ZERO,
+            gap_due: false,
         }
     }
 
@@ -130,146 +120,12 @@ impl Console {
         self.options.verbosity == Verbosity::Verbose
     }
 
-    fn text_for(&mut self, event: &RunEvent) -> Text {
-        let limits = Thresholds { slow_file: self.options.slow_file, slow_test: self.options.slow_test };
-        let notes = self.ledger.record(event, limits);
-        match event {
-            RunEvent::FileVerdict { file, verdict, .. } => {
-                let path = self.names.printable_path(*file);
-                Text::result(self.verdict_text(&path, verdict, &notes.unwrap_or_default()))
-            }
-            RunEvent::HostFailed { host, reason, hint } => {
-                let mut text =
-                    self.warning(&format!("host {}: {}", self.names.host(*host), clean_one_line(reason)));
-                if let Some(hint) = hint {
-                    text.push_str(&format!("         {}\n", clean_one_line(hint)));
-                }
-                Text::message(text)
-            }
-            RunEvent::RunnerFailed { runner, reason } => {
-                Text::message(self.warning(&format!("{}: {}", self.place(*runner), clean_one_line(reason))))
-            }
-            RunEvent::Warning { message } => Text::message(self.warning(&clean_one_line(message))),
-            RunEvent::StopRequested => Text::message(
-                "stopping: ending what runs and cleaning up (press Ctrl-C again to leave at once)\n"
-                    .to_owned(),
-            ),
-            RunEvent::RunFinished(summary) => Text::result(self.ending(summary)),
-            other if self.is_verbose() => Text::message(self.verbose_text(other)),
-            RunEvent::RunStarted { hosts, files, .. }
-                if self.live.is_none()
-                    && self.options.verbosity == Verbosity::Normal
-                    && !files.is_empty() =>
-            {
-                let files = format::count(files.len() as u64, "file");
-                Text::message(format!("{files} on {}\n", format::count(hosts.len() as u64, "host")))
-            }
-            _ => Text::default(),
-        }
-    }
-
-    fn warning(&self, text: &str) -> String {
-        format!("{} {text}\n", self.palette.odd("warning:"))
-    }
-
-    /// A runner, by its host's name unless there is only one.
-    fn place(&self, runner: RunnerId) -> String {
-        match self.names.host_count() {
-            0 | 1 => format!("runner {}", runner.number),
-            _ => self.names.runner(runner),
-        }
-    }
-
-    fn verdict_text(&self, path: &str, verdict: &Verdict, notes: &AttemptNotes) -> String {
-        let place =
-            notes.report.as_ref().map_or_else(|| "no runner".to_owned(), |report| self.place(report.runner));
-        let failed: Option<Outcome> = match verdict {
-            Verdict::Ran(outcome) if !outcome.is_success() => Some(*outcome),
-            _ => None,
-        };
-        match (failed, self.options.verbosity) {
-            (_, Verbosity::Quiet) | (None, Verbosity::Normal) => String::new(),
-            (Some(outcome), _) => {
-                let detail = Detail { palette: self.palette, whole: self.is_verbose() };
-                failure::describe(path, outcome, notes, &place, detail)
-            }
-            (None, Verbosity::Verbose) => failure::verdict_line(path, verdict, notes, &place, self.palette),
-        }
-    }
-
-    /// What only the verbose console says.
-    fn verbose_text(&self, event: &RunEvent) -> String {
-        let line = match event {
-            RunEvent::RunStarted { run, project, hosts, files } => {
-                let files = format::count(files.len() as u64, "file");
-                let hosts = format::count(hosts.len() as u64, "host");
-                format!("run {run} of {project}: {files} on {hosts}")
-            }
-            RunEvent::HostProgress { host, activity } => {
-                format!("{}: {}", self.names.host(*host), clean_one_line(activity))
-            }
-            RunEvent::HostConnected { host, agent, cores, runners } => {
-                let cores = format::count((*cores).into(), "core");
-                let runners = format::count((*runners).into(), "runner");
-                format!("{}: {agent}, {cores}, {runners}", self.names.host(*host))
-            }
-            RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, .. } => {
-                let lane =
-                    runner.map_or(self.names.host(*host).to_owned(), |runner| self.names.runner(runner));
-                let end = match failure {
-                    _ if *skipped => "skipped, its inputs are unchanged".to_owned(),
-                    None => format!("done in {}", format::duration(*duration)),
-                    Some(reason) => format!("failed: {}", clean_one_line(reason)),
-                };
-                format!("{lane}: {} {end}", hook.word())
-            }
-            RunEvent::WorkerPrepared { runner, framework, failure, duration, .. } => {
-                let end = match failure {
-                    None => format!("ready in {}", format::duration(*duration)),
-                    Some(reason) => format!("failed: {}", clean_one_line(reason)),
-                };
-                format!("{}: {framework} worker {end}", self.names.runner(*runner))
-            }
-            RunEvent::AttemptFinished(AttemptReport {
-                file,
-                runner,
-                result: AttemptResult::Interrupted(interruption),
-                message,
-                ..
-            }) => {
-                let path = self.names.printable_path(*file);
-                let message = clean_one_line(message);
-                let colon = if message.is_empty() { "" } else { ": " };
-                format!(
-                    "{path} interrupted on {}, {}{colon}{message}",
-                    self.names.runner(*runner),
-                    interruption.word()
-                )
-            }
-            _ => return String::new(),
-        };
-        self.palette.faint(&line) + "\n"
-    }
-
-    fn ending(&self, summary: &distributest_core::run_event::RunSummary) -> String {
-        Ending {
-            names: &self.names,
-            ledger: &self.ledger,
-            summary,
-            palette: self.palette,
-            width: self.options.width.into(),
-            rerun_command: &self.options.rerun_command,
-            log_path: self.options.log_path.as_deref(),
-            quiet: self.options.verbosity == Verbosity::Quiet,
-            whole: self.is_verbose(),
-        }
-        .text()
-    }
-
     fn print(&mut self, text: &Text) -> Result<(), ReportError> {
         if text.results.is_empty() && text.messages.is_empty() {
             return Ok(());
         }
+        let last = if text.results.is_empty() { &text.messages } else { &text.results };
+        self.gap_due = !last.ends_with("\n\n");
         let (results, messages) = (&mut self.results, &mut self.messages);
         let mut print =
             || write_piece(messages, &text.messages).and_then(|()| write_piece(results, &text.results));
@@ -304,7 +160,8 @@ impl Console {
 
 impl Reporter for Console {
     fn on_event(&mut self, now: Duration, event: &RunEvent) -> Result<(), ReportError> {
-        if matches!(event, RunEvent::Output { .. }) {
+        if let RunEvent::Output { block, bytes, .. } = event {
+            self.tails.push(*block, bytes);
             return Ok(());
         }
         self.names.learn(event);

@@ -1,0 +1,217 @@
+//! Finds the words for each event: what the console prints about it, and where.
+
+use distributest_core::identity::RunnerId;
+use distributest_core::outcome::{Outcome, Verdict};
+use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
+
+use super::ending::Ending;
+use super::failure::{self, Detail};
+use super::ledger::{AttemptNotes, Thresholds};
+use super::tails::Tail;
+use super::{Console, Verbosity};
+use crate::format;
+use crate::phrases;
+use crate::untrusted::clean_one_line;
+
+/// Hosts named at the start; more are counted.
+const NAMED_HOSTS: usize = 4;
+
+/// What an event makes the console print.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) results: String,
+    pub(super) messages: String,
+}
+
+impl Text {
+    fn result(text: String) -> Text {
+        Text { results: text, messages: String::new() }
+    }
+
+    pub(super) fn message(text: String) -> Text {
+        Text { results: String::new(), messages: text }
+    }
+}
+
+impl Console {
+    pub(super) fn text_for(&mut self, event: &RunEvent) -> Text {
+        let limits = Thresholds { slow_file: self.options.slow_file, slow_test: self.options.slow_test };
+        let tail = closed_block(event).map(|block| self.tails.close(block)).unwrap_or_default();
+        let notes = self.ledger.record(event, &tail, limits);
+        let mut text = Text::message(self.preparation_tail(event, &tail));
+        let said = self.words_for(event, notes);
+        text.results.push_str(&said.results);
+        text.messages.push_str(&said.messages);
+        text
+    }
+
+    fn words_for(&mut self, event: &RunEvent, notes: Option<AttemptNotes>) -> Text {
+        match event {
+            RunEvent::FileVerdict { file, verdict, .. } => {
+                let path = self.names.printable_path(*file);
+                Text::result(self.verdict_text(&path, verdict, &notes.unwrap_or_default()))
+            }
+            RunEvent::HostFailed { host, reason, hint } => {
+                let mut text =
+                    self.warning(&format!("host {}: {}", self.names.host(*host), clean_one_line(reason)));
+                if let Some(hint) = hint {
+                    text.push_str(&format!("         {}\n", clean_one_line(hint)));
+                }
+                Text::message(text)
+            }
+            RunEvent::RunnerFailed { runner, reason } => {
+                // All runners of a host tend to fail in the same way.
+                if !self.told.insert(reason.clone()) && !self.is_verbose() {
+                    return Text::default();
+                }
+                Text::message(self.warning(&format!("{}: {}", self.place(*runner), clean_one_line(reason))))
+            }
+            RunEvent::Warning { message } => Text::message(self.warning(&clean_one_line(message))),
+            RunEvent::StopRequested => Text::message(
+                "stopping: ending what runs and cleaning up (press Ctrl-C again to leave at once)\n"
+                    .to_owned(),
+            ),
+            RunEvent::RunFinished(summary) => {
+                let gap = if self.gap_due { "\n" } else { "" };
+                Text::result(format!("{gap}{}", self.ending(summary)))
+            }
+            other if self.is_verbose() => Text::message(self.verbose_text(other)),
+            RunEvent::RunStarted { files, .. } => Text::message(self.start_line(files.len())),
+            _ => Text::default(),
+        }
+    }
+
+    /// What a log of a build server starts with; a live view says it all the time.
+    fn start_line(&self, files: usize) -> String {
+        if self.live.is_some() || self.options.verbosity == Verbosity::Quiet || files == 0 {
+            return String::new();
+        }
+        format!("{}{}\n", format::count(files as u64, "file"), self.on_hosts())
+    }
+
+    /// ` on h1, h2`, ` on 20 hosts`; nothing for a single host.
+    fn on_hosts(&self) -> String {
+        match self.names.hosts() {
+            [] | [_] => String::new(),
+            few if few.len() <= NAMED_HOSTS => format!(" on {}", few.join(", ")),
+            many => format!(" on {}", format::count(many.len() as u64, "host")),
+        }
+    }
+
+    /// The last words of a hook or worker that failed, once for all that fail with the same words.
+    fn preparation_tail(&mut self, event: &RunEvent, tail: &Tail) -> String {
+        let (who, failure) = match event {
+            RunEvent::HookFinished { host, runner, hook, failure, .. } => {
+                (format!("{}: {}", phrases::lane(&self.names, *host, *runner), hook.word()), failure)
+            }
+            RunEvent::WorkerPrepared { runner, framework, failure, .. } => {
+                (format!("{}: {framework} worker", self.names.runner(*runner)), failure)
+            }
+            _ => return String::new(),
+        };
+        let quiet = self.options.verbosity == Verbosity::Quiet;
+        if failure.is_none() || tail.text.is_empty() || quiet || !self.told.insert(tail.text.clone()) {
+            return String::new();
+        }
+        let mut text = format!("{who} failed, its last output:\n");
+        failure::push_tail(&mut text, tail, self.palette, "    ");
+        text
+    }
+
+    fn warning(&self, text: &str) -> String {
+        format!("{} {text}\n", self.palette.odd("warning:"))
+    }
+
+    /// A runner, by its host's name unless there is only one.
+    fn place(&self, runner: RunnerId) -> String {
+        match self.names.host_count() {
+            0 | 1 => format!("runner {}", runner.number),
+            _ => self.names.runner(runner),
+        }
+    }
+
+    fn verdict_text(&self, path: &str, verdict: &Verdict, notes: &AttemptNotes) -> String {
+        let place =
+            notes.report.as_ref().map_or_else(|| "no runner".to_owned(), |report| self.place(report.runner));
+        let failed: Option<Outcome> = match verdict {
+            Verdict::Ran(outcome) if !outcome.is_success() => Some(*outcome),
+            _ => None,
+        };
+        match (failed, self.options.verbosity) {
+            (_, Verbosity::Quiet) | (None, Verbosity::Normal) => String::new(),
+            (Some(outcome), _) => {
+                let detail = Detail { palette: self.palette, whole: self.is_verbose() };
+                failure::describe(path, outcome, notes, &place, detail)
+            }
+            (None, Verbosity::Verbose) => failure::verdict_line(path, verdict, notes, &place, self.palette),
+        }
+    }
+
+    /// What only the verbose console says.
+    fn verbose_text(&self, event: &RunEvent) -> String {
+        let line = match event {
+            RunEvent::RunStarted { run, project, files, .. } => {
+                let files = format::count(files.len() as u64, "file");
+                format!("run {run} of {project}: {files}{}", self.on_hosts())
+            }
+            RunEvent::HostProgress { host, activity } => {
+                format!("{}: {}", self.names.host(*host), clean_one_line(activity))
+            }
+            RunEvent::HostConnected { host, agent, cores, runners } => {
+                let connected = phrases::connected(agent, *cores, *runners);
+                format!("{}: {}", self.names.host(*host), clean_one_line(&connected))
+            }
+            RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, .. } => {
+                let end = phrases::hook_end(failure.as_deref(), *skipped, *duration);
+                let lane = phrases::lane(&self.names, *host, *runner);
+                format!("{lane}: {} {}", hook.word(), clean_one_line(&end))
+            }
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, .. } => {
+                let end = phrases::worker_end(failure.as_deref(), *duration);
+                format!("{}: {framework} worker {}", self.names.runner(*runner), clean_one_line(&end))
+            }
+            RunEvent::AttemptFinished(AttemptReport {
+                file,
+                runner,
+                result: AttemptResult::Interrupted(interruption),
+                message,
+                ..
+            }) => {
+                let path = self.names.printable_path(*file);
+                let message = clean_one_line(message);
+                let colon = if message.is_empty() { "" } else { ": " };
+                format!(
+                    "{path} interrupted on {}, {}{colon}{message}",
+                    self.names.runner(*runner),
+                    interruption.word()
+                )
+            }
+            _ => return String::new(),
+        };
+        self.palette.faint(&line) + "\n"
+    }
+
+    fn ending(&self, summary: &RunSummary) -> String {
+        Ending {
+            names: &self.names,
+            ledger: &self.ledger,
+            summary,
+            palette: self.palette,
+            width: self.options.width.into(),
+            rerun_command: &self.options.rerun_command,
+            log_path: self.options.log_path.as_deref(),
+            quiet: self.options.verbosity == Verbosity::Quiet,
+            whole: self.is_verbose(),
+        }
+        .text()
+    }
+}
+
+/// The block an event closes.
+fn closed_block(event: &RunEvent) -> Option<BlockId> {
+    match event {
+        RunEvent::HookFinished { block, .. } | RunEvent::WorkerPrepared { block, .. } => Some(*block),
+        RunEvent::AttemptFinished(report) => report.block,
+        _ => None,
+    }
+}

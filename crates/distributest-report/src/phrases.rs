@@ -1,0 +1,35 @@
+//! Sentences that both the log and the console say.
+
+use std::time::Duration;
+
+use distributest_core::identity::{HostId, RunnerId};
+
+use crate::format;
+use crate::names::Names;
+
+/// Where a hook ran: `h1`, `h1 runner 2`.
+pub(crate) fn lane(names: &Names, host: HostId, runner: Option<RunnerId>) -> String {
+    runner.map_or_else(|| names.host(host).to_owned(), |runner| names.runner(runner))
+}
+
+/// How a hook ended.
+pub(crate) fn hook_end(failure: Option<&str>, skipped: bool, duration: Duration) -> String {
+    match failure {
+        _ if skipped => "skipped, its inputs are unchanged".to_owned(),
+        None => format!("done in {}", format::duration(duration)),
+        Some(reason) => format!("failed after {}: {reason}", format::duration(duration)),
+    }
+}
+
+/// How a worker's preparation ended.
+pub(crate) fn worker_end(failure: Option<&str>, duration: Duration) -> String {
+    match failure {
+        None => format!("ready in {}", format::duration(duration)),
+        Some(reason) => format!("failed after {}: {reason}", format::duration(duration)),
+    }
+}
+
+/// What answered on a host: `resident agent 0.1.0, 8 cores, 8 runners`.
+pub(crate) fn connected(agent: &str, cores: u16, runners: u16) -> String {
+    format!("{agent}, {}, {}", format::count(cores.into(), "core"), format::count(runners.into(), "runner"))
+}
