@@ -161,14 +161,20 @@ impl Credentials {
 
 /// Gives every signal its default action and unblocks them all.
 fn reset_signals() {
-    // SAFETY: async-signal-safe functions with valid arguments. Those signals whose action can't be changed are
-    // refused, which does no harm. An all-zero set is valid memory for sigemptyset to fill in.
+    /// The kernel's signal numbers end here, and its signal sets are that many bits.
+    const SIGNALS: usize = 64;
+    // Whatever its layout, the kernel's structure of all zeroes means: default action, no flags, empty mask.
+    let default = [0_u64; 8];
+    // SAFETY: plain system calls that read from live memory, `default` being larger than the structure on every
+    // architecture and an all-zero sigset_t the empty set. The C library's sigaction would refuse the two signals
+    // it keeps for itself, which this process may have inherited as ignored. Those whose action can't be changed
+    // are refused, which does no harm.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+        for signal in 1..=SIGNALS {
+            let nothing = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, SIGNALS / 8);
         }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
+        let none: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
     }
 }

@@ -174,6 +174,11 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
         Ok(path) => path,
         Err(source) => return Err(SpawnError::ProgramNotFound { program, directory, source }),
     };
+    if let Some(user) = spec.user.as_ref().filter(|user| user.uid == u32::MAX || user.gid == u32::MAX) {
+        // To the kernel these numbers mean "leave it as it is", and that would be root.
+        let source = io::ErrorKind::InvalidInput.into();
+        return Err(SpawnError::BecomeUser { user: user.name.clone(), program, directory, source });
+    }
     let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.open_members_file())) {
         Some((_, Ok(file))) => Some(file),
         Some((cgroup, Err(source))) => {

@@ -247,12 +247,8 @@ impl ProcessTree {
         let deadline = Instant::now() + KILL_PATIENCE;
         loop {
             let round = async {
-                let victims = self.kill_once(scope)?;
-                if victims.is_empty() && self.membership(scope).list()?.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let ended = all_ended(&victims, deadline).await?;
-                if ended && Instant::now() < deadline { Ok(victims) } else { self.membership(scope).list() }
+                all_ended(&self.kill_once(scope)?, deadline).await?;
+                self.membership(scope).list()
             };
             let left = round.await.map_err(|source| self.list_error(source))?;
             if left.is_empty() {
@@ -293,14 +289,15 @@ impl ProcessTree {
     /// Kills the tree, holding up the thread until it is gone or the time is up.
     fn kill_blocking(&self, deadline: std::time::Instant) -> io::Result<()> {
         loop {
-            let victims = self.kill_once(Scope::Tree)?;
-            if victims.is_empty() && self.membership(Scope::Tree).list()?.is_empty() {
+            for victim in self.kill_once(Scope::Tree)? {
+                victim.wait_blocking(deadline)?;
+            }
+            if self.membership(Scope::Tree).list()?.is_empty() {
                 return Ok(());
             }
             if std::time::Instant::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            victims.iter().try_for_each(|victim| victim.wait_blocking(deadline))?;
         }
     }
 }

@@ -1,0 +1,186 @@
+//! The stop ladder and the end of an owner: whatever the members do, nothing is left.
+
+use std::time::{Duration, Instant};
+
+use distributest_process::{Exit, ProcessSpec, ProcessTree, User};
+use rustix::process::geteuid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::common::{Mode, processes_with, three_descendants, unique, until, until_there_are};
+
+/// Long enough that a test fails on it only when the wait is for nothing.
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_stop_ends_the_whole_tree_before_the_grace_is_over() {
+    for mode in Mode::available() {
+        let word = unique();
+        let tree = ProcessTree::spawn(mode.shell(&format!("{} wait", three_descendants(&word)))).unwrap();
+        // The shell itself carries the word in its script.
+        until_there_are(4, &word).await;
+        let start = Instant::now();
+        tree.stop(LONG).await.unwrap();
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+        assert!(start.elapsed() < LONG);
+        assert_eq!(tree.wait().await, Exit::Signal(libc_term()));
+    }
+}
+
+/// SIGTERM's number, from the crate that is there.
+fn libc_term() -> i32 {
+    rustix::process::Signal::TERM.as_raw()
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_handler_finish() {
+    for mode in Mode::available() {
+        let script = "trap 'echo cleaned; exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+        let mut tree = ProcessTree::spawn(mode.shell(script)).unwrap();
+        let mut lines = BufReader::new(tree.take_stdout().unwrap()).lines();
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "ready");
+        tree.stop(LONG).await.unwrap();
+        assert_eq!(tree.wait().await, Exit::Code(7));
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "cleaned");
+    }
+}
+
+#[tokio::test]
+async fn who_ignores_the_request_is_killed_after_the_grace() {
+    for mode in Mode::available() {
+        let word = unique();
+        // The daemons inherit the ignored signal.
+        let script = format!("trap '' TERM HUP INT; {} wait", three_descendants(&word));
+        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        until_there_are(4, &word).await;
+        let (start, grace) = (Instant::now(), Duration::from_millis(300));
+        tree.stop(grace).await.unwrap();
+        assert!(start.elapsed() >= grace, "{mode:?}: {:?}", start.elapsed());
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+        assert_eq!(tree.wait().await, Exit::Signal(9));
+    }
+}
+
+#[tokio::test]
+async fn stopped_processes_hear_the_request_too() {
+    for mode in Mode::available() {
+        let word = unique();
+        let script = format!("trap 'exit 6' TERM; sleep {word} & kill -STOP $!; kill -STOP $$; wait");
+        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        let status = format!("/proc/{}/status", tree.pid());
+        until("stopped", || std::fs::read_to_string(&status).unwrap().contains("State:\tT")).await;
+        tree.stop(LONG).await.unwrap();
+        assert_eq!(tree.wait().await, Exit::Code(6), "{mode:?}");
+        assert_eq!(processes_with(&word), []);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_tree_is_killed() {
+    for mode in Mode::available() {
+        let word = unique();
+        let script = format!("trap '' TERM; {} wait", three_descendants(&word));
+        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        until_there_are(4, &word).await;
+        let root = tree.pid();
+        drop(tree);
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+        assert!(!std::path::Path::new(&format!("/proc/{root}")).exists(), "the root was not waited for");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_tree_whose_root_is_gone_is_killed() {
+    for mode in Mode::available() {
+        let word = unique();
+        let tree = ProcessTree::spawn(mode.shell(&three_descendants(&word))).unwrap();
+        assert_eq!(tree.wait().await, Exit::Code(0));
+        until_there_are(3, &word).await;
+        drop(tree);
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_root_survives_the_end_of_what_is_below_it() {
+    for mode in Mode::available() {
+        let word = unique();
+        let script = "while read line; do eval \"$line\"; echo done; done <&3 >&3";
+        let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..mode.shell(script) }).unwrap();
+        let mut control = BufReader::new(tree.take_control().unwrap());
+        for round in 0..3 {
+            let mut answer = String::new();
+            control.write_all(format!("{}\n", three_descendants(&word)).as_bytes()).await.unwrap();
+            control.read_line(&mut answer).await.unwrap();
+            assert_eq!(answer, "done\n", "{mode:?}, round {round}");
+            until_there_are(3, &word).await;
+            tree.stop_descendants(if round == 0 { LONG } else { Duration::ZERO }).await.unwrap();
+            assert_eq!(processes_with(&word), [], "{mode:?}, round {round}");
+            assert_eq!(tree.poll_exit(), None);
+        }
+        drop(control);
+        assert_eq!(tree.wait().await, Exit::Code(0));
+    }
+}
+
+#[tokio::test]
+async fn a_flood_nobody_reads_does_not_hold_up_the_stop() {
+    for mode in Mode::available() {
+        let word = unique();
+        let tree = ProcessTree::spawn(mode.shell(&format!("yes {word} & yes {word} >&2"))).unwrap();
+        until_there_are(3, &word).await;
+        tree.stop(LONG).await.unwrap();
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_arrives_unharmed() {
+    let script = "i=0; while [ $i -lt 20000 ]; do echo 'a line of thirty-two characters'; i=$((i+1)); done";
+    let mut tree = ProcessTree::spawn(crate::common::shell(script)).unwrap();
+    let mut out = Vec::new();
+    tree.take_stdout().unwrap().read_to_end(&mut out).await.unwrap();
+    assert_eq!(out.len(), 20_000 * 32);
+    assert_eq!(tree.wait().await, Exit::Code(0));
+}
+
+/// Eight chains of processes, each of which starts the next and leaves: no pid is good for long.
+fn chains(word: &str) -> String {
+    format!(
+        "trap '' TERM; export RUNNING='sh -c \"eval \\\"\\$RUNNING\\\" &\" {word}'; \
+         for chain in 1 2 3 4 5 6 7 8; do sh -c 'eval \"$RUNNING\" &' {word}; done; exec sleep {word}"
+    )
+}
+
+#[tokio::test]
+async fn chains_of_short_lived_processes_are_ended() {
+    for mode in Mode::available() {
+        let word = unique();
+        let tree = ProcessTree::spawn(mode.shell(&chains(&word))).unwrap();
+        until("the chains run", || processes_with(&word).len() >= 4).await;
+        tree.stop(Duration::from_millis(50)).await.unwrap();
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fork_bomb_is_ended() {
+    if !geteuid().is_root() {
+        eprintln!(
+            "SKIPPED: the fork bomb: only root can give it a user with a limit on processes of its own"
+        );
+        return;
+    }
+    for mode in Mode::available() {
+        let word = unique();
+        let user = Some(User::by_name("nobody").unwrap());
+        // The bomb's functions carry no word, but all of it is forked from the shell that does.
+        let script =
+            format!("ulimit -u 150; : {word}; trap '' TERM; b() {{ while :; do b & done; }}; b 2>/dev/null");
+        let tree = ProcessTree::spawn(ProcessSpec { user, ..mode.shell(&script) }).unwrap();
+        until("the bomb has spread", || processes_with(&word).len() >= 100).await;
+        let start = Instant::now();
+        tree.stop(Duration::from_millis(50)).await.unwrap();
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+        assert!(start.elapsed() < Duration::from_secs(9), "{mode:?}: {:?}", start.elapsed());
+    }
+}
