@@ -1,0 +1,189 @@
+//! The ledger: the summary and the exit status of small runs, event by event.
+
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::ledger::{
+    EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_TESTS, EXIT_NOT_RUN, EXIT_PASSED, Ledger,
+};
+use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
+use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan, HostSummary, RunEvent};
+use distributest_core::test_result::{TestResult, TestStatus};
+
+fn run_started(files: usize, hosts: &[&str]) -> RunEvent {
+    let plan =
+        |file| FilePlan { path: format!("file_{file}"), framework: "command".to_owned(), predicted: None };
+    let host = |name: &&str| HostPlan { name: (*name).to_owned(), runners: None };
+    RunEvent::RunStarted {
+        run: "run".to_owned(),
+        project: "project".to_owned(),
+        hosts: hosts.iter().map(host).collect(),
+        files: (0..files).map(plan).collect(),
+    }
+}
+
+fn runner(host: u32, number: u16) -> RunnerId {
+    RunnerId { host: HostId(host), number }
+}
+
+fn ready(host: u32, number: u16) -> RunEvent {
+    RunEvent::RunnerReady { runner: runner(host, number), identifier: String::new() }
+}
+
+fn runner_failed(host: u32, number: u16, reason: &str) -> RunEvent {
+    RunEvent::RunnerFailed { runner: runner(host, number), reason: reason.to_owned() }
+}
+
+fn host_failed(host: u32, reason: &str) -> RunEvent {
+    RunEvent::HostFailed { host: HostId(host), reason: reason.to_owned(), hint: None }
+}
+
+fn attempt_started(attempt: u64, file: u32, host: u32) -> RunEvent {
+    RunEvent::AttemptStarted { attempt: AttemptId(attempt), file: FileId(file), runner: runner(host, 1) }
+}
+
+fn test(attempt: u64, file: u32, status: TestStatus) -> RunEvent {
+    let test = TestResult {
+        id: "id".to_owned(),
+        name: "name".to_owned(),
+        status,
+        duration: Duration::ZERO,
+        message: String::new(),
+        details: String::new(),
+        file: None,
+        line: None,
+    };
+    RunEvent::TestFinished { attempt: AttemptId(attempt), file: FileId(file), test }
+}
+
+fn attempt_finished(attempt: u64, file: u32, host: u32, result: AttemptResult, seconds: u64) -> RunEvent {
+    RunEvent::AttemptFinished(AttemptReport {
+        attempt: AttemptId(attempt),
+        file: FileId(file),
+        runner: runner(host, 1),
+        result,
+        duration: Duration::from_secs(seconds),
+        message: String::new(),
+        details: String::new(),
+        leaked: Vec::new(),
+        block: None,
+    })
+}
+
+fn ran(file: u32, outcome: Outcome, attempt: u64) -> RunEvent {
+    let verdict = Verdict::Ran(outcome);
+    RunEvent::FileVerdict { file: FileId(file), verdict, attempt: Some(AttemptId(attempt)) }
+}
+
+fn not_run(file: u32) -> RunEvent {
+    let verdict = Verdict::NotRun(NotRunReason::UnusableName);
+    RunEvent::FileVerdict { file: FileId(file), verdict, attempt: None }
+}
+
+/// A ledger that saw these events, one a second from second zero on.
+fn ledger(events: &[RunEvent]) -> Ledger {
+    let mut ledger = Ledger::new();
+    for (second, event) in (0..).zip(events) {
+        ledger.record(Duration::from_secs(second), event);
+    }
+    ledger
+}
+
+fn exit_status(files: usize, events: &[RunEvent]) -> u8 {
+    ledger(&[&[run_started(files, &["localhost"])], events].concat()).exit_status()
+}
+
+#[test]
+fn a_whole_run_adds_up() {
+    let passed = AttemptResult::Outcome(Outcome::Passed);
+    let failed = AttemptResult::Outcome(Outcome::Failed);
+    let lost = AttemptResult::Interrupted(Interruption::RunnerLost);
+    let summary = ledger(&[
+        run_started(3, &["localhost", "beta", "gamma"]),
+        ready(0, 1),
+        ready(0, 1),
+        ready(1, 1),
+        attempt_started(1, 0, 0),
+        attempt_started(2, 1, 1),
+        test(1, 0, TestStatus::Failed),
+        attempt_finished(1, 0, 0, lost, 5),
+        test(2, 1, TestStatus::Passed),
+        test(2, 1, TestStatus::Skipped),
+        attempt_finished(2, 1, 1, passed, 7),
+        ran(1, Outcome::Passed, 2),
+        attempt_started(3, 0, 1),
+        test(3, 0, TestStatus::Passed),
+        test(3, 0, TestStatus::Error),
+        ran(0, Outcome::Failed, 3),
+        attempt_finished(3, 0, 1, failed, 2),
+        not_run(2),
+        host_failed(2, "no route"),
+        RunEvent::Warning { message: "the end".to_owned() },
+    ])
+    .summary();
+
+    assert_eq!(summary.wall, Duration::from_secs(17));
+    assert_eq!(summary.testing, Duration::from_secs(13));
+    assert_eq!(summary.lower_bound, Duration::from_secs(7), "9 seconds on 2 runners, one file of 7");
+    assert_eq!((summary.files, summary.outcomes, summary.not_run), (3, [1, 1, 0, 0, 0], 1));
+    assert_eq!(summary.tests, [2, 0, 1, 1, 0, 0], "the interrupted attempt's tests do not count");
+    let host = |name: &str, runners, files, busy, problems: &[&str]| HostSummary {
+        name: name.to_owned(),
+        runners,
+        files,
+        busy: Duration::from_secs(busy),
+        problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
+    };
+    let hosts =
+        [host("localhost", 1, 0, 5, &[]), host("beta", 1, 2, 9, &[]), host("gamma", 0, 0, 0, &["no route"])];
+    assert_eq!(summary.hosts, hosts);
+    assert_eq!(summary.exit_status, EXIT_FAILED);
+}
+
+#[test]
+fn the_same_problem_of_many_runners_is_one_line() {
+    let summary = ledger(&[
+        run_started(0, &["localhost"]),
+        runner_failed(0, 2, "runner_setup exited with 1"),
+        runner_failed(0, 3, "worker died"),
+        runner_failed(0, 4, "runner_setup exited with 1"),
+        host_failed(0, "worker died"),
+    ])
+    .summary();
+    let lines = ["runners 2, 4: runner_setup exited with 1", "runner 3: worker died", "worker died"];
+    assert_eq!(summary.hosts[0].problems, lines);
+}
+
+#[test]
+fn the_exit_status_follows_its_table() {
+    let passed = || ran(0, Outcome::Passed, 1);
+    assert_eq!(exit_status(1, &[passed()]), EXIT_PASSED);
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| !outcome.is_success()) {
+        assert_eq!(exit_status(2, &[passed(), ran(1, outcome, 2)]), EXIT_FAILED, "{outcome:?}");
+    }
+    assert_eq!(exit_status(2, &[passed(), not_run(1)]), EXIT_NOT_RUN);
+    assert_eq!(exit_status(2, &[ran(0, Outcome::Failed, 1), not_run(1)]), EXIT_FAILED);
+    assert_eq!(exit_status(0, &[]), EXIT_NO_TESTS);
+    assert_eq!(exit_status(1, &[RunEvent::StopRequested, passed()]), EXIT_INTERRUPTED);
+    assert_eq!(exit_status(2, &[ran(0, Outcome::Failed, 1), RunEvent::StopRequested]), EXIT_INTERRUPTED);
+}
+
+#[test]
+fn a_file_nobody_decided_counts_as_not_run() {
+    let ledger = ledger(&[run_started(2, &[]), ran(0, Outcome::Passed, 1)]);
+    assert_eq!(ledger.summary().not_run, 1);
+    assert_eq!(ledger.exit_status(), EXIT_NOT_RUN);
+}
+
+#[test]
+fn a_second_verdict_of_a_file_does_not_count() {
+    let summary = ledger(&[
+        run_started(1, &["localhost"]),
+        ran(0, Outcome::Passed, 1),
+        ran(0, Outcome::Failed, 2),
+        ran(5, Outcome::Failed, 3),
+    ])
+    .summary();
+    assert_eq!(summary.outcomes, [1, 0, 0, 0, 0]);
+    assert_eq!(summary.exit_status, EXIT_PASSED);
+}

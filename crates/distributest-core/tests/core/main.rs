@@ -1,0 +1,9 @@
+//! The core's tests from outside: scripts, properties with named invariants, and the fake run they stand on.
+
+mod ledger;
+mod model;
+mod observed_run;
+mod prediction;
+mod scheduler_properties;
+mod scheduler_scripts;
+mod slots;

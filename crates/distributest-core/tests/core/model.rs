@@ -1,0 +1,300 @@
+//! A second bookkeeper of a run: a plain model of files, hosts, runners and attempts, which asserts at every event and
+//! command what must hold. It scans where the scheduler indexes, so that it can't share the scheduler's mistakes.
+
+use std::collections::BTreeMap;
+
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
+use distributest_core::run_event::AttemptResult;
+use distributest_core::scheduler::{INTERRUPTION_LIMIT, SchedulerOptions};
+use distributest_core::scheduler_messages::{Command, Event};
+
+pub(crate) struct Model {
+    pub(crate) files: Vec<File>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) attempts: BTreeMap<AttemptId, LiveAttempt>,
+    pub(crate) ended: BTreeMap<AttemptId, EndedAttempt>,
+    pub(crate) stopping: bool,
+    pub(crate) finished: bool,
+    never_handed_out: u32,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct File {
+    pub(crate) verdict: Option<Verdict>,
+    last_lost_by: Option<HostId>,
+    dispatches: u32,
+    counted_interruptions: u8,
+    other_interruptions: u32,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Host {
+    Awaited,
+    Present(Vec<Runner>),
+    Lost,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Runner {
+    Awaited,
+    Idle,
+    Busy,
+    Lost,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct LiveAttempt {
+    pub(crate) file: FileId,
+    pub(crate) runner: RunnerId,
+    started: bool,
+    cancelled: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct EndedAttempt {
+    pub(crate) file: FileId,
+    pub(crate) runner: RunnerId,
+    pub(crate) result: AttemptResult,
+}
+
+/// What an event did to the model.
+pub(crate) enum Effect {
+    /// It is late, repeated or about nobody: it must not lead to any command.
+    Nothing,
+    /// It changed something; these attempts ended by it.
+    Changed { ended: Vec<AttemptId> },
+}
+
+/// Events.
+impl Model {
+    pub(crate) fn new(options: SchedulerOptions) -> Self {
+        Model {
+            files: vec![File::default(); options.file_count as usize],
+            hosts: vec![Host::Awaited; options.host_count as usize],
+            attempts: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            stopping: false,
+            finished: false,
+            never_handed_out: 0,
+        }
+    }
+
+    pub(crate) fn observe_event(&mut self, event: &Event) -> Effect {
+        if self.finished {
+            return Effect::Nothing;
+        }
+        let ended = match event {
+            Event::HostExpected { host, runners } => self.expect_host(*host, *runners),
+            Event::HostLost { host, .. } => self.lose_host(*host),
+            Event::RunnerReady { runner } => self.greet_runner(*runner),
+            Event::RunnerLost { runner, .. } => self.lose_runner(*runner, Interruption::RunnerLost),
+            Event::AttemptStarted { attempt } => self.start_attempt(*attempt),
+            Event::AttemptFinished { attempt, outcome, .. } => {
+                self.end_attempt(*attempt, AttemptResult::Outcome(*outcome))
+            }
+            Event::AttemptInterrupted { attempt, interruption, .. } => {
+                self.end_attempt(*attempt, AttemptResult::Interrupted(*interruption))
+            }
+            Event::StopRequested => (!std::mem::replace(&mut self.stopping, true)).then(Vec::new),
+        };
+        ended.map_or(Effect::Nothing, |ended| Effect::Changed { ended })
+    }
+
+    fn expect_host(&mut self, host: HostId, runners: u16) -> Option<Vec<AttemptId>> {
+        let host = self.hosts.get_mut(host.0 as usize).filter(|host| **host == Host::Awaited)?;
+        *host = match runners {
+            0 => Host::Lost,
+            _ => Host::Present(vec![Runner::Awaited; usize::from(runners)]),
+        };
+        Some(Vec::new())
+    }
+
+    fn lose_host(&mut self, host: HostId) -> Option<Vec<AttemptId>> {
+        self.hosts.get(host.0 as usize).filter(|host| **host != Host::Lost)?;
+        let runners = self.runners(|runner| runner != Runner::Lost);
+        let its = runners.into_iter().filter(|runner| runner.host == host);
+        let ended =
+            its.filter_map(|runner| self.lose_runner(runner, Interruption::HostLost)).flatten().collect();
+        self.hosts[host.0 as usize] = Host::Lost;
+        Some(ended)
+    }
+
+    fn greet_runner(&mut self, runner: RunnerId) -> Option<Vec<AttemptId>> {
+        self.runner(runner).filter(|state| *state == Runner::Awaited)?;
+        self.set_runner(runner, Runner::Idle);
+        Some(Vec::new())
+    }
+
+    fn lose_runner(&mut self, runner: RunnerId, interruption: Interruption) -> Option<Vec<AttemptId>> {
+        self.runner(runner).filter(|state| *state != Runner::Lost)?;
+        let its = self.attempts.iter().find(|(_, attempt)| attempt.runner == runner);
+        let its = its.map(|(id, attempt)| (*id, *attempt));
+        if let Some((id, attempt)) = its {
+            self.end(id, attempt, AttemptResult::Interrupted(interruption), attempt.started);
+        }
+        self.set_runner(runner, Runner::Lost);
+        let host = &mut self.hosts[runner.host.0 as usize];
+        if matches!(host, Host::Present(runners) if runners.iter().all(|runner| *runner == Runner::Lost)) {
+            *host = Host::Lost;
+        }
+        Some(its.map(|(id, _)| id).into_iter().collect())
+    }
+
+    fn start_attempt(&mut self, attempt: AttemptId) -> Option<Vec<AttemptId>> {
+        let attempt = self.attempts.get_mut(&attempt)?;
+        (!std::mem::replace(&mut attempt.started, true)).then(Vec::new)
+    }
+
+    fn end_attempt(&mut self, id: AttemptId, result: AttemptResult) -> Option<Vec<AttemptId>> {
+        let attempt = *self.attempts.get(&id)?;
+        self.end(id, attempt, result, true);
+        self.set_runner(attempt.runner, Runner::Idle);
+        Some(vec![id])
+    }
+
+    fn end(&mut self, id: AttemptId, attempt: LiveAttempt, result: AttemptResult, counts: bool) {
+        let LiveAttempt { file, runner, .. } = attempt;
+        self.attempts.remove(&id);
+        self.ended.insert(id, EndedAttempt { file, runner, result });
+        if matches!(result, AttemptResult::Interrupted(_)) {
+            let file = &mut self.files[file.0 as usize];
+            file.last_lost_by = Some(runner.host);
+            file.counted_interruptions += u8::from(counts);
+            file.other_interruptions += u32::from(!counts);
+        }
+    }
+}
+
+/// Commands.
+impl Model {
+    pub(crate) fn observe_command(&mut self, command: &Command) {
+        assert!(!self.finished, "Finish is the last command, and comes once: {command:?}");
+        match command {
+            Command::Dispatch { attempt, file, runner } => self.observe_dispatch(*attempt, *file, *runner),
+            Command::Cancel { attempt } => {
+                assert!(self.stopping, "attempts are cancelled by a stop only");
+                let attempt = self.attempts.get_mut(attempt).expect("live attempts are cancelled");
+                assert!(!attempt.cancelled, "an attempt is cancelled once");
+                attempt.cancelled = true;
+            }
+            Command::Decide { file, verdict, attempt } => self.observe_verdict(*file, verdict, *attempt),
+            Command::Finish => self.finished = true,
+        }
+    }
+
+    fn observe_dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
+        assert!(!self.stopping, "nothing starts after a stop");
+        assert_eq!(self.runner(runner), Some(Runner::Idle), "attempts go to idle runners only: {runner:?}");
+        let used = self.attempts.contains_key(&attempt) || self.ended.contains_key(&attempt);
+        assert!(!used, "attempt ids are never reused");
+        assert!(!self.is_running(file), "a file has one live attempt at most: {file:?}");
+        assert!(self.may_take(file, runner.host), "a file goes to another host than the one that lost it");
+        let state = &mut self.files[file.0 as usize];
+        assert_eq!(state.verdict, None, "a decided file is not run again");
+        assert!(state.counted_interruptions < INTERRUPTION_LIMIT, "re-queues are bounded");
+        state.dispatches += 1;
+        let most = u32::from(INTERRUPTION_LIMIT) + state.other_interruptions;
+        assert!(state.dispatches <= most, "a file is dispatched once, and once more for each interruption");
+        if state.dispatches == 1 {
+            assert_eq!(file.0, self.never_handed_out, "files are handed out in order");
+            self.never_handed_out += 1;
+        }
+        self.set_runner(runner, Runner::Busy);
+        self.attempts.insert(attempt, LiveAttempt { file, runner, started: false, cancelled: false });
+    }
+
+    fn observe_verdict(&mut self, file: FileId, verdict: &Verdict, attempt: Option<AttemptId>) {
+        assert!(!self.is_running(file), "a file is decided after its attempt: {file:?}");
+        let state = &self.files[file.0 as usize];
+        assert_eq!(state.verdict, None, "a file has exactly one verdict: {file:?}");
+        match verdict {
+            Verdict::Ran(outcome) => {
+                let deciding = &self.ended[&attempt.expect("an outcome comes from an attempt")];
+                assert_eq!(deciding.file, file, "an attempt decides its own file");
+                assert_eq!(
+                    deciding.result,
+                    AttemptResult::Outcome(*outcome),
+                    "a verdict is what the tests said"
+                );
+            }
+            Verdict::NotRun(reason) => {
+                assert_eq!(attempt, None, "no attempt decided a file that was not run");
+                let is_true = match reason {
+                    NotRunReason::Stopped => self.stopping,
+                    NotRunReason::NoRunnerLeft(_) => self.hosts.iter().all(|host| *host == Host::Lost),
+                    NotRunReason::TooManyInterruptions(_) => {
+                        state.counted_interruptions == INTERRUPTION_LIMIT
+                    }
+                    NotRunReason::UnusableName => false,
+                };
+                assert!(is_true, "the reason for not running a file is true: {reason:?}");
+            }
+        }
+        self.files[file.0 as usize].verdict = Some(verdict.clone());
+    }
+}
+
+/// State.
+impl Model {
+    /// The runners in a state.
+    pub(crate) fn runners(&self, wanted: impl Fn(Runner) -> bool) -> Vec<RunnerId> {
+        let mut named = Vec::new();
+        for (host, state) in (0..).map(HostId).zip(&self.hosts) {
+            if let Host::Present(runners) = state {
+                let chosen = (1..).zip(runners).filter(|(_, runner)| wanted(**runner));
+                named.extend(chosen.map(|(number, _)| RunnerId { host, number }));
+            }
+        }
+        named
+    }
+
+    /// What must hold between events.
+    pub(crate) fn check(&self) {
+        for attempt in self.ended.values() {
+            if let AttemptResult::Outcome(outcome) = attempt.result {
+                let verdict = &self.files[attempt.file.0 as usize].verdict;
+                assert_eq!(*verdict, Some(Verdict::Ran(outcome)), "an outcome is never lost");
+            }
+        }
+        let busy = self.runners(|runner| runner == Runner::Busy);
+        let mut used: Vec<RunnerId> = self.attempts.values().map(|attempt| attempt.runner).collect();
+        used.sort_unstable();
+        assert_eq!(
+            used, busy,
+            "capacity is never exceeded: one live attempt on each busy runner, none elsewhere"
+        );
+        let ids = (0..self.files.len() as u32).map(FileId);
+        let is_waiting =
+            |file: &FileId| self.files[file.0 as usize].verdict.is_none() && !self.is_running(*file);
+        let waiting: Vec<FileId> = ids.filter(is_waiting).collect();
+        assert!(!self.stopping || waiting.is_empty(), "nothing waits after a stop");
+        for runner in self.runners(|runner| runner == Runner::Idle) {
+            let taken = waiting.iter().find(|file| self.may_take(**file, runner.host));
+            assert_eq!(taken, None, "no runner is idle while there is a file it may take: {runner:?}");
+        }
+        let all_decided = self.files.iter().all(|file| file.verdict.is_some());
+        assert_eq!(self.finished, all_decided, "a run is finished exactly when every file is decided");
+    }
+
+    fn runner(&self, runner: RunnerId) -> Option<Runner> {
+        let Host::Present(runners) = self.hosts.get(runner.host.0 as usize)? else { return None };
+        runners.get(usize::from(runner.number).checked_sub(1)?).copied()
+    }
+
+    fn set_runner(&mut self, runner: RunnerId, state: Runner) {
+        if let Host::Present(runners) = &mut self.hosts[runner.host.0 as usize] {
+            runners[usize::from(runner.number) - 1] = state;
+        }
+    }
+
+    fn is_running(&self, file: FileId) -> bool {
+        self.attempts.values().any(|attempt| attempt.file == file)
+    }
+
+    /// Whether a host may be given a file: not what it lost itself, while another host has or may bring runners.
+    fn may_take(&self, file: FileId, host: HostId) -> bool {
+        let hosts_left = self.hosts.iter().filter(|host| **host != Host::Lost).count();
+        self.files[file.0 as usize].last_lost_by != Some(host) || hosts_left == 1
+    }
+}

@@ -1,0 +1,182 @@
+//! A run of the real scheduler and the real ledger on a fake fleet, with the [`Model`] looking on.
+
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, HostId};
+use distributest_core::ledger::Ledger;
+use distributest_core::outcome::{Outcome, Verdict};
+use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan, RunEvent};
+use distributest_core::scheduler::{Scheduler, SchedulerOptions};
+use distributest_core::scheduler_messages::{Command, Event};
+use distributest_core::test_result::{TestResult, TestStatus};
+
+use crate::model::{Effect, Host, Model, Runner};
+
+/// Each attempt that ends took this long, and reported one test.
+pub(crate) const ATTEMPT_DURATION: Duration = Duration::from_secs(1);
+
+pub(crate) struct ObservedRun {
+    scheduler: Scheduler,
+    ledger: Ledger,
+    pub(crate) model: Model,
+    now: Duration,
+}
+
+impl ObservedRun {
+    pub(crate) fn new(options: SchedulerOptions) -> Self {
+        let mut run = ObservedRun {
+            scheduler: Scheduler::new(options),
+            ledger: Ledger::new(),
+            model: Model::new(options),
+            now: Duration::ZERO,
+        };
+        run.tell(RunEvent::RunStarted {
+            run: String::new(),
+            project: String::new(),
+            hosts: vec![HostPlan { name: String::new(), runners: None }; options.host_count as usize],
+            files: vec![
+                FilePlan { path: String::new(), framework: String::new(), predicted: None };
+                options.file_count as usize
+            ],
+        });
+        let mut commands = Vec::new();
+        run.scheduler.start(&mut commands);
+        run.observe_commands(&commands);
+        run.model.check();
+        run
+    }
+
+    /// Lets an event happen and checks everything that must hold then. Returns the commands it led to.
+    pub(crate) fn apply(&mut self, event: Event) -> Vec<Command> {
+        self.now += Duration::from_millis(1);
+        let effect = self.model.observe_event(&event);
+        let mut commands = Vec::new();
+        self.scheduler.handle(self.now, event.clone(), &mut commands);
+        match effect {
+            Effect::Nothing => {
+                assert!(commands.is_empty(), "late, repeated and unknown events change nothing")
+            }
+            Effect::Changed { ended } => {
+                self.tell_what_changed(&event);
+                ended.iter().for_each(|attempt| self.tell_test(*attempt));
+                // Output lags for some: their end is told after the verdict it led to.
+                let (late, prompt): (Vec<_>, Vec<_>) =
+                    ended.into_iter().partition(|attempt| attempt.0 % 2 == 0);
+                prompt.into_iter().for_each(|attempt| self.tell_attempt_end(attempt));
+                self.observe_commands(&commands);
+                late.into_iter().for_each(|attempt| self.tell_attempt_end(attempt));
+            }
+        }
+        self.model.check();
+        assert_eq!(self.scheduler.is_finished(), self.model.finished);
+        commands
+    }
+
+    /// Lets everybody who is still awaited come and every live attempt pass, until the run is finished.
+    pub(crate) fn run_to_end(&mut self) {
+        while !self.model.finished {
+            let event = if let Some(attempt) = self.model.attempts.keys().next().copied() {
+                Event::AttemptFinished { attempt, outcome: Outcome::Passed, duration: ATTEMPT_DURATION }
+            } else if let Some(runner) =
+                self.model.runners(|runner| runner == Runner::Awaited).first().copied()
+            {
+                Event::RunnerReady { runner }
+            } else if let Some(host) = self.model.hosts.iter().position(|host| *host == Host::Awaited) {
+                Event::HostExpected { host: HostId(host as u32), runners: 1 }
+            } else {
+                panic!("a run that waits for nobody is finished");
+            };
+            self.apply(event);
+        }
+        self.check_summary();
+    }
+
+    /// Compares the summary with the model.
+    fn check_summary(&self) {
+        let summary = self.ledger.summary();
+        let verdicts: Vec<Verdict> =
+            self.model.files.iter().filter_map(|file| file.verdict.clone()).collect();
+        let with = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count() as u32;
+        let outcomes = Outcome::ALL.map(|outcome| with(Verdict::Ran(outcome)));
+        let [passed, ..] = outcomes;
+        let ran: u32 = outcomes.iter().sum();
+        let failed = ran - passed;
+        assert_eq!(summary.outcomes, outcomes, "the summary counts every outcome once");
+        assert_eq!(summary.files, ran + summary.not_run, "discovered is the sum of all verdicts");
+        let tests = [u64::from(passed), u64::from(failed), 0, 0, 0, 0];
+        assert_eq!(summary.tests, tests, "the tests are those of the deciding attempts");
+        assert_eq!(
+            summary.hosts.iter().map(|host| host.files).sum::<u32>(),
+            ran,
+            "a file counts at one host"
+        );
+        let busy = ATTEMPT_DURATION * self.model.ended.len() as u32;
+        assert_eq!(summary.hosts.iter().map(|host| host.busy).sum::<Duration>(), busy);
+        let exit_status = match (self.model.stopping, summary.files, failed, summary.not_run) {
+            (true, ..) => 130,
+            (_, 0, ..) => 4,
+            (_, _, 0, 0) => 0,
+            (_, _, 0, _) => 3,
+            _ => 1,
+        };
+        assert_eq!(summary.exit_status, exit_status, "the exit status is consistent with the verdicts");
+    }
+
+    fn observe_commands(&mut self, commands: &[Command]) {
+        for command in commands {
+            self.model.observe_command(command);
+            if let Command::Decide { file, verdict, attempt } = command.clone() {
+                self.tell(RunEvent::FileVerdict { file, verdict, attempt });
+            }
+        }
+    }
+
+    fn tell(&mut self, event: RunEvent) {
+        self.ledger.record(self.now, &event);
+    }
+
+    fn tell_what_changed(&mut self, event: &Event) {
+        match *event {
+            Event::RunnerReady { runner } => {
+                self.tell(RunEvent::RunnerReady { runner, identifier: String::new() });
+            }
+            Event::AttemptStarted { attempt } => {
+                let live = self.model.attempts[&attempt];
+                self.tell(RunEvent::AttemptStarted { attempt, file: live.file, runner: live.runner });
+            }
+            Event::StopRequested => self.tell(RunEvent::StopRequested),
+            _ => {}
+        }
+    }
+
+    fn tell_test(&mut self, attempt: AttemptId) {
+        let ended = self.model.ended[&attempt];
+        let passed = ended.result == AttemptResult::Outcome(Outcome::Passed);
+        let test = TestResult {
+            id: String::new(),
+            name: String::new(),
+            status: if passed { TestStatus::Passed } else { TestStatus::Failed },
+            duration: ATTEMPT_DURATION,
+            message: String::new(),
+            details: String::new(),
+            file: None,
+            line: None,
+        };
+        self.tell(RunEvent::TestFinished { attempt, file: ended.file, test });
+    }
+
+    fn tell_attempt_end(&mut self, attempt: AttemptId) {
+        let ended = self.model.ended[&attempt];
+        self.tell(RunEvent::AttemptFinished(AttemptReport {
+            attempt,
+            file: ended.file,
+            runner: ended.runner,
+            result: ended.result,
+            duration: ATTEMPT_DURATION,
+            message: String::new(),
+            details: String::new(),
+            leaked: Vec::new(),
+            block: None,
+        }));
+    }
+}

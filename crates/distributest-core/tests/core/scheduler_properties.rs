@@ -1,0 +1,97 @@
+//! Generated histories of whole runs: fleets, outcomes, interruptions, losses, repeated and unknown events, a stop at any
+//! time. the [`Model`] checks the invariants after every event.
+
+use distributest_core::identity::{AttemptId, HostId, RunnerId};
+use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::scheduler::SchedulerOptions;
+use distributest_core::scheduler_messages::Event;
+use proptest::prelude::*;
+
+use crate::model::{Host, Model, Runner};
+use crate::observed_run::{ATTEMPT_DURATION, ObservedRun};
+
+/// The event a generated number stands for in the present state of a run; `None` where it could befall nobody.
+///
+/// Its remainder by [`KINDS`] is the kind of event, by the weights below, and the rest of it picks whom it befalls.
+/// One number an event keeps the generator faster than what it tests.
+fn event_of(number: u32, model: &Model, history: &[Event]) -> Option<Event> {
+    let choice = number / KINDS;
+    let reason = "as generated".to_owned();
+    let host = |wanted: fn(&Host) -> bool| {
+        let hosts = (0..).map(HostId).zip(&model.hosts);
+        pick(&hosts.filter(|(_, host)| wanted(host)).map(|(id, _)| id).collect::<Vec<_>>(), choice)
+    };
+    let runner = |wanted: fn(Runner) -> bool| pick(&model.runners(wanted), choice);
+    let attempt = || pick(&model.attempts.keys().copied().collect::<Vec<_>>(), choice);
+    Some(match number % KINDS {
+        0..12 => Event::RunnerReady { runner: runner(|runner| runner == Runner::Awaited)? },
+        12..24 => Event::AttemptStarted { attempt: attempt()? },
+        24..36 => {
+            let outcome = pick(&Outcome::ALL, choice / 16)?;
+            Event::AttemptFinished { attempt: attempt()?, outcome, duration: ATTEMPT_DURATION }
+        }
+        36..41 => {
+            let interruption = pick(&INTERRUPTIONS, choice / 16)?;
+            Event::AttemptInterrupted { attempt: attempt()?, interruption, reason }
+        }
+        41..47 => {
+            let runners = (choice / 16 % 5) as u16;
+            Event::HostExpected { host: host(|host| *host == Host::Awaited)?, runners }
+        }
+        47..50 => Event::RunnerLost { runner: runner(|runner| runner != Runner::Lost)?, reason },
+        50 => Event::HostLost { host: host(|host| *host != Host::Lost)?, reason },
+        51..57 => pick(history, choice)?,
+        57..59 => pick(&events_about_nobody(), choice)?,
+        _ => Event::StopRequested,
+    })
+}
+
+const KINDS: u32 = 60;
+
+const INTERRUPTIONS: [Interruption; 3] =
+    [Interruption::HostLost, Interruption::RunnerLost, Interruption::Cancelled];
+
+fn pick<Item: Clone>(items: &[Item], choice: u32) -> Option<Item> {
+    items.get((choice as usize).checked_rem(items.len())?).cloned()
+}
+
+fn events_about_nobody() -> Vec<Event> {
+    let host = HostId(1000);
+    let attempt = AttemptId(1_000_000);
+    let reason = || "nobody's".to_owned();
+    vec![
+        Event::HostExpected { host, runners: 3 },
+        Event::HostLost { host, reason: reason() },
+        Event::RunnerReady { runner: RunnerId { host, number: 1 } },
+        Event::RunnerReady { runner: RunnerId { host: HostId(0), number: 0 } },
+        Event::RunnerReady { runner: RunnerId { host: HostId(0), number: 1000 } },
+        Event::RunnerLost { runner: RunnerId { host: HostId(0), number: 1000 }, reason: reason() },
+        Event::AttemptStarted { attempt },
+        Event::AttemptFinished { attempt, outcome: Outcome::Failed, duration: ATTEMPT_DURATION },
+        Event::AttemptInterrupted { attempt, interruption: Interruption::HostLost, reason: reason() },
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_invariants_hold_in_every_history(
+        file_count in 0..12_u32,
+        host_count in 0..4_u32,
+        numbers in prop::collection::vec(any::<u32>(), 0..80),
+    ) {
+        let mut run = ObservedRun::new(SchedulerOptions { file_count, host_count });
+        let mut history = Vec::new();
+        for number in numbers {
+            if let Some(event) = event_of(number, &run.model, &history) {
+                run.apply(event.clone());
+                history.push(event);
+            }
+        }
+        run.run_to_end();
+        for event in history {
+            run.apply(event);
+        }
+    }
+}

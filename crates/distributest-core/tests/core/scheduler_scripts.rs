@@ -1,0 +1,323 @@
+//! Scripts: events and the exact commands each must lead to, one script a rule. Each is also run with a failure
+//! injected at every step, where the commands differ but the model's invariants hold.
+
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
+use distributest_core::scheduler::SchedulerOptions;
+use distributest_core::scheduler_messages::{Command, Event};
+
+use crate::observed_run::{ATTEMPT_DURATION, ObservedRun};
+
+struct Script {
+    options: SchedulerOptions,
+    steps: Vec<(Event, Vec<Command>)>,
+}
+
+/// Defines scripts, a test for each, and the list of all of them.
+macro_rules! scripts {
+    ($($name:ident($file_count:literal files, $host_count:literal hosts) {
+        $($event:expr => [$($command:expr),*];)*
+    })*) => {
+        $(
+            #[test]
+            fn $name() {
+                let all = scripts();
+                let (_, script) = all.iter().find(|(name, _)| *name == stringify!($name)).expect("it is in the list");
+                let mut run = ObservedRun::new(script.options);
+                for (step, (event, expected)) in script.steps.iter().enumerate() {
+                    assert_eq!(run.apply(event.clone()), *expected, "step {step}: {event:?}");
+                }
+                assert!(run.model.finished, "a script tells a whole run");
+                run.run_to_end();
+            }
+        )*
+
+        fn scripts() -> Vec<(&'static str, Script)> {
+            vec![$((stringify!($name), Script {
+                options: SchedulerOptions { file_count: $file_count, host_count: $host_count },
+                steps: vec![$(($event, vec![$($command),*])),*],
+            })),*]
+        }
+    };
+}
+
+scripts! {
+    an_idle_runner_takes_the_next_file(3 files, 1 hosts) {
+        expect(0, 2) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 2) => [dispatch(2, 1, 0, 2)];
+        started(2) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 2, 0, 2)];
+        finished(3, Outcome::Failed) => [ran(2, Outcome::Failed, 3)];
+        finished(1, Outcome::Broken) => [ran(0, Outcome::Broken, 1), Command::Finish];
+    }
+
+    every_outcome_decides(5 files, 1 hosts) {
+        expect(0, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), dispatch(2, 1, 0, 1)];
+        finished(2, Outcome::Failed) => [ran(1, Outcome::Failed, 2), dispatch(3, 2, 0, 1)];
+        finished(3, Outcome::Broken) => [ran(2, Outcome::Broken, 3), dispatch(4, 3, 0, 1)];
+        finished(4, Outcome::TimedOut) => [ran(3, Outcome::TimedOut, 4), dispatch(5, 4, 0, 1)];
+        finished(5, Outcome::Crashed) => [ran(4, Outcome::Crashed, 5), Command::Finish];
+    }
+
+    hosts_start_without_waiting_for_each_other(2 files, 2 hosts) {
+        expect(1, 1) => [];
+        ready(1, 1) => [dispatch(1, 0, 1, 1)];
+        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), dispatch(2, 1, 1, 1)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), Command::Finish];
+        expect(0, 1) => [];
+        ready(0, 1) => [];
+    }
+
+    a_lost_runners_file_goes_to_another_host_before_the_rest(4 files, 2 hosts) {
+        expect(0, 2) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 2) => [dispatch(2, 1, 0, 2)];
+        ready(1, 1) => [dispatch(3, 2, 1, 1)];
+        started(1) => [];
+        runner_lost(0, 1) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(4, 3, 0, 2)];
+        finished(3, Outcome::Passed) => [ran(2, Outcome::Passed, 3), dispatch(5, 0, 1, 1)];
+        finished(4, Outcome::Passed) => [ran(3, Outcome::Passed, 4)];
+        finished(5, Outcome::Passed) => [ran(0, Outcome::Passed, 5), Command::Finish];
+    }
+
+    a_lost_file_waits_for_a_host_that_is_still_awaited(1 files, 2 hosts) {
+        expect(0, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        interrupted(1) => [];
+        expect(1, 1) => [];
+        ready(1, 1) => [dispatch(2, 0, 1, 1)];
+        finished(2, Outcome::Passed) => [ran(0, Outcome::Passed, 2), Command::Finish];
+    }
+
+    the_host_that_lost_a_file_gets_it_when_no_other_is_left(1 files, 2 hosts) {
+        expect(0, 2) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 2) => [];
+        interrupted(1) => [];
+        host_lost(1) => [dispatch(2, 0, 0, 1)];
+        finished(2, Outcome::Passed) => [ran(0, Outcome::Passed, 2), Command::Finish];
+    }
+
+    a_lost_hosts_files_go_back_in_order(4 files, 2 hosts) {
+        expect(0, 2) => [];
+        expect(1, 1) => [];
+        ready(1, 1) => [dispatch(1, 0, 1, 1)];
+        ready(0, 2) => [dispatch(2, 1, 0, 2)];
+        ready(0, 1) => [dispatch(3, 2, 0, 1)];
+        host_lost(0) => [];
+        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), dispatch(4, 1, 1, 1)];
+        finished(4, Outcome::Passed) => [ran(1, Outcome::Passed, 4), dispatch(5, 2, 1, 1)];
+        finished(5, Outcome::Passed) => [ran(2, Outcome::Passed, 5), dispatch(6, 3, 1, 1)];
+        finished(6, Outcome::Passed) => [ran(3, Outcome::Passed, 6), Command::Finish];
+    }
+
+    a_lost_file_goes_to_an_idle_runner_at_once(1 files, 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(1, 1) => [dispatch(1, 0, 1, 1)];
+        ready(0, 1) => [];
+        host_lost(1) => [dispatch(2, 0, 0, 1)];
+        finished(2, Outcome::Failed) => [ran(0, Outcome::Failed, 2), Command::Finish];
+    }
+
+    three_interruptions_are_too_many(2 files, 1 hosts) {
+        expect(0, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        interrupted(1) => [dispatch(2, 0, 0, 1)];
+        interrupted(2) => [dispatch(3, 0, 0, 1)];
+        interrupted(3) => [
+            not_run(0, NotRunReason::TooManyInterruptions("worker gone".to_owned())),
+            dispatch(4, 1, 0, 1)
+        ];
+        finished(4, Outcome::Passed) => [ran(1, Outcome::Passed, 4), Command::Finish];
+    }
+
+    an_attempt_that_had_not_started_does_not_count(1 files, 1 hosts) {
+        expect(0, 5) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 2) => [];
+        ready(0, 3) => [];
+        ready(0, 4) => [];
+        ready(0, 5) => [];
+        runner_lost(0, 1) => [dispatch(2, 0, 0, 2)];
+        runner_lost(0, 2) => [dispatch(3, 0, 0, 3)];
+        started(3) => [];
+        runner_lost(0, 3) => [dispatch(4, 0, 0, 4)];
+        started(4) => [];
+        runner_lost(0, 4) => [dispatch(5, 0, 0, 5)];
+        started(5) => [];
+        finished(5, Outcome::Passed) => [ran(0, Outcome::Passed, 5), Command::Finish];
+    }
+
+    without_runners_nothing_is_run(2 files, 2 hosts) {
+        expect(0, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        runner_lost(0, 1) => [];
+        host_lost(1) => [
+            not_run(0, NotRunReason::NoRunnerLeft("runner 1 is gone; host 1 is gone".to_owned())),
+            not_run(1, NotRunReason::NoRunnerLeft("runner 1 is gone; host 1 is gone".to_owned())),
+            Command::Finish
+        ];
+    }
+
+    a_host_without_runners_is_not_waited_for(1 files, 1 hosts) {
+        expect(0, 0) => [
+            not_run(0, NotRunReason::NoRunnerLeft("it has no runners".to_owned())),
+            Command::Finish
+        ];
+    }
+
+    runners_that_never_become_ready_are_not_waited_for(1 files, 1 hosts) {
+        expect(0, 2) => [];
+        runner_lost(0, 2) => [];
+        runner_lost(0, 1) => [
+            not_run(0, NotRunReason::NoRunnerLeft("runner 1 is gone".to_owned())),
+            Command::Finish
+        ];
+    }
+
+    a_stop_cancels_what_runs_and_counts_what_still_answers(4 files, 1 hosts) {
+        expect(0, 3) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 2) => [dispatch(2, 1, 0, 2)];
+        ready(0, 3) => [dispatch(3, 2, 0, 3)];
+        Event::StopRequested => [
+            Command::Cancel { attempt: AttemptId(1) },
+            Command::Cancel { attempt: AttemptId(2) },
+            Command::Cancel { attempt: AttemptId(3) },
+            not_run(3, NotRunReason::Stopped)
+        ];
+        Event::StopRequested => [];
+        finished(2, Outcome::Failed) => [ran(1, Outcome::Failed, 2)];
+        cancelled(1) => [not_run(0, NotRunReason::Stopped)];
+        host_lost(0) => [not_run(2, NotRunReason::Stopped), Command::Finish];
+    }
+
+    a_stop_before_anything_runs_ends_the_run(2 files, 1 hosts) {
+        Event::StopRequested => [
+            not_run(0, NotRunReason::Stopped),
+            not_run(1, NotRunReason::Stopped),
+            Command::Finish
+        ];
+    }
+
+    late_and_repeated_events_change_nothing(2 files, 2 hosts) {
+        expect(0, 1) => [];
+        expect(0, 4) => [];
+        ready(0, 2) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 1) => [];
+        expect(1, 1) => [];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        started(1) => [];
+        host_lost(0) => [];
+        host_lost(0) => [];
+        ready(0, 1) => [];
+        finished(1, Outcome::Failed) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 0, 1, 1)];
+        finished(2, Outcome::Failed) => [];
+        interrupted(1) => [];
+        finished(3, Outcome::Passed) => [ran(0, Outcome::Passed, 3), Command::Finish];
+        finished(3, Outcome::Passed) => [];
+        Event::StopRequested => [];
+        host_lost(1) => [];
+    }
+}
+
+#[test]
+fn a_run_without_files_finishes_at_the_start() {
+    assert!(ObservedRun::new(SchedulerOptions { file_count: 0, host_count: 3 }).model.finished);
+}
+
+#[test]
+fn a_run_without_hosts_runs_nothing() {
+    let run = ObservedRun::new(SchedulerOptions { file_count: 1, host_count: 0 });
+    let why = NotRunReason::NoRunnerLeft("no host takes part".to_owned());
+    assert_eq!(run.model.files[0].verdict, Some(Verdict::NotRun(why)));
+    assert!(run.model.finished);
+}
+
+#[test]
+fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
+    let mut injected = 0;
+    for (_, script) in scripts() {
+        for step in 0..=script.steps.len() {
+            for failure in failures(&script) {
+                let mut run = ObservedRun::new(script.options);
+                let (before, after) = script.steps.split_at(step);
+                before.iter().for_each(|(event, _)| _ = run.apply(event.clone()));
+                run.apply(failure);
+                after.iter().for_each(|(event, _)| _ = run.apply(event.clone()));
+                run.run_to_end();
+                injected += 1;
+            }
+        }
+    }
+    assert!(injected > 1000, "the scripts are long enough to matter: {injected}");
+}
+
+/// A stop, the loss of each host, and the loss of each of its runners.
+fn failures(script: &Script) -> Vec<Event> {
+    let mut failures = vec![Event::StopRequested];
+    for host in 0..script.options.host_count {
+        failures.push(host_lost(host));
+        failures.extend((1..=5).map(|number| runner_lost(host, number)));
+    }
+    failures
+}
+
+fn expect(host: u32, runners: u16) -> Event {
+    Event::HostExpected { host: HostId(host), runners }
+}
+
+fn ready(host: u32, number: u16) -> Event {
+    Event::RunnerReady { runner: RunnerId { host: HostId(host), number } }
+}
+
+fn runner_lost(host: u32, number: u16) -> Event {
+    Event::RunnerLost {
+        runner: RunnerId { host: HostId(host), number },
+        reason: format!("runner {number} is gone"),
+    }
+}
+
+fn host_lost(host: u32) -> Event {
+    Event::HostLost { host: HostId(host), reason: format!("host {host} is gone") }
+}
+
+fn started(attempt: u64) -> Event {
+    Event::AttemptStarted { attempt: AttemptId(attempt) }
+}
+
+fn finished(attempt: u64, outcome: Outcome) -> Event {
+    Event::AttemptFinished { attempt: AttemptId(attempt), outcome, duration: ATTEMPT_DURATION }
+}
+
+fn interrupted(attempt: u64) -> Event {
+    let interruption = Interruption::RunnerLost;
+    Event::AttemptInterrupted { attempt: AttemptId(attempt), interruption, reason: "worker gone".to_owned() }
+}
+
+fn cancelled(attempt: u64) -> Event {
+    let interruption = Interruption::Cancelled;
+    Event::AttemptInterrupted { attempt: AttemptId(attempt), interruption, reason: "stopped".to_owned() }
+}
+
+fn dispatch(attempt: u64, file: u32, host: u32, number: u16) -> Command {
+    let runner = RunnerId { host: HostId(host), number };
+    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner }
+}
+
+fn ran(file: u32, outcome: Outcome, attempt: u64) -> Command {
+    let verdict = Verdict::Ran(outcome);
+    Command::Decide { file: FileId(file), verdict, attempt: Some(AttemptId(attempt)) }
+}
+
+fn not_run(file: u32, reason: NotRunReason) -> Command {
+    Command::Decide { file: FileId(file), verdict: Verdict::NotRun(reason), attempt: None }
+}
