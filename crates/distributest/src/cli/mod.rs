@@ -4,12 +4,15 @@
 //! `distributest ./config` or `distributest run config` runs the tests in a directory that is named like one.
 
 pub mod config;
+pub mod init;
+pub mod run;
 mod settings;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use self::settings::{Loaded, SettingsArgs};
 
@@ -22,6 +25,7 @@ Examples:
   distributest --hosts build1,build2     only on these of the configured hosts
   distributest --dry-run                 show the plan, run nothing
   distributest -- --tag slow             pass arguments on to the framework
+  distributest init                      write a configuration file for this project
 
 Configuration, the later wins:
   built-in defaults
@@ -46,7 +50,6 @@ Exit status:
     name = "distributest",
     version,
     args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true,
     after_help = EXAMPLES,
     max_term_width = 100
 )]
@@ -60,6 +63,30 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// Usage errors, and requests for help or the version; [`clap::Error::exit`] prints either and ends with the right
+    /// status.
+    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let cli = Cli::try_parse_from(arguments)?;
+        let mut definition = Cli::command();
+        // `distributest --runners 2 config` would run the tests of a directory `config`, which is hardly what is meant.
+        let late = cli.run.paths.iter().find(|path| definition.find_subcommand(path).is_some());
+        if let (None, Some(name)) = (&cli.command, late) {
+            let message = format!(
+                "`{name}` comes after other arguments, so it is not taken for the command\n\n  \
+                 write the command first:      distributest {name} ...\n  \
+                 or, for tests of that name:   distributest run ... {name}\n"
+            );
+            return Err(definition.error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(cli)
+    }
+}
+
 /// What `distributest` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -68,6 +95,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Show the merged configuration and where each value comes from
     Config(Box<config::ConfigArgs>),
+    /// Write a commented configuration file for this project
+    Init(init::InitArgs),
     /// Be a private agent for a coordinator
     #[command(hide = true)]
     Agent(AgentArgs),

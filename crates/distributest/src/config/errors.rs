@@ -67,6 +67,8 @@ pub enum ConfigProblem {
         expected: String,
         /// What it is.
         found: String,
+        /// What exactly is wrong with it, where that does not go without saying.
+        reason: Option<String>,
         /// Every way to set it.
         ways: String,
     },
@@ -86,7 +88,8 @@ impl ConfigProblem {
     /// The problem with a key that is not one of `keys`.
     pub(super) fn unknown_key(origin: Origin, key: &str, keys: &[&str]) -> Self {
         // A key of the right name in the wrong table is as likely as a misspelt one.
-        let elsewhere = keys.iter().find(|known| known.rsplit_once('.').is_some_and(|(_, name)| name == key));
+        let name = |key: &'_ str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        let elsewhere = keys.iter().find(|known| name(known) == name(key));
         let hint = match elsewhere.copied().or_else(|| key::nearest(key, keys.iter().copied())) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("the keys are {}", keys.join(", ")),
@@ -122,8 +125,14 @@ impl ConfigProblem {
 
 impl From<ConfigError> for UserError {
     fn from(error: ConfigError) -> Self {
-        let problems =
-            error.0.iter().map(|problem| Problem { hint: problem.hint(), ..Problem::from_error(problem) });
+        let problems = error.0.iter().map(|problem| {
+            let mut told = Problem::from_error(problem);
+            if let ConfigProblem::WrongValue { reason: Some(reason), .. } = problem {
+                told.causes.push(reason.clone());
+            }
+            told.hint = problem.hint();
+            told
+        });
         UserError::usage_problems(problems.collect())
     }
 }
@@ -134,6 +143,8 @@ pub(super) struct Rejection {
     pub(super) expected: String,
     /// What was found.
     pub(super) found: String,
+    /// What exactly is wrong with it.
+    pub(super) reason: Option<String>,
     /// Where in the file, when that is not where the key's value begins.
     pub(super) offset: Option<usize>,
 }
@@ -141,7 +152,7 @@ pub(super) struct Rejection {
 impl Rejection {
     /// Text that was not accepted.
     pub(super) fn of_text(expected: impl Into<String>, text: &str) -> Self {
-        Rejection { expected: expected.into(), found: format!("{text:?}"), offset: None }
+        Rejection { expected: expected.into(), found: format!("{text:?}"), reason: None, offset: None }
     }
 
     /// A TOML value that was not accepted.
@@ -155,12 +166,18 @@ impl Rejection {
             DeValue::Array(_) => "an array".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),
         };
-        Rejection { expected: expected.into(), found, offset: Some(value.span().start) }
+        Rejection { expected: expected.into(), found, reason: None, offset: Some(value.span().start) }
     }
 
     /// The same with a word on what is wrong with what was found.
     pub(super) fn because(mut self, reason: impl std::fmt::Display) -> Self {
-        self.found = format!("{} ({reason})", self.found);
+        self.reason = Some(reason.to_string());
         self
+    }
+
+    /// The problem this is with the value of a key that stands at `origin`.
+    pub(super) fn into_problem(self, origin: Origin, key: impl Into<String>, ways: String) -> ConfigProblem {
+        let Rejection { expected, found, reason, .. } = self;
+        ConfigProblem::WrongValue { origin, key: key.into(), expected, found, reason, ways }
     }
 }

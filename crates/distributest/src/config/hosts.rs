@@ -12,7 +12,7 @@ const KEYS: [&str; 6] = ["name", "user", "runners", "identity", "ssh_options", "
 
 const NAME: Text = Text { expected: "a name that `ssh NAME` accepts", check: check_name };
 const USER: Auto<Text> = Auto(Text { expected: "a user's name", check: check_user }, "what ssh chooses");
-const RUNNERS: Auto<Number<u16>> = Auto(Number { maximum: RUNNERS_LIMIT }, "the host's cores");
+const RUNNERS: Auto<Number<u16>> = Auto(Number { minimum: 0, maximum: RUNNERS_LIMIT }, "the host's cores");
 const IDENTITY: Auto<FilePath> = Auto(FilePath, "what ssh chooses");
 const SSH_OPTIONS: List =
     List { expected: "a list of ssh options, each \"Name=value\"", check: check_ssh_option, commas: false };
@@ -104,14 +104,10 @@ impl HostTable<'_> {
         let value = self.table.get(key)?;
         match kind.read(Raw::Toml(value), &self.layer.base) {
             Ok(value) => Some(value),
-            Err(Rejection { expected, found, offset }) => {
-                self.problems.push(ConfigProblem::WrongValue {
-                    origin: self.layer.origin_at(offset.unwrap_or(value.span().start)),
-                    key: key.to_owned(),
-                    expected,
-                    found,
-                    ways: format!("set it with `{key}` below [[host]] in a configuration file"),
-                });
+            Err(rejection) => {
+                let origin = self.layer.origin_at(rejection.offset.unwrap_or(value.span().start));
+                let ways = format!("set it with `{key}` below [[host]] in a configuration file");
+                self.problems.push(rejection.into_problem(origin, key, ways));
                 None
             }
         }
@@ -119,14 +115,9 @@ impl HostTable<'_> {
 }
 
 fn not_an_entry(layer: &Layer<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> ConfigProblem {
-    let Rejection { expected, found, .. } = Rejection::of_toml("a [[host]] entry with a name", value);
-    ConfigProblem::WrongValue {
-        origin: layer.origin_at(value.span().start),
-        key: key.to_owned(),
-        expected,
-        found,
-        ways: "write [[host]], in double brackets, and below it name = \"...\"".to_owned(),
-    }
+    let ways = "write [[host]], in double brackets, and below it name = \"...\"".to_owned();
+    let origin = layer.origin_at(value.span().start);
+    Rejection::of_toml("a [[host]] entry with a name", value).into_problem(origin, key, ways)
 }
 
 /// A leading dash would make ssh take the name for an option.

@@ -44,6 +44,12 @@ pub fn flag_of(key: &str) -> Option<&'static str> {
 
 /// Every way to set a key, for a hint.
 pub(super) fn ways_to_set(key: &str) -> String {
+    if key == "hosts" {
+        // The likeliest mistake is to describe hosts here.
+        return "select hosts with `hosts`, DISTRIBUTEST_HOSTS or --hosts; describe each with [[host]] and below it \
+                name = \"...\""
+            .to_owned();
+    }
     let file = format!("`{key}` in a configuration file");
     let ways: Vec<String> =
         [Some(file), variable_of(key), flag_of(key).map(str::to_owned)].into_iter().flatten().collect();

@@ -80,8 +80,9 @@ impl Kind for Switch {
     }
 }
 
-/// A whole number from 0 to a maximum.
+/// A whole number in a range, both ends included.
 pub(super) struct Number<T> {
+    pub(super) minimum: T,
     pub(super) maximum: T,
 }
 
@@ -92,7 +93,7 @@ where
     type Value = T;
 
     fn expected(&self) -> String {
-        format!("a whole number from 0 to {}", self.maximum)
+        format!("a whole number from {} to {}", self.minimum, self.maximum)
     }
 
     fn read(&self, raw: Raw<'_>, _: &Base) -> Result<T, Rejection> {
@@ -103,8 +104,8 @@ where
                 .and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok()),
             Raw::Text(_) | Raw::Items(_) => untyped(raw).and_then(|text| text.parse().ok()),
         };
-        let number = number.filter(|number| *number >= 0).and_then(|number| T::try_from(number).ok());
-        number.filter(|number| *number <= self.maximum).ok_or_else(|| self.reject(raw))
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.filter(|number| (self.minimum..=self.maximum).contains(number)).ok_or_else(|| self.reject(raw))
     }
 
     fn write(&self, value: &T) -> toml::Value {

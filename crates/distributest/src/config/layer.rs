@@ -96,8 +96,8 @@ impl<'a> Layer<'a> {
         Layer { base, source: Source::Flags(flags) }
     }
 
-    /// The layer of a file with this text, or all its syntax errors.
-    pub(super) fn file(path: &'a Path, text: &'a str, base: Base) -> Result<Self, Vec<ConfigProblem>> {
+    /// The layer of a file with this text, or its first syntax error: what the parser says after it is guesswork.
+    pub(super) fn file(path: &'a Path, text: &'a str, base: Base) -> Result<Self, Box<ConfigProblem>> {
         Ok(Layer { base, source: Source::File(Document::parse(path, text)?) })
     }
 
@@ -125,14 +125,7 @@ impl<'a> Layer<'a> {
             (Source::File(document), Some(offset)) => document.origin(offset),
             _ => origin,
         };
-        let Rejection { expected, found, .. } = rejection;
-        ConfigProblem::WrongValue {
-            origin,
-            key: key.to_owned(),
-            expected,
-            found,
-            ways: key::ways_to_set(key),
-        }
+        rejection.into_problem(origin, key, key::ways_to_set(key))
     }
 
     /// Where something stands in this layer's file.
@@ -186,18 +179,16 @@ struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    fn parse(path: &'a Path, text: &'a str) -> Result<Self, Vec<ConfigProblem>> {
+    fn parse(path: &'a Path, text: &'a str) -> Result<Self, Box<ConfigProblem>> {
         let mut document = Document { path, text, values: BTreeMap::new(), key_offsets: BTreeMap::new() };
-        let (table, errors) = DeTable::parse_recoverable(text);
-        if errors.is_empty() {
-            document.flatten("", table.into_inner());
-            return Ok(document);
+        match DeTable::parse(text) {
+            Ok(table) => document.flatten("", table.into_inner()),
+            Err(error) => {
+                let origin = document.origin(error.span().map_or(0, |span| span.start));
+                return Err(Box::new(ConfigProblem::Syntax { origin, message: error.message().to_owned() }));
+            }
         }
-        let problem = |error: &toml::de::Error| ConfigProblem::Syntax {
-            origin: document.origin(error.span().map_or(0, |span| span.start)),
-            message: error.message().to_owned(),
-        };
-        Err(errors.iter().map(problem).collect())
+        Ok(document)
     }
 
     fn flatten(&mut self, prefix: &str, table: DeTable<'a>) {
@@ -234,14 +225,8 @@ impl<'a> Document<'a> {
         let problems = unknown.map(|(key, value)| {
             let origin = self.origin(self.key_offsets[key]);
             if SECTIONS.contains(&key.as_str()) {
-                let rejection = Rejection::of_toml("a table", value);
-                return ConfigProblem::WrongValue {
-                    origin,
-                    key: key.clone(),
-                    expected: rejection.expected,
-                    found: rejection.found,
-                    ways: format!("write [{key}] and its keys below it"),
-                };
+                let ways = format!("write [{key}] and its keys below it");
+                return Rejection::of_toml("a table", value).into_problem(origin, key, ways);
             }
             ConfigProblem::unknown_key(origin, key, keys)
         });

@@ -51,6 +51,12 @@ pub use self::sources::ConfigSources;
 /// The commented default configuration: installed as `/etc/distributest/config.toml`.
 pub const DEFAULT_FILE: &str = include_str!("../../../../etc/distributest/config.toml");
 
+/// The commented hook that is installed as `/etc/distributest/node_setup`. It does nothing.
+pub const DEFAULT_NODE_SETUP: &str = include_str!("../../../../etc/distributest/node_setup");
+
+/// The commented hook that is installed as `/etc/distributest/runner_setup`. It does nothing.
+pub const DEFAULT_RUNNER_SETUP: &str = include_str!("../../../../etc/distributest/runner_setup");
+
 /// The host that needs no ssh: this machine.
 pub const LOCALHOST: &str = "localhost";
 
@@ -160,8 +166,8 @@ pub struct SyncConfig {
 /// The aggregated log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Absolute path; `None`: a file below the user's state directory.
+    /// The file, an absolute path; `None`: a new one for every run below the user's state directory.
     pub path: Option<PathBuf>,
-    /// How many logs of earlier runs are kept.
+    /// How many runs' logs are kept there, the newest included. At least 1.
     pub keep: u32,
 }

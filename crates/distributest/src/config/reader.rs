@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use toml::Spanned;
 use toml::de::DeValue;
 
 use super::HostConfig;
@@ -55,15 +56,13 @@ impl<'a> Reader<'a> {
             };
             for (name, value) in table {
                 let origin = layer.origin_at(name.span().start);
-                match read_variable(name.get_ref(), value.get_ref()) {
+                match self.variable(name.get_ref(), value) {
                     Ok(text) => drop(merged.insert(name.get_ref().to_string(), (text, origin))),
-                    Err((expected, found)) => self.problems.push(ConfigProblem::WrongValue {
-                        origin,
-                        key: format!("{key}.{}", name.get_ref()),
-                        expected,
-                        found,
-                        ways: format!("write [{key}] and below it NAME = \"text\""),
-                    }),
+                    Err(rejection) => {
+                        let ways = format!("write [{key}] and below it NAME = \"text\"");
+                        let key = format!("{key}.{}", name.get_ref());
+                        self.problems.push(rejection.into_problem(origin, key, ways));
+                    }
                 }
             }
         }
@@ -71,6 +70,22 @@ impl<'a> Reader<'a> {
             self.provenance.add(format!("{key}.{name}"), text.as_str().into(), origin.clone());
         }
         merged.into_iter().map(|(name, (text, _))| (name, text)).collect()
+    }
+
+    /// The text of one environment variable.
+    fn variable(&self, name: &str, value: &Spanned<DeValue<'_>>) -> Result<String, Rejection> {
+        let bad_name = |reason: String| Rejection::of_text("the name of a variable", name).because(reason);
+        check_environment_name(name).map_err(bad_name)?;
+        // TOML takes whatever stands below [env] for a variable, so `runners = 4` there would go unnoticed.
+        if self.keys.contains(&name) {
+            return Err(bad_name(format!(
+                "it is a key of its own: move `{name}` above the first line in brackets"
+            )));
+        }
+        match value.get_ref().as_str() {
+            Some(text) if !text.contains('\0') => Ok(text.to_owned()),
+            _ => Err(Rejection::of_toml("text in quotes, without NUL characters", value)),
+        }
     }
 
     /// The hosts of the last layer that has any.
@@ -97,15 +112,5 @@ impl<'a> Reader<'a> {
         }
         self.problems.sort_by_key(ConfigProblem::place);
         Err(ConfigError(self.problems))
-    }
-}
-
-/// The text of one environment variable, or what was expected and found.
-fn read_variable(name: &str, value: &DeValue<'_>) -> Result<String, (String, String)> {
-    check_environment_name(name).map_err(|reason| ("a variable that can be set".to_owned(), reason))?;
-    match value.as_str() {
-        Some(text) if text.contains('\0') => Err(("text".to_owned(), "a NUL character in it".to_owned())),
-        Some(text) => Ok(text.to_owned()),
-        None => Err(("text in quotes".to_owned(), format!("a value of type {}", value.type_str()))),
     }
 }

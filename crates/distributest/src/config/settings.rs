@@ -62,7 +62,7 @@ pub fn load(sources: &ConfigSources, flags: &[Flag]) -> Result<(Config, Provenan
         let base = Base { directory: directory.clone(), home: sources.home.clone() };
         match Layer::file(path, text, base) {
             Ok(layer) => layers.push(layer),
-            Err(syntax_problems) => problems.extend(syntax_problems),
+            Err(syntax_problem) => problems.push(*syntax_problem),
         }
     }
     let base = Base { directory: Some(sources.current_directory.clone()), home: sources.home.clone() };
@@ -81,7 +81,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     let framework = Auto(Choice(&FRAMEWORKS), "detected");
     let isolation = Auto(Choice(&ISOLATIONS), "the safest that is fast");
-    let runners = Auto(Number { maximum: RUNNERS_LIMIT }, "the number of cores");
+    let runners = Auto(Number { minimum: 0, maximum: RUNNERS_LIMIT }, "the number of cores");
     let mut config = Config {
         files: reader.get("files", GLOBS, Vec::new()),
         exclude: reader.get("exclude", GLOBS, Vec::new()),
@@ -109,7 +109,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
     config.sync.include = reader.get("sync.include", PATTERNS, Vec::new());
     config.sync.exclude = reader.get("sync.exclude", PATTERNS, Vec::new());
     config.log.path = reader.get("log.path", Auto(FilePath, "a file in your state directory"), None);
-    config.log.keep = reader.get("log.keep", Number { maximum: 100_000 }, 20);
+    config.log.keep = reader.get("log.keep", Number { minimum: 1, maximum: 100_000 }, 20);
     config.env = reader.environment("env");
     let hosts = reader.hosts("host");
     check_command(&config, reader);

@@ -1,0 +1,9 @@
+//! The configuration and the command line, without a run.
+
+mod command_line;
+mod hooks;
+mod init;
+mod invalid;
+mod layers;
+mod round_trip;
+mod support;
