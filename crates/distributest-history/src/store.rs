@@ -233,7 +233,8 @@ pub(crate) enum Operation {
     Write,
 }
 
-/// The inner question is answered once per file, by stepping over the newest entries of the covering index.
+/// Walks two covering indexes side by side, in their own order. The inner question is answered once per file, by
+/// stepping over the newest entries.
 const RECENT: &str = "
     SELECT files.id, files.path, attempts.duration, attempts.host_id, attempts.finished_at
     FROM projects
@@ -246,7 +247,7 @@ const RECENT: &str = "
            WHERE newer.file_id = files.id AND newer.result IN ('passed', 'failed')
            ORDER BY newer.finished_at DESC, newer.id DESC LIMIT 1 OFFSET :beyond),
           :ever)
-    ORDER BY files.path, attempts.finished_at DESC, attempts.id DESC";
+    ORDER BY files.id, attempts.finished_at DESC, attempts.id DESC";
 
 fn read_hosts(connection: &Connection) -> rusqlite::Result<HashMap<i64, Arc<str>>> {
     let mut statement = connection.prepare("SELECT id, name FROM hosts")?;

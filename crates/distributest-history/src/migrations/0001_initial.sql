@@ -16,6 +16,8 @@ CREATE TABLE files (
     framework TEXT NOT NULL,
     UNIQUE (project_id, path)
 ) STRICT;
+-- The files of a project in the order of their numbers, which is the order of attempts_by_file.
+CREATE INDEX files_by_project ON files (project_id);
 
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
