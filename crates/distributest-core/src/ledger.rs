@@ -2,10 +2,11 @@
 //!
 //! It keeps a byte for each file and a few numbers for each open attempt, never a test's text. Rules:
 //!
-//! - A file counts once, by its first verdict. Files without any count as not run, so that discovered is always the
-//!   sum of all verdicts, whatever happened to the sender.
-//! - Tests, durations and a host's files are those of the attempt that decided the file. The tests of an attempt come
-//!   before its file's verdict; the end of the attempt may come before or after it. A host's busy time is that of all attempts.
+//! - A file counts once, by its first verdict. Files without any count as not run, so that discovered is
+//!   always the sum of all verdicts, whatever happened to the sender.
+//! - Tests, durations and a host's files are those of the attempt that decided the file. The tests of an
+//!   attempt come before its file's verdict; the end of the attempt may come before or after it. A host's
+//!   busy time is that of all attempts.
 //!
 //! # Exit status
 //!
@@ -13,9 +14,9 @@
 //!
 //! | status | when | why in this place |
 //! | --- | --- | --- |
-//! | 130 | a stop was requested before the end | what followed `distributest &&` must not go on, whatever is known so far |
+//! | 130 | a stop was requested before the end | what stands after `distributest &&` must not start |
 //! | 4 | no files | nothing was tested |
-//! | 1 | a file failed, is broken, timed out or crashed | the suite is red, and nothing that was not run can change that |
+//! | 1 | a file failed, is broken, timed out or crashed | the suite is red, whatever else was not run |
 //! | 3 | a file was not run | nobody knows |
 //! | 0 | every file passed | |
 

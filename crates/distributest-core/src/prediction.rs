@@ -1,22 +1,24 @@
 //! Predicts how long each test file will take, and from that the order in which files are handed out.
 //!
-//! A run ends when its last file does, so slow files go first. Being wrong is not symmetric: a fast file started early
-//! costs nothing, a slow one started last is waited for by everybody. Hence doubt counts as slow. The rules, in turn:
+//! A run ends when its last file does, so slow files go first. Being wrong is not symmetric: a fast file
+//! started early costs nothing, a slow one started last is waited for by everybody. Hence doubt counts as
+//! slow. The rules, in turn:
 //!
 //! - **A file with history** takes the *recency-weighted median* of its last [`RECENT_LIMIT`] attempts, each
 //!   first scaled to a host of speed 1 (`duration × host_speed`). The newest attempt weighs 1, each older one
-//!   [`RECENCY_DECAY`] times the one after it; the answer is the duration at which half of the weight lies at or below.
-//!   A median because one run on a busy machine must not move a file (an average would follow it); weighted because a
-//!   file that was made slower or faster is believed from its second or third run on. It is monotonic:
-//!   a file whose attempts were all at least as long as another's is never predicted shorter.
-//! - **A new file among known ones** takes its *weight*, `size × (1 + shared examples)`, at the pace of the slower known
-//!   files: the [`SLOW_QUANTILE`] of seconds per weight. The result is kept between the same quantile of the known
-//!   predictions (a small file may well be slow) and the longest of them (a big table of data need not be).
-//! - **No history at all** predicts nothing, and the order alone decides: files with shared examples first, then
-//!   big ones.
+//!   [`RECENCY_DECAY`] times the one after it; the answer is the duration at which half of the weight lies at
+//!   or below. A median because one run on a busy machine must not move a file (an average would follow it);
+//!   weighted because a file that was made slower or faster is believed from its second or third run on. It
+//!   is monotonic: a file whose attempts were all at least as long as another's is never predicted shorter.
+//! - **A new file among known ones** takes its *weight*, `size × (1 + shared examples)`, at the pace of the
+//!   slower known files: the [`SLOW_QUANTILE`] of seconds per weight. The result is kept between the same
+//!   quantile of the known predictions (a small file may well be slow) and the longest of them (a big table
+//!   of data need not be).
+//! - **No history at all** predicts nothing, and the order alone decides: files with shared examples first,
+//!   then big ones.
 //!
-//! Ties fall to files with shared examples, then to bigger ones, then to the path, so the order is total and does not
-//! depend on the order in which files were discovered.
+//! Ties fall to files with shared examples, then to bigger ones, then to the path, so the order is total and
+//! does not depend on the order in which files were discovered.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -24,8 +26,8 @@ use std::time::Duration;
 /// How many of a file's attempts are looked at, newest first.
 pub const RECENT_LIMIT: usize = 10;
 
-/// What an attempt weighs, relative to the next newer one. At 0.75, two agreeing attempts of the last three win, and of a
-/// long history the last three.
+/// What an attempt weighs, relative to the next newer one. At 0.75, two agreeing attempts of the last three
+/// win, and of a long history the last three.
 pub const RECENCY_DECAY: f64 = 0.75;
 
 /// Which of the known files a new one is measured by, from 0 (the fastest) to 1 (the slowest).
@@ -49,8 +51,8 @@ pub struct FileFacts {
 pub struct PastAttempt {
     /// How long it took.
     pub duration: Duration,
-    /// How fast its host is: 1 is the reference, 2 is twice as fast. Anything but a positive finite number means
-    /// that it is not known, and counts as 1.
+    /// How fast its host is: 1 is the reference, 2 is twice as fast. Anything but a positive finite number
+    /// means that it is not known, and counts as 1.
     pub host_speed: f64,
 }
 
@@ -111,7 +113,8 @@ impl PastAttempt {
 }
 
 impl FileFacts {
-    /// What the file's duration should grow with: each use of shared examples is taken to repeat the file once more.
+    /// What the file's duration should grow with: each use of shared examples is taken to repeat the file
+    /// once more.
     fn weight(&self) -> f64 {
         self.size_bytes.max(1) as f64 * (1.0 + f64::from(self.shared_examples))
     }

@@ -1,9 +1,10 @@
 //! What happened in a run, as reporters and journals are told it.
 //!
 //! The driver is the only sender. Events of one attempt come in the order started, tests, finished; output
-//! belongs to a *block* (one attempt, one hook, one worker's start) and comes before the event that closes the
-//! block. An attempt that was dispatched gets exactly one [`RunEvent::AttemptFinished`], before or after the verdict it
-//! leads to (its output may lag), but its tests always come before both. Every discovered file gets exactly one [`RunEvent::FileVerdict`], and [`RunEvent::RunFinished`] is last.
+//! belongs to a *block* (one attempt, one hook, one worker's start) and comes before the event that closes
+//! the block. An attempt that was dispatched gets exactly one [`RunEvent::AttemptFinished`], before or after
+//! the verdict it leads to (its output may lag), but its tests always come before both. Every discovered file
+//! gets exactly one [`RunEvent::FileVerdict`], and [`RunEvent::RunFinished`] is last.
 
 use std::time::Duration;
 

@@ -7,17 +7,18 @@ use crate::outcome::{Interruption, Outcome, Verdict};
 
 /// Something that happened. Sent by the driver, in the order it learned of it.
 ///
-/// Late arrivals are normal on a network: an event about an attempt that is already decided, or from a runner or
-/// host that is already gone, changes nothing.
+/// Late arrivals are normal on a network: an event about an attempt that is already decided, or from a runner
+/// or host that is already gone, changes nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A runner waits for work, for the first time: it is free again by the end of its attempts. Sent after its
-    /// host's `HostExpected`. Promised reply: a [`Command::Dispatch`] as soon as there is a file for it.
+    /// A runner waits for work, for the first time: it is free again by the end of its attempts. Sent after
+    /// its host's `HostExpected`. Promised reply: a [`Command::Dispatch`] as soon as there is a file for it.
     RunnerReady {
         /// The runner; its number is at most what `HostExpected` said.
         runner: RunnerId,
     },
-    /// A runner, ready or still awaited, takes no more work; its attempt, if it has one, is interrupted by this.
+    /// A runner, ready or still awaited, takes no more work; its attempt, if it has one, is interrupted by
+    /// this.
     RunnerLost {
         /// The runner.
         runner: RunnerId,
@@ -31,8 +32,8 @@ pub enum Event {
         /// Runners to wait for before concluding that no runner is left.
         runners: u16,
     },
-    /// A host takes no part, or no longer: all its runners are lost, and their attempts are interrupted by this.
-    /// Every host is either announced by `HostExpected` or given up by this, sooner or later.
+    /// A host takes no part, or no longer: all its runners are lost, and their attempts are interrupted by
+    /// this. Every host is either announced by `HostExpected` or given up by this, sooner or later.
     HostLost {
         /// The host.
         host: HostId,

@@ -1,16 +1,16 @@
 //! Shares an agent's slots among the runs on its host.
 //!
-//! A slot is the right to execute now. Each run claims one slot for each thing it wants to execute; the arbiter grants
-//! as many claims as there are slots. Rules:
+//! A slot is the right to execute now. Each run claims one slot for each thing it wants to execute; the
+//! arbiter grants as many claims as there are slots. Rules:
 //!
 //! 1. A slot never stays free while a claim waits, so a run alone has them all.
-//! 2. A free slot goes to the waiting run that holds the fewest (max-min fairness); among equals, to the one whose
-//!    oldest claim has waited longest. Within a run, claims are granted in the order they came.
+//! 2. A free slot goes to the waiting run that holds the fewest (max-min fairness); among equals, to the one
+//!    whose oldest claim has waited longest. Within a run, claims are granted in the order they came.
 //! 3. A granted slot is never taken away. A run that joins a full host gets its share as slots are released.
 //! 4. A run that leaves, for whatever reason, gives back everything it held or waited for.
 //!
-//! Events about unknown runs or claims, and repeated ones, change nothing. A claim costs O(runs + its run's waiting
-//! claims), and both are small: developers on one host, and runners of one run.
+//! Events about unknown runs or claims, and repeated ones, change nothing. A claim costs O(runs + its run's
+//! waiting claims), and both are small: developers on one host, and runners of one run.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 

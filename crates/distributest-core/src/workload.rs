@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The durations of a set of test files, added up. Collect it from them, or [`add`](Self::add) them as they come.
+/// The durations of a set of test files, added up. Collect it from them, or [`add`](Self::add) them as they
+/// come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     total: Duration,

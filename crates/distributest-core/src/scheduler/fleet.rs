@@ -1,7 +1,8 @@
 //! Knows every host and runner of a run: who may still come, who is idle, who is busy with what, who is gone.
 //!
-//! A host goes from *awaited* to *present* to *lost*, a runner from *awaited* through *idle* and *busy* to *lost*; nobody
-//! comes back. A host whose runners are all lost is lost itself. Anything that does not fit is ignored: it is late.
+//! A host goes from *awaited* to *present* to *lost*, a runner from *awaited* through *idle* and *busy* to
+//! *lost*; nobody comes back. A host whose runners are all lost is lost itself. Anything that does not fit is
+//! ignored: it is late.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;

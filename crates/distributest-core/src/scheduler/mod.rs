@@ -2,24 +2,24 @@
 //!
 //! # Theory of operation
 //!
-//! One event in, the state changed, commands out; nothing else goes in or out, so a run can be replayed from its
-//! events. At any time each file is in exactly one place: in the queue, in one live attempt, or decided. Moving a file
-//! out of a place is what gives the right to put it into the next, which is why no file is lost and none is decided
-//! twice.
+//! One event in, the state changed, commands out; nothing else goes in or out, so a run can be replayed from
+//! its events. At any time each file is in exactly one place: in the queue, in one live attempt, or decided.
+//! Moving a file out of a place is what gives the right to put it into the next, which is why no file is lost
+//! and none is decided twice.
 //!
 //! # Rules
 //!
 //! 1. An idle runner takes the first file of the queue. Files are queued in the order of their ids.
 //! 2. An outcome decides its file. The runner is free again.
-//! 3. An interruption puts the file back in its place in the order, to be run by another host than the one that lost
-//!    it as long as another host has or may still bring a runner; a host that can't run anything must not use up a
-//!    file's chances. A file that waits for this does not hold up the files behind it.
-//! 4. After [`INTERRUPTION_LIMIT`] interruptions a file is not run again. An attempt that had not started when its
-//!    runner or host was lost does not count: the file cannot have been the cause, and a runner is lost
-//!    only once, so this stays bounded too.
+//! 3. An interruption puts the file back in its place in the order, to be run by another host than the one
+//!    that lost it as long as another host has or may still bring a runner; a host that can't run anything
+//!    must not use up a file's chances. A file that waits for this does not hold up the files behind it.
+//! 4. After [`INTERRUPTION_LIMIT`] interruptions a file is not run again. An attempt that had not started
+//!    when its runner or host was lost does not count: the file cannot have been the cause, and a runner is
+//!    lost only once, so this stays bounded too.
 //! 5. When no runner is left and none may still come, the files in the queue are not run.
-//! 6. After a request to stop, live attempts are cancelled and the queue is not run. A cancelled attempt's outcome
-//!    counts if it still arrives; otherwise its file is not run.
+//! 6. After a request to stop, live attempts are cancelled and the queue is not run. A cancelled attempt's
+//!    outcome counts if it still arrives; otherwise its file is not run.
 //! 7. When every file is decided the run is finished, and nothing follows.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
@@ -38,9 +38,9 @@ use crate::scheduler_messages::{Command, Event};
 use fleet::Fleet;
 use queue::FileQueue;
 
-/// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes the file
-/// with it, the next one is being shut down as well); with the third on yet another runner the file itself
-/// is the likely cause, and each further attempt would take a runner from the others.
+/// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes
+/// the file with it, the next one is being shut down as well); with the third on yet another runner the file
+/// itself is the likely cause, and each further attempt would take a runner from the others.
 pub const INTERRUPTION_LIMIT: u8 = 3;
 
 /// What a run starts with.
@@ -59,7 +59,7 @@ pub struct Scheduler {
     fleet: Fleet,
     attempts: BTreeMap<AttemptId, Attempt>,
     next_attempt: u64,
-    /// Interruptions so far, of the undecided files that have any.
+    /// Interruptions so far, of the files that have any.
     interruptions: HashMap<FileId, u8>,
     undecided: u32,
     stopping: bool,
@@ -89,8 +89,8 @@ impl Scheduler {
         }
     }
 
-    /// Gives the commands that need no event: a run without files finishes here, and one without hosts decides that
-    /// nothing is run. To be called once, before the first event.
+    /// Gives the commands that need no event: a run without files finishes here, and one without hosts
+    /// decides that nothing is run. To be called once, before the first event.
     pub fn start(&mut self, commands: &mut Vec<Command>) {
         self.settle(commands);
     }
@@ -102,11 +102,9 @@ impl Scheduler {
 
     /// Takes in what happened at `now`, time since the run's start, and appends what is to be done about it.
     ///
-    /// No rule depends on time so far; it is part of the call so that a journal of calls stays complete when one does.
+    /// No rule depends on time so far; it is part of the call so that a journal of calls stays complete when
+    /// one does.
     pub fn handle(&mut self, _now: Duration, event: Event, commands: &mut Vec<Command>) {
-        if self.finished {
-            return;
-        }
         match event {
             Event::RunnerReady { runner } => self.fleet.ready(runner),
             Event::HostExpected { host, runners } => self.fleet.expect(host, runners),
@@ -148,7 +146,8 @@ impl Scheduler {
         }
     }
 
-    /// A file lost its attempt: back into the queue with it, unless that was once too often (rules 3, 4 and 6).
+    /// A file lost its attempt: back into the queue with it, unless that was once too often (rules 3, 4 and
+    /// 6).
     fn interrupted(
         &mut self,
         file: FileId,
@@ -199,8 +198,8 @@ impl Scheduler {
 
     /// Takes the next file that an idle runner may have out of the queue.
     ///
-    /// Two tries are enough: if the first idle runner's host may have none of the files, it lost all of them, and
-    /// then any other host may have any.
+    /// Two tries are enough: if the first idle runner's host may have none of the files, it lost all of them,
+    /// and then any other host may have any.
     fn match_file_to_runner(&mut self) -> Option<(FileId, RunnerId)> {
         let first = self.fleet.idle_runner(None)?;
         if !self.fleet.has_hope_besides_one_host() {
@@ -234,7 +233,6 @@ impl Scheduler {
         attempt: Option<AttemptId>,
         commands: &mut Vec<Command>,
     ) {
-        self.interruptions.remove(&file);
         self.undecided -= 1;
         commands.push(Command::Decide { file, verdict, attempt });
     }

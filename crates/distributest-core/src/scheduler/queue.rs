@@ -1,8 +1,8 @@
 //! Holds the files that wait for a runner, in the order they should be handed out.
 //!
-//! Files that were never handed out are a range: their ids stand in that order already. Files that came back stand
-//! before all of those, because they were handed out before them; they are kept apart by the host that lost them, so
-//! that a host can pass over its own in one step however many there are.
+//! Files that were never handed out are a range: their ids stand in that order already. Files that came back
+//! stand before all of those, because they were handed out before them; they are kept apart by the host that
+//! lost them, so that a host can pass over its own in one step however many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -4,6 +4,7 @@ mod ledger;
 mod model;
 mod observed_run;
 mod prediction;
+mod scale;
 mod scheduler_properties;
 mod scheduler_scripts;
 mod slots;

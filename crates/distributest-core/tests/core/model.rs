@@ -1,5 +1,6 @@
-//! A second bookkeeper of a run: a plain model of files, hosts, runners and attempts, which asserts at every event and
-//! command what must hold. It scans where the scheduler indexes, so that it can't share the scheduler's mistakes.
+//! A second bookkeeper of a run: a plain model of files, hosts, runners and attempts, which asserts at every
+//! event and command what must hold. It scans where the scheduler indexes, so that it can't share the
+//! scheduler's mistakes.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,6 @@ pub(crate) struct Model {
     pub(crate) ended: BTreeMap<AttemptId, EndedAttempt>,
     pub(crate) stopping: bool,
     pub(crate) finished: bool,
-    never_handed_out: u32,
 }
 
 #[derive(Clone, Default)]
@@ -76,7 +76,6 @@ impl Model {
             ended: BTreeMap::new(),
             stopping: false,
             finished: false,
-            never_handed_out: 0,
         }
     }
 
@@ -190,16 +189,14 @@ impl Model {
         assert!(!used, "attempt ids are never reused");
         assert!(!self.is_running(file), "a file has one live attempt at most: {file:?}");
         assert!(self.may_take(file, runner.host), "a file goes to another host than the one that lost it");
+        let first = self.waiting().into_iter().find(|file| self.may_take(*file, runner.host));
+        assert_eq!(first, Some(file), "a runner takes the first file it may take");
         let state = &mut self.files[file.0 as usize];
         assert_eq!(state.verdict, None, "a decided file is not run again");
         assert!(state.counted_interruptions < INTERRUPTION_LIMIT, "re-queues are bounded");
         state.dispatches += 1;
         let most = u32::from(INTERRUPTION_LIMIT) + state.other_interruptions;
         assert!(state.dispatches <= most, "a file is dispatched once, and once more for each interruption");
-        if state.dispatches == 1 {
-            assert_eq!(file.0, self.never_handed_out, "files are handed out in order");
-            self.never_handed_out += 1;
-        }
         self.set_runner(runner, Runner::Busy);
         self.attempts.insert(attempt, LiveAttempt { file, runner, started: false, cancelled: false });
     }
@@ -264,10 +261,7 @@ impl Model {
             used, busy,
             "capacity is never exceeded: one live attempt on each busy runner, none elsewhere"
         );
-        let ids = (0..self.files.len() as u32).map(FileId);
-        let is_waiting =
-            |file: &FileId| self.files[file.0 as usize].verdict.is_none() && !self.is_running(*file);
-        let waiting: Vec<FileId> = ids.filter(is_waiting).collect();
+        let waiting = self.waiting();
         assert!(!self.stopping || waiting.is_empty(), "nothing waits after a stop");
         for runner in self.runners(|runner| runner == Runner::Idle) {
             let taken = waiting.iter().find(|file| self.may_take(**file, runner.host));
@@ -288,11 +282,18 @@ impl Model {
         }
     }
 
+    /// The files that wait for a runner, in order.
+    fn waiting(&self) -> Vec<FileId> {
+        let undecided = (0..).map(FileId).zip(&self.files).filter(|(_, file)| file.verdict.is_none());
+        undecided.map(|(id, _)| id).filter(|id| !self.is_running(*id)).collect()
+    }
+
     fn is_running(&self, file: FileId) -> bool {
         self.attempts.values().any(|attempt| attempt.file == file)
     }
 
-    /// Whether a host may be given a file: not what it lost itself, while another host has or may bring runners.
+    /// Whether a host may be given a file: not what it lost itself, while another host has or may bring
+    /// runners.
     fn may_take(&self, file: FileId, host: HostId) -> bool {
         let hosts_left = self.hosts.iter().filter(|host| **host != Host::Lost).count();
         self.files[file.0 as usize].last_lost_by != Some(host) || hosts_left == 1

@@ -1,5 +1,5 @@
-//! Generated histories of whole runs: fleets, outcomes, interruptions, losses, repeated and unknown events, a stop at any
-//! time. the [`Model`] checks the invariants after every event.
+//! Generated histories of whole runs: fleets, outcomes, interruptions, losses, repeated and unknown events, a
+//! stop at any time. the [`Model`] checks the invariants after every event.
 
 use distributest_core::identity::{AttemptId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, Outcome};
@@ -10,10 +10,11 @@ use proptest::prelude::*;
 use crate::model::{Host, Model, Runner};
 use crate::observed_run::{ATTEMPT_DURATION, ObservedRun};
 
-/// The event a generated number stands for in the present state of a run; `None` where it could befall nobody.
+/// The event a generated number stands for in the present state of a run; `None` where it could befall
+/// nobody.
 ///
-/// Its remainder by [`KINDS`] is the kind of event, by the weights below, and the rest of it picks whom it befalls.
-/// One number an event keeps the generator faster than what it tests.
+/// Its remainder by [`KINDS`] is the kind of event, by the weights below, and the rest of it picks whom it
+/// befalls. One number an event keeps the generator faster than what it tests.
 fn event_of(number: u32, model: &Model, history: &[Event]) -> Option<Event> {
     let choice = number / KINDS;
     let reason = "as generated".to_owned();

@@ -1,5 +1,5 @@
-//! Scripts: events and the exact commands each must lead to, one script a rule. Each is also run with a failure
-//! injected at every step, where the commands differ but the model's invariants hold.
+//! Scripts: events and the exact commands each must lead to, one script a rule. Each is also run with a
+//! failure injected at every step, where the commands differ but the model's invariants hold.
 
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
@@ -22,7 +22,8 @@ macro_rules! scripts {
             #[test]
             fn $name() {
                 let all = scripts();
-                let (_, script) = all.iter().find(|(name, _)| *name == stringify!($name)).expect("it is in the list");
+                let named = all.iter().find(|(name, _)| *name == stringify!($name));
+                let (_, script) = named.expect("every script is in the list");
                 let mut run = ObservedRun::new(script.options);
                 for (step, (event, expected)) in script.steps.iter().enumerate() {
                     assert_eq!(run.apply(event.clone()), *expected, "step {step}: {event:?}");

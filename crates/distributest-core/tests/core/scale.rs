@@ -1,0 +1,54 @@
+//! A run on the largest fleet the scheduler is meant for. It takes a second or two; with a search through
+//! files or runners at every event it would take hours, and the test runner's time limit would end it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, HostId, RunnerId};
+use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::scheduler::{Scheduler, SchedulerOptions};
+use distributest_core::scheduler_messages::{Command, Event};
+
+const FILES: u32 = 300_000;
+const HOSTS: u32 = 250;
+const RUNNERS_PER_HOST: u16 = 64;
+
+/// The first host of this many is broken: it interrupts every attempt.
+const BROKEN: HostId = HostId(0);
+
+#[test]
+fn sixteen_thousand_runners_are_served_without_a_search() {
+    let mut scheduler = Scheduler::new(SchedulerOptions { file_count: FILES, host_count: HOSTS });
+    let mut live: VecDeque<(AttemptId, HostId)> = VecDeque::new();
+    let mut commands = Vec::new();
+    let mut decided = 0;
+    for host in (0..HOSTS).map(HostId) {
+        let event = Event::HostExpected { host, runners: RUNNERS_PER_HOST };
+        scheduler.handle(Duration::ZERO, event, &mut commands);
+        for number in 1..=RUNNERS_PER_HOST {
+            let event = Event::RunnerReady { runner: RunnerId { host, number } };
+            scheduler.handle(Duration::ZERO, event, &mut commands);
+        }
+    }
+    loop {
+        for command in commands.drain(..) {
+            match command {
+                Command::Dispatch { attempt, runner, .. } => live.push_back((attempt, runner.host)),
+                Command::Decide { .. } => decided += 1,
+                Command::Cancel { .. } | Command::Finish => {}
+            }
+        }
+        let Some((attempt, host)) = live.pop_front() else { break };
+        scheduler.handle(Duration::ZERO, end_of(attempt, host), &mut commands);
+    }
+    assert!(scheduler.is_finished());
+    assert_eq!(decided, FILES);
+}
+
+fn end_of(attempt: AttemptId, host: HostId) -> Event {
+    if host == BROKEN {
+        let reason = String::new();
+        return Event::AttemptInterrupted { attempt, interruption: Interruption::RunnerLost, reason };
+    }
+    Event::AttemptFinished { attempt, outcome: Outcome::Passed, duration: Duration::ZERO }
+}
