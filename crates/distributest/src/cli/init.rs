@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use distributest_frameworks::{Framework, Selection, detect, discover};
+use distributest_frameworks::{Detected, Selection, detect, discover};
 
 use super::settings::sources_of;
 use crate::config::{DEFAULT_FILE, DEFAULT_NODE_SETUP, DEFAULT_RUNNER_SETUP};
@@ -51,9 +51,9 @@ struct Template {
     content: String,
 }
 
-/// A framework and how many test files it has here.
+/// A framework, what says that it is used here, and how many test files it has.
 struct Found {
-    framework: Framework,
+    detected: Detected,
     files: usize,
 }
 
@@ -77,7 +77,7 @@ pub fn run(args: &InitArgs) -> Result<String, UserError> {
     if missing.is_empty() {
         let names: Vec<&str> = kept.iter().map(|template| template.name).collect();
         let message =
-            format!("{} in {} already there: nothing was written", names.join(", "), directory.display());
+            format!("{} already has {}: nothing was written", directory.display(), names.join(", "));
         return Err(UserError::usage(message).hint("edit what is there, or move it away and run init again"));
     }
     fs::create_dir_all(&directory).map_err(|error| failed("make the directory", &directory, &error))?;
@@ -89,19 +89,16 @@ pub fn run(args: &InitArgs) -> Result<String, UserError> {
 
 /// The frameworks of a project, each with the number of its test files.
 fn search(project: &Path) -> Vec<Found> {
-    let count = |framework: Framework| {
-        let everything = Selection { framework, files: Vec::new(), exclude: Vec::new(), only: Vec::new() };
-        discover(project, &everything).map_or(0, |discovered| discovered.files.len())
-    };
-    let frameworks = detect(project).into_iter().map(|detected| detected.framework);
-    frameworks.map(|framework| Found { framework, files: count(framework) }).collect()
+    let count = |framework| discover(project, &Selection::of(framework)).map_or(0, |found| found.files.len());
+    let found = |detected: Detected| Found { files: count(detected.framework), detected };
+    detect(project).into_iter().map(found).collect()
 }
 
 /// The project's configuration: one framework is pinned; of several, all run, as they do without configuration.
 fn configuration(found: &[Found]) -> String {
     let framework = match found {
         [] => FRAMEWORK_LINE.to_owned(),
-        [one] => format!("# Found here: {}.\nframework = \"{}\"\n", describe(found), one.framework.name()),
+        [one] => format!("# Found here: {}.\nframework = \"{}\"\n", describe(found), one.detected.framework),
         _ => format!("# Found here, and all run: {}.\n{FRAMEWORK_LINE}", describe(found)),
     };
     DEFAULT_FILE.replacen(FRAMEWORK_LINE, &framework, 1)
@@ -110,9 +107,9 @@ fn configuration(found: &[Found]) -> String {
 fn describe(found: &[Found]) -> String {
     let described: Vec<String> = found
         .iter()
-        .map(|Found { framework, files }| {
-            let files = if *files == 1 { "1 test file".to_owned() } else { format!("{files} test files") };
-            format!("{} ({files})", framework.name())
+        .map(|Found { detected, files }| {
+            let plural = if *files == 1 { "" } else { "s" };
+            format!("{} ({}; {files} test file{plural})", detected.framework, detected.evidence)
         })
         .collect();
     described.join(", ")

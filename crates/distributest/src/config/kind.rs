@@ -220,7 +220,7 @@ impl Kind for Text {
 }
 
 /// One of a few words.
-pub(super) struct Choice(pub(super) &'static [&'static str]);
+pub(super) struct Choice(pub(super) Vec<&'static str>);
 
 impl Kind for Choice {
     type Value = String;

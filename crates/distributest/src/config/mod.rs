@@ -40,6 +40,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use distributest_frameworks::Isolation;
+
 pub use self::errors::{ConfigError, ConfigProblem};
 pub use self::hooks::{Hook, HookError, HookSource, Hooks, find_hooks};
 pub use self::key::flag_of;
@@ -109,31 +111,6 @@ pub struct Config {
     pub slow_file: Option<Duration>,
     /// Tests slower than this are named in the summary; `None`: none.
     pub slow_test: Option<Duration>,
-}
-
-/// How test files are kept apart from one another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// A fresh fork of a preloaded worker for each file.
-    Fork,
-    /// One process for all files of a runner.
-    Shared,
-    /// A fresh process for each file.
-    Process,
-}
-
-impl Isolation {
-    /// Every kind, in the order help shows them.
-    pub const ALL: [Isolation; 3] = [Isolation::Fork, Isolation::Shared, Isolation::Process];
-
-    /// The word for this kind in configuration and in `DISTRIBUTEST_ISOLATION`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Isolation::Fork => "fork",
-            Isolation::Shared => "shared",
-            Isolation::Process => "process",
-        }
-    }
 }
 
 /// One `[[host]]` entry.

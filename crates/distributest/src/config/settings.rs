@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use distributest_frameworks::Framework;
+
 use super::errors::{ConfigError, ConfigProblem};
 use super::kind::{Auto, Choice, Command, FilePath, Limit, List, Number, Switch};
 use super::layer::{Base, Flag, Layer, Origin};
@@ -10,12 +12,6 @@ use super::provenance::Provenance;
 use super::reader::Reader;
 use super::sources::{ConfigSources, read_text};
 use super::{Config, HostConfig, Isolation, LOCALHOST, LogConfig, RUNNERS_LIMIT, SyncConfig};
-
-/// The frameworks a project can name.
-const FRAMEWORKS: [&str; 3] = ["pytest", "rspec", "command"];
-
-/// The framework that executes files.
-const COMMAND_FRAMEWORK: &str = "command";
 
 /// Variables that every runner gets from its agent, so they can't be set for all of them.
 const RUNNER_VARIABLES: [&str; 9] = [
@@ -79,8 +75,8 @@ pub fn load(sources: &ConfigSources, flags: &[Flag]) -> Result<(Config, Provenan
 /// Reads every key there is.
 fn read(reader: &mut Reader<'_>) -> Config {
     let seconds = |seconds| Some(Duration::from_secs(seconds));
-    let framework = Auto(Choice(&FRAMEWORKS), "detected");
-    let isolation = Auto(Choice(&ISOLATIONS), "the safest that is fast");
+    let framework = Auto(Choice(Framework::ALL.map(Framework::name).to_vec()), "detected");
+    let isolation = Auto(Choice(Isolation::ALL.map(Isolation::word).to_vec()), "the safest that is fast");
     let runners = Auto(Number { minimum: 0, maximum: RUNNERS_LIMIT }, "the number of cores");
     let mut config = Config {
         files: reader.get("files", GLOBS, Vec::new()),
@@ -88,7 +84,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         framework: reader.get("framework", framework, None),
         command: reader.get("command", Command, None),
         runners: reader.get("runners", runners, None),
-        isolation: reader.get("isolation", isolation, None).and_then(|word| isolation_from(&word)),
+        isolation: reader.get("isolation", isolation, None).and_then(|word| Isolation::from_word(&word)),
         timeout: reader.get("timeout", Limit, seconds(600)),
         node_setup_timeout: reader.get("node_setup_timeout", Limit, seconds(600)),
         runner_setup_timeout: reader.get("runner_setup_timeout", Limit, seconds(600)),
@@ -117,12 +113,6 @@ fn read(reader: &mut Reader<'_>) -> Config {
     config
 }
 
-const ISOLATIONS: [&str; 3] = [Isolation::ALL[0].word(), Isolation::ALL[1].word(), Isolation::ALL[2].word()];
-
-fn isolation_from(word: &str) -> Option<Isolation> {
-    Isolation::ALL.into_iter().find(|isolation| isolation.word() == word)
-}
-
 /// `command` belongs to the framework of that name, which has no files of its own.
 fn check_command(config: &Config, reader: &mut Reader<'_>) {
     let framework = config.framework.as_deref();
@@ -131,12 +121,12 @@ fn check_command(config: &Config, reader: &mut Reader<'_>) {
         let origin = reader.provenance.origin(key).clone();
         reader.problems.push(ConfigProblem::Conflict { origin, message, hint: hint.to_owned() });
     };
-    if let (true, Some(framework)) = (has_command, framework.filter(|name| *name != COMMAND_FRAMEWORK)) {
+    if let (true, Some(framework)) = (has_command, framework.filter(|name| *name != Framework::Command.name())) {
         let message = format!("`command` is set, but the framework is {framework}, which does not use it");
         conflict("command", message, "remove `command`, or set framework = \"command\"");
         return;
     }
-    if (has_command || framework == Some(COMMAND_FRAMEWORK)) && config.files.is_empty() {
+    if (has_command || framework == Some(Framework::Command.name())) && config.files.is_empty() {
         let key = if has_command { "command" } else { "framework" };
         let message = format!("`{key}` says what runs the files, but nothing says which files");
         conflict(key, message, "set files = [\"tests/*.sh\"] or the like, or use --files");

@@ -27,7 +27,7 @@ fn the_detected_framework_is_pinned() {
     let (layers, args) = project(&["pytest.ini", "tests/test_a.py", "tests/test_b.py"]);
     let said = run(&args).expect("there is nothing in the way");
     insta::assert_snapshot!(said, @"
-    Found pytest (2 test files).
+    Found pytest (pytest.ini; 2 test files).
     Wrote .distributest/config.toml
     Next:
       distributest --dry-run   show what would run, and where
@@ -36,7 +36,7 @@ fn the_detected_framework_is_pinned() {
     ");
     let text =
         fs::read_to_string(layers.sources.project_directory().join("config.toml")).expect("it is written");
-    assert!(text.contains("\n# Found here: pytest (2 test files).\nframework = \"pytest\"\n"), "{text}");
+    assert!(text.contains("\n# Found here: pytest (pytest.ini; 2 test files).\nframework = \"pytest\"\n"), "{text}");
     assert_eq!(layers.load().framework.as_deref(), Some("pytest"));
 }
 
@@ -60,7 +60,7 @@ fn where_nothing_is_detected_it_says_what_to_write() {
 fn of_several_frameworks_none_is_pinned() {
     let (layers, args) = project(&["pytest.ini", "tests/test_a.py", ".rspec", "spec/a_spec.rb"]);
     let said = run(&args).expect("there is nothing in the way");
-    assert!(said.contains("pytest (1 test file)") && said.contains("rspec (1 test file)"), "{said}");
+    assert!(said.contains("pytest (pytest.ini; 1 test file), rspec (.rspec; 1 test file)"), "{said}");
     assert_eq!(layers.load().framework, None);
 }
 
@@ -90,7 +90,7 @@ fn nothing_is_overwritten() {
     let error = run(&args).expect_err("even a dangling link is somebody's");
     assert_eq!(error.exit_status, 2);
     insta::assert_snapshot!(layers.redact(&error.to_string()), @"
-    error: config.toml in ROOT/project/.distributest already there: nothing was written
+    error: ROOT/project/.distributest already has config.toml: nothing was written
       hint: edit what is there, or move it away and run init again
     ");
 }
