@@ -1,4 +1,11 @@
 //! Tests of the reports: whole runs go in, what people and programs read comes out.
 
+mod aggregated_log;
+mod console;
+mod json_lines;
+mod junit;
+mod live_view;
+mod reporters;
 mod scenarios;
 mod script;
+mod shared_buffer;
