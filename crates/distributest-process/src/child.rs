@@ -104,14 +104,12 @@ impl Preparation {
         let at = |step: Step| move |errno: Errno| (step, errno.raw_os_error());
         setsid().map_err(at(Step::Detach))?;
         reset_signals();
-        set_child_subreaper(Some(getpid())).map_err(at(Step::Detach))?;
         if let Some(cgroup) = &self.cgroup {
             rustix::io::write(cgroup, b"0").map_err(at(Step::JoinCgroup))?;
         }
-        if let Some(mark) = self.mark {
-            let limit = Some(mark.limit());
-            // Some sandboxes refuse; then the tree is held by descent and session alone.
-            let _ = setrlimit(Resource::Rttime, Rlimit { current: limit, maximum: limit });
+        if !self.mark.is_some_and(set_mark) {
+            // Its orphans could not be told from those of other trees, so they stay below the root while it lives.
+            set_child_subreaper(Some(getpid())).map_err(at(Step::Detach))?;
         }
         if let Some(credentials) = &self.credentials {
             credentials.become_user().map_err(at(Step::BecomeUser))?;
@@ -157,6 +155,12 @@ impl Credentials {
             check(libc::setresuid(self.uid, self.uid, self.uid))
         }
     }
+}
+
+/// Returns whether the mark is set; some sandboxes refuse.
+fn set_mark(mark: Mark) -> bool {
+    let limit = Some(mark.limit());
+    setrlimit(Resource::Rttime, Rlimit { current: limit, maximum: limit }).is_ok()
 }
 
 /// Gives every signal its default action and unblocks them all.

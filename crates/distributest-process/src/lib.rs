@@ -5,11 +5,10 @@
 //! process group, its parent, its descriptors and its environment behind, but none of the three things this crate
 //! goes by:
 //!
-//! - **Descent.** The root is a child subreaper, so while it lives every orphan below it becomes its child again.
-//!   Once it has died, its orphans become children of the process that called `spawn`, which `spawn` makes a
-//!   subreaper too.
-//! - **Mark.** Each tree has a resource limit of its own (see `mark.rs`), which children inherit and no program
-//!   changes. It tells whose orphan is whose.
+//! - **Descent.** What the root started, what that started, and so on.
+//! - **Mark.** When a parent dies, its children become children of the process that called `spawn`, which `spawn`
+//!   makes a subreaper. Each tree has a resource limit of its own (see `mark.rs`), which children inherit and no
+//!   program changes. It tells whose orphan is whose.
 //! - **Cgroup**, where the agent was given a part of the hierarchy (see [`cgroup`]).
 //!
 //! Rules:
@@ -21,8 +20,9 @@
 //! - A signal goes through a pidfd to a process whose start time was compared after the pidfd was opened, so that
 //!   it never hits a stranger that got the same pid.
 //! - "Nothing is left" is only concluded from listings that came out the same twice in a row.
+//! - [`reap_orphans`] runs beside the trees, so that orphans that end do not stay as zombies.
 //! - Nobody else in the process waits for children they did not start: no `waitpid(-1)`.
-//! - Only `child`, `accounts` and `watch` contain unsafe code.
+//! - Only `child`, `accounts`, `inherited` and `watch` contain unsafe code.
 
 pub mod cgroup;
 pub mod identity;
@@ -34,9 +34,12 @@ mod accounts;
 #[expect(unsafe_code, reason = "prepares the child between fork and exec")]
 mod child;
 mod exit;
+#[expect(unsafe_code, reason = "takes ownership of a descriptor by its number")]
+mod inherited;
 mod mark;
 mod members;
 mod process_table;
+mod roots;
 mod spawn;
 mod tree;
 #[expect(unsafe_code, reason = "registers pidfds with the runtime")]
@@ -45,6 +48,8 @@ mod watch;
 pub use cgroup::{Cgroup, CgroupError, Delegation};
 pub use exit::Exit;
 pub use identity::{IdentityError, User, peer_uid};
+pub use inherited::take_control_socket;
 pub use output::drain_available;
+pub use roots::reap_orphans;
 pub use spawn::{CONTROL_DESCRIPTOR, ProcessSpec, SpawnError, become_subreaper};
 pub use tree::{LeakedProcess, ProcessTree, StopError};

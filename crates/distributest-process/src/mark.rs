@@ -48,16 +48,21 @@ impl Mark {
 
     /// The mark number `number` below a process's own hard limit (`None`: unlimited).
     fn below(own_limit: Option<u64>, number: u64) -> Option<Mark> {
-        let (top, step, room) = match own_limit {
-            None => (TOP, OUTER_STEP, TOP / OUTER_STEP),
-            Some(limit) if limit != 0 && limit % OUTER_STEP == 0 => {
-                (limit, INNER_STEP, OUTER_STEP / INNER_STEP)
-            }
-            Some(limit) if limit != 0 && limit % INNER_STEP == 0 => (limit, 1, INNER_STEP),
-            Some(_) => return None,
-        };
-        let position = 1 + number % (room - 1);
+        let Room { top, step, steps } = Room::below(own_limit)?;
+        let position = 1 + number % (steps - 2);
         Some(Mark { limit: top - position * step, width: step })
+    }
+
+    /// Whether a process with this hard limit (`None`: unlimited) belongs to any tree this process has marked.
+    pub(crate) fn is_of_this_process(limit: Option<u64>) -> bool {
+        Mark::is_below(getrlimit(Resource::Rttime).maximum, limit)
+    }
+
+    fn is_below(own_limit: Option<u64>, limit: Option<u64>) -> bool {
+        match (Room::below(own_limit), limit) {
+            (Some(Room { top, step, steps }), Some(limit)) => limit > top - (steps - 1) * step && limit < top,
+            _ => false,
+        }
     }
 
     /// The limit to give to the tree's root, soft and hard, in microseconds.
@@ -71,6 +76,28 @@ impl Mark {
     }
 }
 
+/// Where a process's marks may be: at whole steps below the top, except for the lowest.
+struct Room {
+    top: u64,
+    step: u64,
+    steps: u64,
+}
+
+impl Room {
+    /// The room below a process's own hard limit (`None`: unlimited); `None` when there is none.
+    fn below(own_limit: Option<u64>) -> Option<Room> {
+        match own_limit {
+            None => Some(Room { top: TOP, step: OUTER_STEP, steps: TOP / OUTER_STEP }),
+            Some(0) => None,
+            Some(top) if top % OUTER_STEP == 0 => {
+                Some(Room { top, step: INNER_STEP, steps: OUTER_STEP / INNER_STEP })
+            }
+            Some(top) if top % INNER_STEP == 0 => Some(Room { top, step: 1, steps: INNER_STEP }),
+            Some(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,13 +105,14 @@ mod tests {
     #[test]
     fn trees_of_one_process_do_not_cover_each_other() {
         for own_limit in [None, Some(TOP - 5 * OUTER_STEP), Some(TOP - 5 * OUTER_STEP - 7 * INNER_STEP)] {
-            for number in [0, 1, 2, 1_000, (1 << 20) - 3] {
+            for number in [0, 1, 2, 1_000, (1 << 20) - 4] {
                 let mark = Mark::below(own_limit, number).unwrap();
                 let next = Mark::below(own_limit, number + 1).unwrap();
                 assert!(mark.covers(Some(mark.limit)), "{own_limit:?} {number}");
                 assert!(!mark.covers(Some(next.limit)), "{own_limit:?} {number}");
                 assert!(!next.covers(Some(mark.limit)), "{own_limit:?} {number}");
                 assert!(!mark.covers(own_limit), "{own_limit:?} {number}");
+                assert!(Mark::is_below(own_limit, Some(mark.limit)), "{own_limit:?} {number}");
             }
         }
     }
@@ -107,8 +135,22 @@ mod tests {
 
     #[test]
     fn every_mark_is_a_long_time() {
-        let lowest = Mark::below(None, (1 << 22) - 2).unwrap();
+        let lowest = Mark::below(None, (1 << 22) - 3).unwrap();
         assert!(lowest.limit >= 12 * 24 * 3600 * 1_000_000, "{lowest:?}");
+    }
+
+    #[test]
+    fn what_is_not_in_a_tree_is_not_taken_for_it() {
+        let own_limits = [None, Some(TOP - 5 * OUTER_STEP), Some(TOP - 5 * OUTER_STEP - 7 * INNER_STEP)];
+        for own_limit in own_limits {
+            for limit in [own_limit, Some(0), Some(200_000), Some(TOP)] {
+                assert!(!Mark::is_below(own_limit, limit), "{own_limit:?} {limit:?}");
+            }
+        }
+        assert!(
+            !Mark::is_below(own_limits[1], Some(TOP - 6 * OUTER_STEP)),
+            "a sibling of this process's tree"
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal};
 
 use crate::cgroup::Cgroup;
 use crate::mark::Mark;
-use crate::process_table::{Process, children, own_children};
+use crate::process_table::{Process, children};
+use crate::roots::Roots;
 
 /// How often a listing is repeated in the hope that it comes out the same twice. In a tree that never holds still
 /// (a fork bomb) the last one has to do; there, "nothing is left" is not what it says.
@@ -71,10 +72,10 @@ impl Membership<'_> {
 
     /// One listing, sorted, zombies included.
     fn list_once(&self) -> io::Result<Vec<Process>> {
-        let mut found = match self.root {
-            Some(root) => children(root)?,
-            None => self.orphans()?,
-        };
+        let mut found = self.orphans()?;
+        if let Some(root) = self.root {
+            found.extend(children(root)?);
+        }
         let mut next = 0;
         while let Some(process) = found.get(next) {
             if !process.zombie {
@@ -94,10 +95,10 @@ impl Membership<'_> {
         Ok(found)
     }
 
-    /// The tree's processes that became children of this process when the root died.
+    /// The tree's processes that became children of this process when their parents died.
     fn orphans(&self) -> io::Result<Vec<Process>> {
         let mut orphans = Vec::new();
-        for child in own_children()? {
+        for child in Roots::lock().other_children()? {
             let marked = match self.mark {
                 Some(mark) => mark.covers(child.real_time_limit()?),
                 None => false,

@@ -159,27 +159,33 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// The children of this very process, whatever thread made them.
-pub(crate) fn own_children() -> io::Result<Vec<Process>> {
-    children(getpid())
+/// The children of this very process, whatever thread made them, whose pids are wanted.
+pub(crate) fn own_children(is_wanted: impl Fn(&Pid) -> bool) -> io::Result<Vec<Process>> {
+    wanted_children(getpid(), is_wanted)
 }
 
 /// The children of a process, zombies included; none when it is gone.
 pub(crate) fn children(parent: Pid) -> io::Result<Vec<Process>> {
+    wanted_children(parent, |_| true)
+}
+
+fn wanted_children(parent: Pid, is_wanted: impl Fn(&Pid) -> bool) -> io::Result<Vec<Process>> {
     // Kernels may be built without these files.
     static CHILDREN_FILES: OnceLock<bool> = OnceLock::new();
-    if !CHILDREN_FILES.get_or_init(|| Path::new("/proc/thread-self/children").exists()) {
-        return children_by_scan(parent);
-    }
+    let candidates = if *CHILDREN_FILES.get_or_init(|| Path::new("/proc/thread-self/children").exists()) {
+        listed_children(parent)?
+    } else {
+        all_pids()?
+    };
     let mut found = Vec::new();
-    for pid in children_by_file(parent)? {
+    for pid in candidates.into_iter().filter(is_wanted) {
         // Read after the list: whoever got the pid of a child that is gone since has another parent.
         found.extend(Process::read(pid)?.filter(|process| process.parent == Some(parent)));
     }
     Ok(found)
 }
 
-fn children_by_file(parent: Pid) -> io::Result<Vec<Pid>> {
+fn listed_children(parent: Pid) -> io::Result<Vec<Pid>> {
     let mut pids = Vec::new();
     let threads = match std::fs::read_dir(format!("/proc/{}/task", parent.as_raw_pid())) {
         Ok(threads) => threads,
@@ -197,14 +203,12 @@ fn children_by_file(parent: Pid) -> io::Result<Vec<Pid>> {
     Ok(pids)
 }
 
-fn children_by_scan(parent: Pid) -> io::Result<Vec<Process>> {
-    let mut found = Vec::new();
+fn all_pids() -> io::Result<Vec<Pid>> {
+    let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        if let Some(pid) = entry?.file_name().to_str().and_then(parse_pid) {
-            found.extend(Process::read(pid)?.filter(|process| process.parent == Some(parent)));
-        }
+        pids.extend(entry?.file_name().to_str().and_then(parse_pid));
     }
-    Ok(found)
+    Ok(pids)
 }
 
 /// Reads a pid; `None` for anything else, 0 included.
@@ -236,14 +240,19 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_list_children_agree() {
+    fn both_ways_to_list_children_know_them() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = Pid::from_child(&child);
-        for list in [children(getpid()).unwrap(), children_by_scan(getpid()).unwrap()] {
-            let found: Vec<_> = list.iter().filter(|process| process.pid == pid).collect();
-            assert_eq!(found.len(), 1);
-            assert!(!found[0].zombie);
+        for candidates in [listed_children(getpid()).unwrap(), all_pids().unwrap()] {
+            assert_eq!(candidates.iter().filter(|candidate| **candidate == pid).count(), 1);
         }
+        let found = own_children(|candidate| *candidate == pid).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(!found[0].zombie);
+        assert_eq!(
+            own_children(|candidate| *candidate != pid).unwrap().len(),
+            children(getpid()).unwrap().len() - 1
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(children(getpid()).unwrap().iter().all(|process| process.pid != pid));

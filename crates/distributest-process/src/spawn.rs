@@ -20,12 +20,13 @@ use crate::cgroup::Cgroup;
 use crate::child::{self, Credentials, Preparation, Step};
 use crate::identity::User;
 use crate::mark::Mark;
+use crate::roots::Roots;
 
 /// The number of the control socket's descriptor in the child; also in its environment, as `DISTRIBUTEST_FD`.
 pub const CONTROL_DESCRIPTOR: i32 = 3;
 
 /// The environment variable that names the control socket's descriptor.
-const CONTROL_VARIABLE: &str = "DISTRIBUTEST_FD";
+pub(crate) const CONTROL_VARIABLE: &str = "DISTRIBUTEST_FD";
 
 /// Where programs are looked for when the environment has no `PATH`; what execvp(3) and shells use.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -222,8 +223,10 @@ fn run(mut command: Command, spec: &ProcessSpec, cgroup: Option<fs::File>) -> io
         control: child_control,
     };
     child::prepare(&mut command, preparation);
-    let child = command.spawn()?;
-    Ok(Started { root: Pid::from_child(&child), mark, stdout, stderr, control })
+    let mut roots = Roots::lock();
+    let root = Pid::from_child(&command.spawn()?);
+    roots.add(root);
+    Ok(Started { root, mark, stdout, stderr, control })
 }
 
 /// Makes the control socket: this process's end, and the child's with a number of at least [`CONTROL_DESCRIPTOR`].

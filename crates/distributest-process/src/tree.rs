@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::mark::Mark;
 use crate::members::{Membership, send};
 use crate::process_table::Process;
+use crate::roots::Roots;
 use crate::spawn::{ProcessSpec, SpawnError, start};
 use crate::watch::Watch;
 
@@ -128,7 +129,7 @@ impl ProcessTree {
             Err(source) => {
                 // Not waited for yet, so the pid is still its own.
                 let _ = kill_process(started.root, Signal::KILL);
-                let _ = waitpid(Some(started.root), WaitOptions::empty());
+                wait_for_root(started.root, WaitOptions::empty());
                 Err(SpawnError::Other { program: spec.program.into(), directory: spec.directory, source })
             }
         }
@@ -167,9 +168,7 @@ impl ProcessTree {
     pub fn poll_exit(&self) -> Option<Exit> {
         let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
         if exit.is_none() {
-            let waited = waitpid(Some(self.root), WaitOptions::NOHANG);
-            let waited = waited.expect("nobody else waits for this child");
-            *exit = waited.and_then(|(_, status)| Exit::from_wait_status(status));
+            *exit = wait_for_root(self.root, WaitOptions::NOHANG);
         }
         *exit
     }
@@ -308,6 +307,17 @@ impl Drop for ProcessTree {
             tracing::warn!(root = self.root.as_raw_pid(), %error, "failed to kill all of a process tree");
         }
     }
+}
+
+/// How a root ended, once. From then on its pid may be somebody else's, so it is no root any more.
+fn wait_for_root(root: Pid, options: WaitOptions) -> Option<Exit> {
+    let mut roots = Roots::lock();
+    let waited = waitpid(Some(root), options).expect("nobody else waits for this child");
+    let exit = waited.and_then(|(_, status)| Exit::from_wait_status(status));
+    if exit.is_some() {
+        roots.remove(root);
+    }
+    exit
 }
 
 /// Waits for the end of all these processes; `false` when the time is up first.

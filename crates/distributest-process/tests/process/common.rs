@@ -30,11 +30,16 @@ impl Mode {
 
     /// A spec that runs a shell script in this mode.
     pub(crate) fn shell(self, script: &str) -> ProcessSpec {
+        self.program("sh", &["-c", script])
+    }
+
+    /// A spec that runs a program in this mode.
+    pub(crate) fn program(self, name: &str, arguments: &[&str]) -> ProcessSpec {
         let cgroup = match self {
             Mode::Plain => None,
             Mode::Cgroup => Some(new_cgroup()),
         };
-        ProcessSpec { cgroup, ..shell(script) }
+        ProcessSpec { cgroup, ..program(name, arguments) }
     }
 }
 

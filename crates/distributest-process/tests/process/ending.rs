@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use distributest_process::{Exit, ProcessSpec, ProcessTree, User};
+use distributest_process::{Exit, ProcessSpec, ProcessTree, User, reap_orphans};
 use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
@@ -64,7 +64,7 @@ async fn who_ignores_the_request_is_killed_after_the_grace() {
 async fn stopped_processes_hear_the_request_too() {
     for mode in Mode::available() {
         let word = unique();
-        let script = format!("trap 'exit 6' TERM; sleep {word} & kill -STOP $!; kill -STOP $$; wait");
+        let script = format!("sleep {word} & trap 'exit 6' TERM; kill -STOP $!; kill -STOP $$; wait");
         let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
         let status = format!("/proc/{}/status", tree.pid());
         until("stopped", || std::fs::read_to_string(&status).unwrap().contains("State:\tT")).await;
@@ -156,11 +156,24 @@ async fn chains_of_short_lived_processes_are_ended() {
     for mode in Mode::available() {
         let word = unique();
         let tree = ProcessTree::spawn(mode.shell(&chains(&word))).unwrap();
+        let reaping = tokio::spawn(reap_orphans());
         until("the chains run", || processes_with(&word).len() >= 4).await;
         tree.stop(Duration::from_millis(50)).await.unwrap();
+        reaping.abort();
         assert_eq!(processes_with(&word), [], "{mode:?}");
     }
 }
+
+/// Not in shell: shells leave when they can't fork.
+const FORK_BOMB: &str = "
+import os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+";
 
 #[tokio::test]
 async fn a_fork_bomb_is_ended() {
@@ -173,13 +186,15 @@ async fn a_fork_bomb_is_ended() {
     for mode in Mode::available() {
         let word = unique();
         let user = Some(User::by_name("nobody").unwrap());
-        // The bomb's functions carry no word, but all of it is forked from the shell that does.
-        let script =
-            format!("ulimit -u 150; : {word}; trap '' TERM; b() {{ while :; do b & done; }}; b 2>/dev/null");
-        let tree = ProcessTree::spawn(ProcessSpec { user, ..mode.shell(&script) }).unwrap();
+        // The limit is set from outside, so that it can't fail unseen.
+        let arguments = ["--nproc=150", "python3", "-c", FORK_BOMB, &word];
+        let spec = ProcessSpec { user, ..mode.program("prlimit", &arguments) };
+        let tree = ProcessTree::spawn(spec).unwrap();
+        let reaping = tokio::spawn(reap_orphans());
         until("the bomb has spread", || processes_with(&word).len() >= 100).await;
         let start = Instant::now();
         tree.stop(Duration::from_millis(50)).await.unwrap();
+        reaping.abort();
         assert_eq!(processes_with(&word), [], "{mode:?}");
         assert!(start.elapsed() < Duration::from_secs(9), "{mode:?}: {:?}", start.elapsed());
     }

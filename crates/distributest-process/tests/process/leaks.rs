@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use distributest_process::{Exit, ProcessSpec, ProcessTree};
+use distributest_process::{Exit, ProcessTree, reap_orphans};
 use tokio::io::AsyncReadExt;
 
-use crate::common::{Mode, processes_with, program, three_descendants, unique, until_there_are};
+use crate::common::{Mode, processes_with, three_descendants, unique, until_there_are};
 
 /// For processes that are there for good; leaving early must not need it all.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -127,15 +127,31 @@ async fn a_tree_within_a_tree_belongs_to_both() {
     for mode in Mode::available() {
         let word = unique();
         let script = format!("(env -i /usr/bin/setsid /bin/sleep {word} >/dev/null 2>&1 &)");
-        let owner = program(env!("CARGO_BIN_EXE_process-fixture"), &["abandon", &script]);
-        let ProcessSpec { cgroup, .. } = mode.shell("");
-        // The inner owner ends without a word to its tree; the orphan of its orphan comes to this process.
-        let tree = ProcessTree::spawn(ProcessSpec { cgroup, ..owner }).unwrap();
+        let owner = env!("CARGO_BIN_EXE_process-fixture");
+        // The inner owner ends without a look at its tree; the orphan of its orphan comes to this process.
+        let tree = ProcessTree::spawn(mode.program(owner, &["abandon", &script])).unwrap();
         assert_eq!(tree.wait().await, Exit::Code(0));
         until_there_are(1, &word).await;
         let leaked = tree.leaked(PATIENCE).await.unwrap();
         assert_eq!(leaked.len(), 1, "{mode:?}: {leaked:?}");
         drop(tree);
         assert_eq!(processes_with(&word), [], "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn orphans_that_end_disappear() {
+    for mode in Mode::available() {
+        // What tests of daemons do: start one, end it, wait until its pid is free.
+        let script = "pid=$(sh -c '(setsid sleep 86400 >/dev/null 2>&1 & echo $!)'); kill $pid; \
+                      while kill -0 $pid 2>/dev/null; do sleep 0.01; done";
+        let reaping = tokio::spawn(reap_orphans());
+        let tree = ProcessTree::spawn(mode.shell(script)).unwrap();
+        // This process waits for what others started in it, roots included, and nobody else does.
+        let mut other = std::process::Command::new("sh").args(["-c", "exit 9"]).spawn().unwrap();
+        let exit = tokio::time::timeout(Duration::from_secs(20), tree.wait()).await;
+        assert_eq!(exit, Ok(Exit::Code(0)), "{mode:?}");
+        assert_eq!(other.wait().unwrap().code(), Some(9));
+        reaping.abort();
     }
 }
