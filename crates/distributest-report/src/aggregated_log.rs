@@ -9,7 +9,7 @@
 //! the bytes, exactly as written, standard output and error as they came
 //! --- failed: test_rounding (tests/test_a.py:42)
 //! what the framework says about the failure
-//! <== host h1 runner 2 tests/test_a.py: failed in 3.4 s
+//! <== host h1 runner 2 tests/test_a.py: failed in 3.42 s
 //! ```
 //!
 //! The byte count makes the log readable by programs whatever the tests print; a newline is added after the bytes
@@ -175,7 +175,7 @@ impl AggregatedLog {
         if !report.leaked.is_empty() {
             sections.push(section("left running, killed", "", &report.leaked.join("\n")));
         }
-        let end = format!("{word} in {}", format::duration(report.duration));
+        let end = format!("{word} in {}", format::seconds(report.duration));
         self.close_block(report.block, &title, &sections, &end)
     }
 
@@ -262,7 +262,7 @@ fn summary_line(summary: &RunSummary) -> String {
     format!(
         "{files}: {}; {}; exit status {}",
         parts.join(", "),
-        format::duration(summary.wall),
+        format::seconds(summary.wall),
         summary.exit_status
     )
 }

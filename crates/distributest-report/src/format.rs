@@ -24,6 +24,11 @@ pub fn whole_duration(duration: Duration) -> String {
     }
 }
 
+/// `184.25 s`: the same unit whatever the length, for logs that are searched and sorted.
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}
+
 /// `70 s`, `4 min`, `1 h 20 min`: as exact as a guess deserves.
 pub fn estimate(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().ceil() as u64;

@@ -4,7 +4,7 @@
 //! new events and fields may come. Bytes that processes wrote are not in it; they are in the aggregated log.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,15 +39,16 @@ impl JsonLines {
 
     /// Writes to anything; `path` is what errors call it.
     pub fn new(output: Box<dyn Write + Send>, path: PathBuf) -> JsonLines {
-        // Room for one line; it is flushed after each, so that a reader never sees half of one for long.
-        JsonLines { output: Box::new(BufWriter::new(output)), path, names: Names::default() }
+        JsonLines { output, path, names: Names::default() }
     }
 
     fn write(&mut self, now: Duration, event: &RunEvent) -> io::Result<()> {
         self.names.learn(event);
         let Some(line) = line::Line::of(now, event, &self.names) else { return Ok(()) };
-        serde_json::to_writer(&mut self.output, &line)?;
-        self.output.write_all(b"\n")?;
+        // In one write, so that a reader who follows the file does not find half a line.
+        let mut bytes = serde_json::to_vec(&line)?;
+        bytes.push(b'\n');
+        self.output.write_all(&bytes)?;
         self.output.flush()
     }
 }

@@ -93,8 +93,7 @@ impl JUnit {
         for index in 0..self.names.file_count() {
             let file = FileId(index as u32);
             if !self.suites.contains_key(&file) {
-                let reason = NotRunReason::NoRunnerLeft("the run broke off".to_owned());
-                self.decide(file, &Verdict::NotRun(reason), None);
+                self.decide(file, &Verdict::NotRun(NotRunReason::Stopped), None);
             }
         }
         let mut report = std::mem::replace(&mut self.report, Report::new("distributest"));

@@ -16,16 +16,16 @@ pub(crate) fn lane(names: &Names, host: HostId, runner: Option<RunnerId>) -> Str
 pub(crate) fn hook_end(failure: Option<&str>, skipped: bool, duration: Duration) -> String {
     match failure {
         _ if skipped => "skipped, its inputs are unchanged".to_owned(),
-        None => format!("done in {}", format::duration(duration)),
-        Some(reason) => format!("failed after {}: {reason}", format::duration(duration)),
+        None => format!("done in {}", format::seconds(duration)),
+        Some(reason) => format!("failed after {}: {reason}", format::seconds(duration)),
     }
 }
 
 /// How a worker's preparation ended.
 pub(crate) fn worker_end(failure: Option<&str>, duration: Duration) -> String {
     match failure {
-        None => format!("ready in {}", format::duration(duration)),
-        Some(reason) => format!("failed after {}: {reason}", format::duration(duration)),
+        None => format!("ready in {}", format::seconds(duration)),
+        Some(reason) => format!("failed after {}: {reason}", format::seconds(duration)),
     }
 }
 

@@ -67,10 +67,9 @@ impl Console {
                 Text::message(self.warning(&format!("{}: {}", self.place(*runner), clean_one_line(reason))))
             }
             RunEvent::Warning { message } => Text::message(self.warning(&clean_one_line(message))),
-            RunEvent::StopRequested => Text::message(
-                "stopping: ending what runs and cleaning up (press Ctrl-C again to leave at once)\n"
-                    .to_owned(),
-            ),
+            RunEvent::StopRequested => {
+                Text::message("stopping what runs and cleaning up (Ctrl-C again: leave at once)\n".to_owned())
+            }
             RunEvent::RunFinished(summary) => {
                 let gap = if self.gap_due { "\n" } else { "" };
                 Text::result(format!("{gap}{}", self.ending(summary)))

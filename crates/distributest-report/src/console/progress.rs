@@ -19,7 +19,10 @@ pub(super) struct Progress {
     pub(super) preparing: BTreeMap<HostId, String>,
     running: BTreeMap<AttemptId, Running>,
     ready_runners: BTreeSet<RunnerId>,
+    /// Predictions of files without a verdict, and their sum where there is one.
     predictions: HashMap<FileId, Option<Duration>>,
+    predicted: Duration,
+    unpredicted_files: u32,
     measured: Duration,
     measured_files: u32,
 }
@@ -41,6 +44,8 @@ impl Progress {
                 self.preparing =
                     (0..hosts.len() as u32).map(|host| (HostId(host), "connecting".into())).collect();
                 self.predictions = (0..).map(FileId).zip(files.iter().map(|plan| plan.predicted)).collect();
+                self.predicted = self.predictions.values().flatten().sum();
+                self.unpredicted_files = self.predictions.values().filter(|one| one.is_none()).count() as u32;
             }
             RunEvent::HostProgress { host, activity } => {
                 if let Some(current) = self.preparing.get_mut(host) {
@@ -68,7 +73,11 @@ impl Progress {
             }
             RunEvent::FileVerdict { file, verdict, .. } => {
                 self.decided += 1;
-                self.predictions.remove(file);
+                match self.predictions.remove(file) {
+                    Some(Some(predicted)) => self.predicted = self.predicted.saturating_sub(predicted),
+                    Some(None) => self.unpredicted_files -= 1,
+                    None => {}
+                }
                 if matches!(verdict, Verdict::Ran(outcome) if !outcome.is_success()) {
                     self.failed += 1;
                 }
@@ -118,8 +127,95 @@ impl Progress {
         if self.measured_files > 0 {
             return Some(self.measured / self.measured_files);
         }
-        let known: Vec<_> = self.predictions.values().flatten().collect();
-        let total: Duration = known.iter().copied().sum();
-        (!known.is_empty()).then(|| total / known.len() as u32)
+        let known_files = self.predictions.len() as u32 - self.unpredicted_files;
+        (known_files > 0).then(|| self.predicted / known_files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use distributest_core::outcome::Outcome;
+    use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan};
+
+    use super::*;
+
+    const RUNNER: RunnerId = RunnerId { host: HostId(0), number: 1 };
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn started(predictions: &[Option<u64>], runners: u16) -> Progress {
+        let mut progress = Progress::default();
+        let plan = |predicted: &Option<u64>| FilePlan {
+            path: "a.py".to_owned(),
+            framework: "pytest".to_owned(),
+            predicted: predicted.map(seconds),
+        };
+        let (run, project) = ("run".to_owned(), "shop".to_owned());
+        let hosts = vec![HostPlan { name: "h1".to_owned(), runners: None }];
+        let files = predictions.iter().map(plan).collect();
+        progress.observe(seconds(0), &RunEvent::RunStarted { run, project, hosts, files });
+        for number in 1..=runners {
+            let runner = RunnerId { host: HostId(0), number };
+            progress.observe(seconds(0), &RunEvent::RunnerReady { runner, identifier: "one".to_owned() });
+        }
+        progress
+    }
+
+    fn start(progress: &mut Progress, now: u64, file: u32) {
+        let (attempt, file) = (AttemptId(file.into()), FileId(file));
+        progress.observe(seconds(now), &RunEvent::AttemptStarted { attempt, file, runner: RUNNER });
+    }
+
+    fn finish(progress: &mut Progress, file: u32, took: u64) {
+        let report = AttemptReport {
+            attempt: AttemptId(file.into()),
+            file: FileId(file),
+            runner: RUNNER,
+            result: AttemptResult::Outcome(Outcome::Passed),
+            duration: seconds(took),
+            message: String::new(),
+            details: String::new(),
+            leaked: Vec::new(),
+            block: None,
+        };
+        progress.observe(seconds(took), &RunEvent::AttemptFinished(report));
+        let (file, verdict) = (FileId(file), Verdict::Ran(Outcome::Passed));
+        progress.observe(seconds(took), &RunEvent::FileVerdict { file, verdict, attempt: None });
+    }
+
+    #[test]
+    fn work_left_is_shared_by_the_runners_but_one_file_is_not() {
+        let mut progress = started(&[Some(30), Some(10), Some(10), Some(10)], 2);
+        assert_eq!(progress.time_left(seconds(0)), Some(seconds(30)));
+        start(&mut progress, 0, 0);
+        start(&mut progress, 0, 1);
+        assert_eq!(progress.time_left(seconds(10)), Some(seconds(20)));
+        finish(&mut progress, 1, 10);
+        assert_eq!(
+            progress.time_left(seconds(10)),
+            Some(seconds(20)),
+            "20 s of file 0, and two of 10 s beside"
+        );
+        assert_eq!(progress.time_left(seconds(500)), Some(seconds(10)), "a late file is always about to end");
+    }
+
+    #[test]
+    fn files_never_seen_before_are_taken_for_average_ones() {
+        let mut progress = started(&[None, None, None], 1);
+        assert_eq!(progress.time_left(seconds(0)), None, "nothing to go by");
+        start(&mut progress, 0, 0);
+        finish(&mut progress, 0, 4);
+        assert_eq!(progress.time_left(seconds(4)), Some(seconds(8)));
+        assert_eq!(started(&[Some(6), None], 1).time_left(seconds(0)), Some(seconds(12)));
+    }
+
+    #[test]
+    fn without_runners_or_when_stopping_nobody_can_say() {
+        assert_eq!(started(&[Some(1)], 0).time_left(seconds(0)), None);
+        let mut progress = started(&[Some(1)], 1);
+        progress.observe(seconds(0), &RunEvent::StopRequested);
+        assert_eq!(progress.time_left(seconds(0)), None);
     }
 }

@@ -54,15 +54,15 @@ fn a_log_reads_from_start_to_end() {
     Current thread 0x00007f (most recent call first):
       File "tests/test_native.py", line 9 in test_close
     --- crashed: killed by signal 11 (segmentation fault)
-    <== host localhost runner 3 tests/test_native.py: crashed in 1.0 s
+    <== host localhost runner 3 tests/test_native.py: crashed in 1.00 s
     ==> host localhost runner 4 tests/test_server.py (0 bytes)
     --- left running, killed
     4242 python3 -m http.server 8000
-    <== host localhost runner 4 tests/test_server.py: passed in 2.0 s
+    <== host localhost runner 4 tests/test_server.py: passed in 2.00 s
     ==> host localhost runner 2 tests/test_hang.py (0 bytes)
     --- timed out: no answer after the time limit of 60 s
-    <== host localhost runner 2 tests/test_hang.py: timed out in 1 min 00 s
-    --- 5 files: 1 passed, 1 broken, 1 timed out, 1 crashed, 1 not run; 1 min 01 s; exit status 1
+    <== host localhost runner 2 tests/test_hang.py: timed out in 60.00 s
+    --- 5 files: 1 passed, 1 broken, 1 timed out, 1 crashed, 1 not run; 60.60 s; exit status 1
     "#);
     assert_snapshot!(text_of(&scenarios::host_failed()), @r"
     --- run 20261121-231008-4f2a of shop: 3 files; hosts: h1, h2, build.example
@@ -76,15 +76,15 @@ fn a_log_reads_from_start_to_end() {
     --- host h2 failed: the connection broke: no heartbeat for 10 s
     ==> host h2 runner 1 tests/test_b.py (0 bytes)
     --- host lost: no heartbeat for 10 s
-    <== host h2 runner 1 tests/test_b.py: host lost in 2.0 s
+    <== host h2 runner 1 tests/test_b.py: host lost in 2.00 s
     ==> host h1 runner 1 tests/test_a.py (0 bytes)
-    <== host h1 runner 1 tests/test_a.py: passed in 5.0 s
+    <== host h1 runner 1 tests/test_a.py: passed in 5.00 s
     ==> host h1 runner 1 tests/test_b.py (0 bytes)
-    <== host h1 runner 1 tests/test_b.py: passed in 4.0 s
+    <== host h1 runner 1 tests/test_b.py: passed in 4.00 s
     ==> host h1 runner 1 tests/test_c.py (0 bytes)
-    <== host h1 runner 1 tests/test_c.py: passed in 3.0 s
+    <== host h1 runner 1 tests/test_c.py: passed in 3.00 s
     --- warning: host h1 has 112 MB of disk space left
-    --- 3 files: 3 passed; 13.1 s; exit status 0
+    --- 3 files: 3 passed; 13.10 s; exit status 0
     ");
     assert_snapshot!(text_of(&scenarios::no_runner()), @r"
     --- run 20261121-231008-4f2a of shop: 2 files; hosts: localhost
@@ -207,7 +207,7 @@ proptest! {
         let written: Vec<_> = blocks.iter().map(|(_, bytes, _)| bytes.clone()).collect();
         prop_assert_eq!(written, expected);
         for (index, (title, _, end)) in blocks.iter().enumerate() {
-            let how = if index < closed { "passed in 1.0 s" } else { "never closed, the run ended" };
+            let how = if index < closed { "passed in 1.00 s" } else { "never closed, the run ended" };
             prop_assert_eq!(end, &format!("<== {title}: {how}"));
         }
     }

@@ -233,7 +233,7 @@ fn failing_hosts_are_named_with_what_to_do() {
 fn an_interrupted_run_says_what_is_known() {
     assert_snapshot!(printed(options(), scenarios::interrupted()), @r"
     30 files
-    stopping: ending what runs and cleaning up (press Ctrl-C again to leave at once)
+    stopping what runs and cleaning up (Ctrl-C again: leave at once)
 
     Not run
       29 files: the run was stopped

@@ -98,68 +98,15 @@ fn suites_and_cases_say_what_happened() {
     tests/caf�.py: 1 tests, 0 failures, 1 errors, 0 skipped
       error not run [tests/caf�.py]: its name is not valid UTF-8; rename or exclude it
     ");
-    assert_snapshot!(outline(&report_of(&scenarios::interrupted()[..12])), @r"
-    shop: 30 tests
-    tests/test_00.py: 1 tests, 0 failures, 0 errors, 0 skipped
-      success test_one [tests/test_00.py]
-    tests/test_01.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_01.py]: no runner was left: the run broke off
-    tests/test_02.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_02.py]: no runner was left: the run broke off
-    tests/test_03.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_03.py]: no runner was left: the run broke off
-    tests/test_04.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_04.py]: no runner was left: the run broke off
-    tests/test_05.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_05.py]: no runner was left: the run broke off
-    tests/test_06.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_06.py]: no runner was left: the run broke off
-    tests/test_07.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_07.py]: no runner was left: the run broke off
-    tests/test_08.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_08.py]: no runner was left: the run broke off
-    tests/test_09.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_09.py]: no runner was left: the run broke off
-    tests/test_10.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_10.py]: no runner was left: the run broke off
-    tests/test_11.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_11.py]: no runner was left: the run broke off
-    tests/test_12.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_12.py]: no runner was left: the run broke off
-    tests/test_13.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_13.py]: no runner was left: the run broke off
-    tests/test_14.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_14.py]: no runner was left: the run broke off
-    tests/test_15.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_15.py]: no runner was left: the run broke off
-    tests/test_16.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_16.py]: no runner was left: the run broke off
-    tests/test_17.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_17.py]: no runner was left: the run broke off
-    tests/test_18.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_18.py]: no runner was left: the run broke off
-    tests/test_19.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_19.py]: no runner was left: the run broke off
-    tests/test_20.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_20.py]: no runner was left: the run broke off
-    tests/test_21.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_21.py]: no runner was left: the run broke off
-    tests/test_22.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_22.py]: no runner was left: the run broke off
-    tests/test_23.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_23.py]: no runner was left: the run broke off
-    tests/test_24.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_24.py]: no runner was left: the run broke off
-    tests/test_25.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_25.py]: no runner was left: the run broke off
-    tests/test_26.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_26.py]: no runner was left: the run broke off
-    tests/test_27.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_27.py]: no runner was left: the run broke off
-    tests/test_28.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_28.py]: no runner was left: the run broke off
-    tests/test_29.py: 1 tests, 0 failures, 1 errors, 0 skipped
-      error not run [tests/test_29.py]: no runner was left: the run broke off
+    assert_snapshot!(outline(&report_of(&scenarios::all_pass()[..10])), @r"
+    shop: 4 tests
+    tests/test_import.py: 1 tests, 0 failures, 1 errors, 0 skipped
+      error not run [tests/test_import.py]: the run was stopped
+    tests/test_cart.py: 2 tests, 0 failures, 0 errors, 1 skipped
+      success test_add [tests/test_cart.py]
+      skipped test_remove [tests/test_cart.py]
+    tests/test_user.py: 1 tests, 0 failures, 1 errors, 0 skipped
+      error not run [tests/test_user.py]: the run was stopped
     ");
 }
 

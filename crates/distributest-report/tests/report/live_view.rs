@@ -129,7 +129,7 @@ fn failures_are_printed_above_the_bar() {
 #[test]
 fn stopping_is_said_at_once() {
     assert_snapshot!(screen_at(1.8, 80, scenarios::interrupted()), @r"
-    stopping: ending what runs and cleaning up (press Ctrl-C again to leave at once)
+    stopping what runs and cleaning up (Ctrl-C again: leave at once)
     ━─────────────────────────────  1/30 files  2 running  stopping
     longest: tests/test_01.py, 1 s
     ");
