@@ -39,8 +39,8 @@ use fleet::Fleet;
 use queue::FileQueue;
 
 /// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes
-/// the file with it, the next one is being shut down as well); with the third on yet another runner the file
-/// itself is the likely cause, and each further attempt would take a runner from the others.
+/// the file with it, the next one is being shut down as well); at the third the file itself is the likely
+/// cause, and each further attempt could take a runner from the others.
 pub const INTERRUPTION_LIMIT: u8 = 3;
 
 /// What a run starts with.
