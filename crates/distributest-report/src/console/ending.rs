@@ -187,7 +187,7 @@ impl Ending<'_> {
             return None;
         }
         let widest = hosts.iter().map(|host| host.name.width()).max().unwrap_or(0);
-        let mut text = self.title("Hosts", problems);
+        let mut text = self.title("Hosts", false);
         for host in hosts {
             let padding = " ".repeat(widest - host.name.width());
             text.push_str(&format!("  {}{padding}  {}\n", host.name, self.host_share(host)));

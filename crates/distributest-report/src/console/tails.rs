@@ -32,7 +32,8 @@ impl Tails {
         // Twice the limit before it is cut, so that small pieces do not move the whole each time.
         if kept.len() > 2 * BYTES {
             let excess = kept.len() - BYTES;
-            let newlines = kept.drain(..excess).filter(|byte| *byte == b'\n').count() as u64;
+            let newlines = kept[..excess].iter().filter(|byte| **byte == b'\n').count() as u64;
+            kept.drain(..excess);
             *self.dropped_lines.entry(block).or_default() += newlines;
         }
     }
