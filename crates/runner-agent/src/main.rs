@@ -1,1 +1,7 @@
-fn main() {}
+//! The `runner-agent` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runner_agent::cli::main()
+}

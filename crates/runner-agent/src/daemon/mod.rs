@@ -1,0 +1,186 @@
+//! The daemon: a tiny accept loop on a Unix socket, as sshd is one on a port.
+//!
+//! For each connection it starts a session process that is, from its first instruction on, the user who calls; the daemon
+//! itself neither reads a byte of the connection nor touches a file for anybody. It shares the host's slots among the
+//! sessions, and ends what they leave. On SIGTERM it accepts nothing more, lets runs go on for the configured grace, and
+//! ends what is left.
+
+mod admission;
+mod resident_run;
+mod socket;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use distributest_core::slots::{SlotArbiter, SlotCommand, SlotEvent};
+use distributest_process::{Delegation, become_subreaper};
+use rustix::process::geteuid;
+use sd_notify::NotifyState;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::resident_run::ResidentRun;
+use self::socket::ListeningSocket;
+use crate::config::Config;
+use crate::runtime;
+use crate::socket as default_socket;
+
+pub use self::socket::SocketError;
+
+/// Claims and releases under way before sessions wait.
+const EVENTS_IN_FLIGHT: usize = 64;
+
+/// Connections served at a time; more wait in the socket's queue.
+const RUN_LIMIT: usize = 256;
+
+/// How long to wait when a connection can't be accepted, for want of descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// It can't listen.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The system refuses something every process gets.
+    #[error("failed to start")]
+    Start(#[source] io::Error),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. `socket` is where it listens, instead of the default place.
+///
+/// # Errors
+///
+/// When it can't start; once it runs, nothing a caller does ends it.
+pub fn serve(config: &Config, socket: Option<PathBuf>) -> Result<(), DaemonError> {
+    let path = socket.or_else(default_socket::of_this_user).ok_or(SocketError::NoPlace)?;
+    let runtime = runtime::new().map_err(DaemonError::Start)?;
+    runtime.block_on(async {
+        become_subreaper().map_err(DaemonError::Start)?;
+        let socket = ListeningSocket::bind(path.clone(), geteuid().is_root())?;
+        tracing::info!(socket = %path.display(), slots = config.slots(), "listening");
+        Daemon::new(config).serve(socket).await
+    })
+}
+
+/// The daemon's state.
+struct Daemon {
+    allow_root: bool,
+    stop_grace: Duration,
+    delegation: Option<Delegation>,
+    arbiter: SlotArbiter,
+    /// The way to each run's session, for grants.
+    grants: HashMap<u64, mpsc::UnboundedSender<u64>>,
+    /// The runs' tasks, which end with their numbers.
+    runs: JoinSet<u64>,
+    last_run: u64,
+}
+
+impl Daemon {
+    fn new(config: &Config) -> Self {
+        Daemon {
+            allow_root: config.allow_root(),
+            stop_grace: config.stop_grace(),
+            delegation: find_delegation(),
+            arbiter: SlotArbiter::new(config.slots()),
+            grants: HashMap::new(),
+            runs: JoinSet::new(),
+            last_run: 0,
+        }
+    }
+
+    async fn serve(mut self, socket: ListeningSocket) -> Result<(), DaemonError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Start)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Start)?;
+        let (events_sender, mut events) = mpsc::channel(EVENTS_IN_FLIGHT);
+        notify(&[NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                accepted = socket.listener.accept(), if self.runs.len() < RUN_LIMIT => match accepted {
+                    Ok((connection, _)) => self.start_run(connection, events_sender.clone()),
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(event) = events.recv() => self.arbitrate(event),
+                Some(ended) = self.runs.join_next() => self.run_ended(ended.ok()),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        drop(socket);
+        notify(&[NotifyState::Stopping]);
+        tracing::info!(runs = self.runs.len(), "stopping");
+        self.drain(&mut events).await;
+        Ok(())
+    }
+
+    fn start_run(&mut self, connection: UnixStream, events: mpsc::Sender<SlotEvent>) {
+        self.last_run += 1;
+        let number = self.last_run;
+        let (sender, grants) = mpsc::unbounded_channel();
+        self.grants.insert(number, sender);
+        self.arbitrate(SlotEvent::RunJoined { run: number });
+        let (allow_root, delegation) = (self.allow_root, self.delegation.clone());
+        let run = ResidentRun { number, allow_root, delegation, events, grants };
+        self.runs.spawn(async move {
+            if let Err(error) = run.serve(connection).await {
+                tracing::warn!(run = number, error = crate::failure::chain(&error), "a run was not served");
+            }
+            number
+        });
+    }
+
+    fn run_ended(&mut self, run: Option<u64>) {
+        // A task that panicked has no number; its slots stay taken rather than being granted twice.
+        if let Some(run) = run {
+            self.grants.remove(&run);
+            self.arbitrate(SlotEvent::RunLeft { run });
+        }
+    }
+
+    fn arbitrate(&mut self, event: SlotEvent) {
+        let mut commands = Vec::new();
+        self.arbiter.handle(event, &mut commands);
+        for SlotCommand::Grant { run, claim } in commands {
+            if let Some(grants) = self.grants.get(&run) {
+                // A run that is just ending does not hear it, and leaves in a moment.
+                let _ = grants.send(claim);
+            }
+        }
+    }
+
+    /// Lets runs go on for the grace, then ends them.
+    async fn drain(&mut self, events: &mut mpsc::Receiver<SlotEvent>) {
+        let grace = tokio::time::sleep(self.stop_grace);
+        tokio::pin!(grace);
+        while !self.runs.is_empty() {
+            tokio::select! {
+                biased;
+                () = &mut grace => break,
+                Some(event) = events.recv() => self.arbitrate(event),
+                Some(ended) = self.runs.join_next() => self.run_ended(ended.ok()),
+            }
+        }
+        self.runs.shutdown().await;
+    }
+}
+
+/// The part of the cgroup hierarchy systemd gave to this unit, if it is one.
+fn find_delegation() -> Option<Delegation> {
+    // Root may write everywhere, which does not make it its own.
+    std::env::var_os("NOTIFY_SOCKET")?;
+    let found = Delegation::find(Path::new("/proc/self/mounts"), Path::new("/proc/self/cgroup"));
+    found.inspect_err(|error| tracing::info!(%error, "doing without cgroups")).ok()
+}
+
+fn notify(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "failed to notify systemd");
+    }
+}

@@ -1,0 +1,157 @@
+//! One connection of a daemon: finds out who calls, starts the session, carries its claims for slots, and sees to it that
+//! nothing is left when it ends.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::chown;
+
+use distributest_core::slots::SlotEvent;
+use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, User, peer_uid};
+use rustix::process::geteuid;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::mpsc;
+
+use super::admission::{Admission, admit};
+use crate::connection::Connection;
+use crate::runtime::LOG_VARIABLE;
+use crate::session::SessionOptions;
+use crate::slot_messages::SlotMessage;
+use crate::watcher::{SessionSpec, WatchError, WatchedSession};
+
+/// Where system users' programs are.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Claims one run may have at a time; no honest session has more than it has runners.
+const CLAIM_LIMIT: usize = 4096;
+
+/// The user as whom callers are told why they are not served.
+const UNPRIVILEGED_USER: &str = "nobody";
+
+/// A connection on its way to becoming a run.
+pub(crate) struct ResidentRun {
+    /// The daemon's number for it.
+    pub(crate) number: u64,
+    /// Whether root may run tests.
+    pub(crate) allow_root: bool,
+    /// Where to make its cgroup.
+    pub(crate) delegation: Option<Delegation>,
+    /// Claims and releases, for the arbiter.
+    pub(crate) events: mpsc::Sender<SlotEvent>,
+    /// Claims that were granted.
+    pub(crate) grants: mpsc::UnboundedReceiver<u64>,
+}
+
+/// Why a connection was not served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResidentRunError {
+    #[error("failed to learn who calls")]
+    Peer(#[source] io::Error),
+    #[error("failed to look up the caller")]
+    Identity(#[from] IdentityError),
+    #[error("failed to take the connection over")]
+    Connection(#[source] io::Error),
+    #[error("failed to make the run's cgroup")]
+    Cgroup(#[from] CgroupError),
+    #[error("failed to give the run's cgroup to its user")]
+    GiveCgroup(#[source] io::Error),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+}
+
+impl ResidentRun {
+    /// Serves the connection until its session is over and nothing of it is left.
+    pub(crate) async fn serve(self, connection: UnixStream) -> Result<(), ResidentRunError> {
+        let peer = peer_uid(&connection).map_err(ResidentRunError::Peer)?;
+        let (own, allow_root) = (geteuid().as_raw(), self.allow_root);
+        // Accounts may live on the network.
+        let decision = tokio::task::spawn_blocking(move || admit(own, peer, allow_root)).await;
+        let admission = decision.map_err(|error| ResidentRunError::Peer(error.into()))??;
+        tracing::info!(run = self.number, peer, ?admission, "a coordinator called");
+        let spec = self.session_spec(admission)?;
+        let connection = connection.into_std().and_then(|stream| Connection::of_socket(stream.into()));
+        let connection = connection.map_err(ResidentRunError::Connection)?;
+        let (mut session, control) = WatchedSession::start(&connection, spec)?;
+        drop(connection);
+        let (reader, mut writer) = control.into_split();
+        let ResidentRun { number, events, mut grants, .. } = self;
+        let grant = async {
+            while let Some(claim) = grants.recv().await {
+                if SlotMessage::Grant(claim).write(&mut writer).await.is_err() {
+                    break;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let exit = tokio::select! {
+            exit = session.ended() => exit,
+            () = grant => return Ok(()),
+            () = forward_claims(number, reader, events) => session.ended().await,
+        };
+        tracing::info!(run = number, %exit, "a session ended");
+        Ok(())
+    }
+
+    fn session_spec(&self, admission: Admission) -> Result<SessionSpec, ResidentRunError> {
+        let mut options = SessionOptions { resident: true, ..SessionOptions::default() };
+        let user = match admission {
+            Admission::ServeAsSelf => None,
+            Admission::ServeAs(user) => Some(user),
+            Admission::Refuse(refusal) => {
+                options.refusal = Some(refusal);
+                // Nobody's bytes are parsed as root.
+                geteuid().is_root().then(|| User::by_name(UNPRIVILEGED_USER)).transpose()?
+            }
+        };
+        let identity = user.clone().map_or_else(User::current, Ok)?;
+        let cgroup = match &self.delegation {
+            Some(delegation) => Some(make_cgroup(delegation, self.number, &identity)?),
+            None => None,
+        };
+        options.cgroups = cgroup.is_some();
+        Ok(SessionSpec { options, environment: environment_of(&identity), user, cgroup })
+    }
+}
+
+/// Makes a cgroup the user may divide further.
+fn make_cgroup(delegation: &Delegation, number: u64, user: &User) -> Result<Cgroup, ResidentRunError> {
+    let cgroup = delegation.create_child(&format!("run-{number}"))?;
+    let directory = cgroup.directory();
+    let given = ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+        .into_iter()
+        .try_for_each(|file| chown(directory.join(file), Some(user.uid), Some(user.gid)));
+    given.map_err(ResidentRunError::GiveCgroup)?;
+    Ok(cgroup)
+}
+
+/// What a login would set, and nothing of the daemon's own.
+fn environment_of(user: &User) -> Vec<(OsString, OsString)> {
+    let own_path = std::env::var_os("PATH").filter(|_| !geteuid().is_root());
+    let mut environment = vec![
+        ("HOME".into(), user.home.clone().into()),
+        ("USER".into(), user.name.clone().into()),
+        ("LOGNAME".into(), user.name.clone().into()),
+        ("SHELL".into(), user.shell.clone().into()),
+        ("PATH".into(), own_path.unwrap_or_else(|| SYSTEM_PATH.into())),
+    ];
+    environment.extend(std::env::var_os(LOG_VARIABLE).map(|level| (LOG_VARIABLE.into(), level)));
+    environment
+}
+
+/// Passes a session's claims on until it says no more.
+async fn forward_claims(run: u64, mut reader: OwnedReadHalf, events: mpsc::Sender<SlotEvent>) {
+    let mut claims = HashSet::new();
+    while let Ok(message) = SlotMessage::read(&mut reader).await {
+        let event = match message {
+            SlotMessage::Claim(claim) if claims.len() < CLAIM_LIMIT && claims.insert(claim) => {
+                SlotEvent::Claimed { run, claim }
+            }
+            SlotMessage::Release(claim) if claims.remove(&claim) => SlotEvent::Released { run, claim },
+            _ => continue,
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! One execution of one test file on one runner: its orders, and how it ended.
+
+use std::time::Duration;
+
+use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::run_event::AttemptResult;
+use distributest_protocol::conversions::{microseconds, result_to_wire};
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind;
+use tokio_util::sync::CancellationToken;
+
+/// An attempt to make.
+pub(crate) struct Attempt {
+    /// Its number.
+    pub(crate) number: u64,
+    /// Index into the run's launches.
+    pub(crate) launch: usize,
+    /// Relative to the workspace.
+    pub(crate) file: String,
+    /// The longest it may take once it has its slot.
+    pub(crate) timeout: Option<Duration>,
+    /// Cancelled when nobody wants its outcome any more.
+    pub(crate) cancelled: CancellationToken,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// What came of it.
+    pub(crate) result: AttemptResult,
+    /// One line on a result that needs one.
+    pub(crate) message: String,
+    /// Many lines on the same.
+    pub(crate) details: String,
+    /// Processes that outlived it and were killed.
+    pub(crate) leaked: Vec<String>,
+    /// Its output; `None` when nothing was started.
+    pub(crate) block: Option<wire::OutputBlock>,
+}
+
+impl Ended {
+    /// The tests gave an answer.
+    pub(crate) fn outcome(outcome: Outcome, message: impl Into<String>) -> Self {
+        Ended::new(AttemptResult::Outcome(outcome), message.into())
+    }
+
+    /// They did not get to.
+    pub(crate) fn interrupted(interruption: Interruption, message: impl Into<String>) -> Self {
+        Ended::new(AttemptResult::Interrupted(interruption), message.into())
+    }
+
+    /// The time limit ended it.
+    pub(crate) fn timed_out(limit: Option<Duration>) -> Self {
+        let seconds = limit.unwrap_or_default().as_secs_f64();
+        Ended::outcome(Outcome::TimedOut, format!("ran longer than its time limit of {seconds} s"))
+    }
+
+    /// Nobody wanted its outcome any more.
+    pub(crate) fn cancelled() -> Self {
+        Ended::interrupted(Interruption::Cancelled, "cancelled")
+    }
+
+    fn new(result: AttemptResult, message: String) -> Self {
+        Ended { result, message, details: String::new(), leaked: Vec::new(), block: None }
+    }
+
+    /// The message that closes the attempt.
+    pub(crate) fn into_update(self, attempt: u64, duration: Duration) -> Kind {
+        Kind::AttemptFinished(wire::AttemptFinished {
+            attempt,
+            result: result_to_wire(self.result).into(),
+            duration_microseconds: microseconds(duration),
+            message: self.message,
+            details: self.details,
+            leaked: self.leaked,
+            block: self.block,
+        })
+    }
+}

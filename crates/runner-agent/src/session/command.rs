@@ -1,0 +1,173 @@
+//! Files that are run by a process of their own, whose exit status decides.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_process::{Exit, ProcessTree, SpawnError};
+use distributest_protocol::conversions::test_to_wire;
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind;
+use tokio::time::Instant;
+
+use super::attempt::{Attempt, Ended};
+use super::context::{Program, RunContext, STOP_GRACE, run_out};
+use super::environment::Environment;
+use crate::failure::{self, Failure};
+
+/// How long processes may take to leave by themselves after their attempt's end before they count as leaked.
+pub(crate) const LEAK_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Runs a file as a command. The failure, if any, concerns every other file as well: the runner can't go on.
+pub(crate) async fn run(
+    context: &RunContext,
+    environment: &Environment,
+    launch: &wire::CommandLaunch,
+    attempt: &Attempt,
+) -> (Ended, Option<wire::Failure>) {
+    let begin = Instant::now();
+    let (program, arguments) = command_line(launch, &attempt.file);
+    let shown = program.to_string_lossy().into_owned();
+    let started = match context.start(Program { program, arguments, environment, control: false }) {
+        Ok(started) => started,
+        Err(error) => return could_not_start(launch, &shown, &error),
+    };
+    let block = started.capture.block_number();
+    context.updates.send(Kind::AttemptStarted(wire::AttemptStarted { attempt: attempt.number, block })).await;
+
+    let mut ended = tokio::select! {
+        biased;
+        () = attempt.cancelled.cancelled() => Ended::cancelled(),
+        () = run_out(attempt.timeout) => Ended::timed_out(attempt.timeout),
+        exit = started.tree.wait() => judge(exit),
+    };
+    let duration = begin.elapsed();
+    ended.leaked = clear_away(&started.tree).await;
+    ended.block = Some(started.capture.close_block().await);
+    report_as_test(context, attempt, &ended, duration).await;
+    (ended, None)
+}
+
+/// Ends what is left of a tree; names what outlived its root.
+async fn clear_away(tree: &ProcessTree) -> Vec<String> {
+    let leaked = if tree.poll_exit().is_some() { name_leaked(tree, &[]).await } else { Vec::new() };
+    if let Err(error) = tree.stop(STOP_GRACE).await {
+        tracing::warn!(%error, "failed to end a test's processes");
+    }
+    leaked.into_iter().map(|leak| leak.to_string()).collect()
+}
+
+/// The processes of an attempt that outlive it, besides those that were there before.
+pub(crate) async fn name_leaked(
+    tree: &ProcessTree,
+    known: &[u32],
+) -> Vec<distributest_process::LeakedProcess> {
+    // Those that were there before would always use up the patience.
+    let patience = if known.is_empty() { LEAK_PATIENCE } else { Duration::ZERO };
+    match tree.leaked(patience).await {
+        Ok(mut leaked) => {
+            leaked.retain(|process| !known.contains(&process.pid));
+            leaked
+        }
+        Err(error) => {
+            tracing::warn!(%error, "failed to look for leaked processes");
+            Vec::new()
+        }
+    }
+}
+
+fn judge(exit: Exit) -> Ended {
+    match exit {
+        Exit::Code(0) => Ended::outcome(Outcome::Passed, ""),
+        Exit::Code(_) => Ended::outcome(Outcome::Failed, exit.to_string()),
+        Exit::Signal(_) => Ended::outcome(Outcome::Crashed, format!("killed by {exit}")),
+    }
+}
+
+/// A file that is its own program is broken when it can't be executed; anything else is wrong with the runner.
+fn could_not_start(
+    launch: &wire::CommandLaunch,
+    program: &str,
+    error: &SpawnError,
+) -> (Ended, Option<wire::Failure>) {
+    let is_file = launch.command.first().is_some_and(|first| first.contains(PLACEHOLDER));
+    match error {
+        SpawnError::NotExecutable { .. } if is_file => {
+            let message = format!("{program} is not executable; chmod +x it, or set `command`");
+            (Ended::outcome(Outcome::Broken, message), None)
+        }
+        SpawnError::ProgramNotFound { .. } | SpawnError::InterpreterNotFound { .. } if is_file => {
+            (Ended::outcome(Outcome::Broken, failure::chain(error)), None)
+        }
+        SpawnError::OutOfProcesses { .. } => {
+            (Ended::interrupted(Interruption::RunnerLost, failure::chain(error)), None)
+        }
+        _ => {
+            let failure = Failure::host("start the command", program)
+                .because(failure::chain(error))
+                .hint("install the program on this host, or correct `command` in the configuration");
+            let message = failure::chain(error);
+            (Ended::interrupted(Interruption::RunnerLost, message), Some(failure.into()))
+        }
+    }
+}
+
+/// Stands for the file in a command.
+const PLACEHOLDER: &str = "{file}";
+
+/// The program and its arguments. The file's path never looks like an option or like a name to find in `PATH`.
+fn command_line(launch: &wire::CommandLaunch, file: &str) -> (OsString, Vec<OsString>) {
+    let file = if file.starts_with('-') { format!("./{file}") } else { file.to_owned() };
+    let mut words = launch.command.iter().map(|word| word.replace(PLACEHOLDER, &file));
+    let mut program = words.next().unwrap_or_default();
+    if program == file && !program.contains('/') {
+        program = format!("./{program}");
+    }
+    (program.into(), words.map(OsString::from).collect())
+}
+
+/// A command is one test, of the file's name.
+async fn report_as_test(context: &RunContext, attempt: &Attempt, ended: &Ended, duration: Duration) {
+    use distributest_core::run_event::AttemptResult;
+    let status = match ended.result {
+        AttemptResult::Outcome(Outcome::Passed) => TestStatus::Passed,
+        AttemptResult::Outcome(Outcome::Failed) => TestStatus::Failed,
+        _ => return,
+    };
+    let test = TestResult {
+        id: attempt.file.clone(),
+        name: attempt.file.clone(),
+        status,
+        duration,
+        message: ended.message.clone(),
+        details: String::new(),
+        file: Some(attempt.file.clone()),
+        line: None,
+    };
+    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, test))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &[&str], file: &str) -> Vec<String> {
+        let launch = wire::CommandLaunch { command: command.iter().map(|word| (*word).to_owned()).collect() };
+        let (program, arguments) = command_line(&launch, file);
+        std::iter::once(program).chain(arguments).map(|word| word.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_file_stands_where_the_command_says() {
+        assert_eq!(words(&["bash", "-e", "{file}"], "t/a b.sh"), ["bash", "-e", "t/a b.sh"]);
+        assert_eq!(words(&["run", "--file={file}"], "a"), ["run", "--file=a"]);
+        assert_eq!(words(&["{file}"], "t/a.sh"), ["t/a.sh"]);
+    }
+
+    #[test]
+    fn a_file_is_never_taken_for_a_program_in_path_or_an_option() {
+        assert_eq!(words(&["{file}"], "ls"), ["./ls"]);
+        assert_eq!(words(&["bash", "{file}"], "-c"), ["bash", "./-c"]);
+    }
+}

@@ -1,0 +1,153 @@
+//! What everything in a run shares: where it runs, whom it tells, how it starts processes.
+
+use std::ffi::OsString;
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use distributest_process::{Delegation, ProcessSpec, ProcessTree, SpawnError};
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::environment::Environment;
+use super::hooks::Hook;
+use super::output::{Capture, OutputSink};
+use super::private_directory::PrivateDirectory;
+use super::slots::Slots;
+use super::workspace::Workspace;
+
+/// How long processes that are told to end may take before they are killed, while the coordinator is there. When it
+/// is not, they are killed at once.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// What a run's hooks and lanes share.
+pub(crate) struct RunContext {
+    /// Who runs what.
+    pub(crate) hello: wire::Hello,
+    /// Where the tests are.
+    pub(crate) workspace: Workspace,
+    /// Where the run's own files are.
+    pub(crate) private: PrivateDirectory,
+    /// How the files of each framework are run.
+    pub(crate) launches: Vec<Launch>,
+    /// What prepares each runner.
+    pub(crate) runner_setup: Option<Hook>,
+    /// The way to the coordinator.
+    pub(crate) updates: Updates,
+    /// Where output goes.
+    pub(crate) output: OutputSink,
+    /// Where the right to execute comes from.
+    pub(crate) slots: Slots,
+    /// Cancelled when the coordinator wants no more.
+    pub(crate) ending: CancellationToken,
+    /// Cgroups for the run's process trees.
+    pub(crate) cgroups: Cgroups,
+}
+
+/// How the files of one framework are run, ready to be used.
+pub(crate) enum Launch {
+    /// By a program that stays.
+    Worker {
+        /// The framework's name.
+        framework: String,
+        /// What to start.
+        launch: wire::WorkerLaunch,
+        /// Where its program is.
+        program_file: PathBuf,
+    },
+    /// By one process per file.
+    Command(wire::CommandLaunch),
+}
+
+/// The way to the coordinator; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Updates(pub(crate) mpsc::Sender<wire::AgentMessage>);
+
+impl Updates {
+    /// Tells the coordinator something. Once the connection has ended nobody is told, and the run is being ended.
+    pub(crate) async fn send(&self, kind: Kind) {
+        let _ = self.0.send(wire::AgentMessage { kind: Some(kind) }).await;
+    }
+
+    /// Shows that this side is alive, unless messages are waiting that do so themselves.
+    pub(crate) fn heartbeat(&self) {
+        let _ = self.0.try_send(wire::AgentMessage { kind: Some(Kind::Heartbeat(wire::Heartbeat {})) });
+    }
+}
+
+/// Makes a cgroup for each process tree, where a part of the hierarchy was delegated.
+#[derive(Default)]
+pub(crate) struct Cgroups {
+    delegation: Option<Delegation>,
+    made: AtomicU64,
+}
+
+impl Cgroups {
+    /// Cgroups below `delegation`; none without one.
+    pub(crate) fn new(delegation: Option<Delegation>) -> Self {
+        Cgroups { delegation, made: AtomicU64::new(0) }
+    }
+
+    fn make(&self) -> Option<distributest_process::Cgroup> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let made = self.delegation.as_ref()?.create_child(&format!("tree-{number}"));
+        // The tree is held without a cgroup, too.
+        made.inspect_err(|error| tracing::warn!(%error, "failed to make a cgroup")).ok()
+    }
+}
+
+/// A started program and the reader of its output.
+pub(crate) struct Started {
+    /// Its processes.
+    pub(crate) tree: ProcessTree,
+    /// Its output.
+    pub(crate) capture: Capture,
+}
+
+/// A program to start in the workspace.
+pub(crate) struct Program<'a> {
+    /// With a slash: a path, relative to the workspace or absolute. Otherwise looked for in `PATH`.
+    pub(crate) program: OsString,
+    /// Its arguments.
+    pub(crate) arguments: Vec<OsString>,
+    /// Its whole environment.
+    pub(crate) environment: &'a Environment,
+    /// Whether it gets a socket to talk to the agent.
+    pub(crate) control: bool,
+}
+
+impl RunContext {
+    /// Starts a program in the workspace.
+    pub(crate) fn start(&self, program: Program<'_>) -> Result<Started, SpawnError> {
+        let environment = program.environment.iter();
+        let mut tree = ProcessTree::spawn(ProcessSpec {
+            program: program.program,
+            arguments: program.arguments,
+            environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            directory: self.workspace.directory().to_owned(),
+            control: program.control,
+            cgroup: self.cgroups.make(),
+            user: None,
+        })?;
+        let pipes = tree.take_stdout().zip(tree.take_stderr());
+        let (stdout, stderr) = pipes.expect("a new tree has both pipes");
+        let capture = Capture::start(stdout, stderr, self.output.clone());
+        Ok(Started { tree, capture })
+    }
+}
+
+/// A time limit as the wire says it; zero: none.
+pub(crate) fn time_limit(milliseconds: u32) -> Option<Duration> {
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()))
+}
+
+/// Waits for a time limit to run out; without one, for ever.
+pub(crate) async fn run_out(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => pending().await,
+    }
+}

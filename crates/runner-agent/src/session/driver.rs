@@ -1,0 +1,347 @@
+//! Drives one run: takes the coordinator's orders, hands them to hooks and lanes, watches the lease.
+//!
+//! The driver is one loop over orders, the lease, its own heartbeat and the tasks it started. It never waits for
+//! anything else, so neither a slow hook nor an unread log keeps it from noticing that the run is over. It returns when
+//! the run has ended in order; when it is dropped or returns early, what its tasks hold is killed by
+//! [`JoinSet::shutdown`], which its caller awaits.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use distributest_core::outcome::Interruption;
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind;
+use distributest_protocol::wire::coordinator_message::Kind as Order;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{Attempt, Ended};
+use super::context::{Cgroups, Launch, RunContext, Updates, time_limit};
+use super::environment::{Environment, RunFacts};
+use super::hooks::{Hook, Prepared, Subject};
+use super::lane;
+use super::output::OutputSink;
+use super::private_directory::PrivateDirectory;
+use super::slots::Slots;
+use super::workspace::Workspace;
+use crate::failure::Failure;
+
+/// How long the lanes may take to end after `EndRun`: their workers' grace and a little more.
+const END_LIMIT: Duration = Duration::from_secs(3);
+
+/// Runners of one run; more is a mistake.
+const RUNNER_LIMIT: u32 = 4096;
+
+/// What a run is driven with.
+pub(crate) struct Driver {
+    /// What the coordinator said first.
+    pub(crate) hello: wire::Hello,
+    /// Where it runs.
+    pub(crate) workspace: Workspace,
+    /// What the coordinator orders.
+    pub(crate) orders: mpsc::Receiver<wire::CoordinatorMessage>,
+    /// The way to it.
+    pub(crate) updates: Updates,
+    /// Where output goes.
+    pub(crate) output: OutputSink,
+    /// Where the right to execute comes from.
+    pub(crate) slots: Slots,
+    /// Cgroups for process trees.
+    pub(crate) cgroups: Cgroups,
+}
+
+/// A task of the run that came to its end.
+pub(crate) enum TaskEnd {
+    /// `node_setup` is done, and this is the environment it left.
+    NodeReady(Result<(Environment, Prepared), wire::Failure>),
+    /// There was nothing more to do.
+    Done,
+}
+
+/// Why the driver stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RunOver {
+    /// The coordinator ended it.
+    Ended,
+    /// The agent takes no part any more; the coordinator knows why.
+    Refused,
+    /// The connection ended, or nothing came for the lease.
+    CoordinatorGone,
+}
+
+impl Driver {
+    /// Drives the run to its end. The tasks are the caller's, so that it can wait until they are gone.
+    pub(crate) async fn drive(self, tasks: &mut JoinSet<TaskEnd>) -> RunOver {
+        let lease = Duration::from_millis(self.hello.lease_milliseconds.max(1).into());
+        let Driver { hello, workspace, mut orders, updates, output, slots, cgroups } = self;
+        let mut beat = heartbeat(lease);
+        let mut run = Run::new(updates.clone());
+        let mut setting = Some(Setting { hello, workspace, output, slots, cgroups });
+        let mut silence_ends = Instant::now() + lease;
+        loop {
+            tokio::select! {
+                order = orders.recv() => {
+                    let Some(order) = order else { return RunOver::CoordinatorGone };
+                    silence_ends = Instant::now() + lease;
+                    match order.kind {
+                        Some(Order::Prepare(prepare)) => {
+                            if let Some(setting) = setting.take()
+                                && let Err(failure) = run.prepare(setting, prepare, tasks)
+                            {
+                                return refuse(&updates, failure, lease).await;
+                            }
+                        }
+                        Some(Order::Dispatch(dispatch)) => run.dispatch(dispatch, tasks),
+                        Some(Order::Cancel(cancel)) => run.cancel(cancel.attempt),
+                        Some(Order::EndRun(wire::EndRun {})) => {
+                            run.end(tasks).await;
+                            tell_last(&updates, Kind::RunEnded(wire::RunEnded {}), lease).await;
+                            return RunOver::Ended;
+                        }
+                        Some(Order::Hello(_) | Order::Heartbeat(_)) | None => {}
+                    }
+                }
+                () = sleep_until(silence_ends) => {
+                    tracing::warn!(?lease, "nothing was heard from the coordinator, the run is over");
+                    return RunOver::CoordinatorGone;
+                }
+                _ = beat.tick() => updates.heartbeat(),
+                Some(ended) = tasks.join_next() => {
+                    if let Err(failure) = run.task_ended(ended, tasks) {
+                        return refuse(&updates, failure, lease).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn heartbeat(lease: Duration) -> Interval {
+    let mut beat = interval((lease / 3).max(Duration::from_millis(1)));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
+}
+
+async fn refuse(updates: &Updates, failure: wire::Failure, lease: Duration) -> RunOver {
+    tell_last(updates, Kind::Refusal(wire::Refusal { failure: Some(failure) }), lease).await;
+    RunOver::Refused
+}
+
+/// Says the last thing there is to say, unless nobody takes it within the lease.
+async fn tell_last(updates: &Updates, kind: Kind, lease: Duration) {
+    let _ = tokio::time::timeout(lease, updates.send(kind)).await;
+}
+
+/// What is known before `Prepare` and needed after it.
+struct Setting {
+    hello: wire::Hello,
+    workspace: Workspace,
+    output: OutputSink,
+    slots: Slots,
+    cgroups: Cgroups,
+}
+
+/// A run's lanes and attempts.
+struct Run {
+    updates: Updates,
+    ending: CancellationToken,
+    context: Option<Arc<RunContext>>,
+    /// What `node_setup` left running; ends with the run.
+    node: Option<Prepared>,
+    /// The way to each runner, by number from 1; those that read it don't live yet.
+    lanes: Vec<mpsc::Sender<Attempt>>,
+    /// What the lanes will read.
+    waiting: Vec<mpsc::Receiver<Attempt>>,
+    /// Every attempt ever ordered.
+    ordered: HashSet<u64>,
+    /// How to cancel those that may still be running.
+    cancels: HashMap<u64, CancellationToken>,
+}
+
+impl Run {
+    fn new(updates: Updates) -> Self {
+        Run {
+            updates,
+            ending: CancellationToken::new(),
+            context: None,
+            node: None,
+            lanes: Vec::new(),
+            waiting: Vec::new(),
+            ordered: HashSet::new(),
+            cancels: HashMap::new(),
+        }
+    }
+
+    /// Writes the run's files and starts `node_setup`, or what comes after it.
+    fn prepare(
+        &mut self,
+        setting: Setting,
+        mut prepare: wire::Prepare,
+        tasks: &mut JoinSet<TaskEnd>,
+    ) -> Result<(), wire::Failure> {
+        let Setting { hello, workspace, output, slots, cgroups } = setting;
+        if prepare.runners > RUNNER_LIMIT {
+            let failure = Failure::configuration("start runners", prepare.runners.to_string());
+            return Err(failure.because(format!("more than {RUNNER_LIMIT} on one host")).into());
+        }
+        let parent = std::env::temp_dir();
+        let private = PrivateDirectory::create_in(&parent).map_err(|error| {
+            wire::Failure::from(
+                Failure::host("create a directory for the run in", parent.display().to_string())
+                    .because(error.to_string())
+                    .hint("check the free space and the permissions there, or set TMPDIR for the agent"),
+            )
+        })?;
+        let environment =
+            Environment::of_run(std::env::vars_os(), &RunFacts { hello: &hello, prepare: &prepare });
+        let take_hook = |name, hook: Option<wire::Hook>, private: &PrivateDirectory| match hook {
+            Some(hook) => Hook::new(name, hook, private),
+            None => Ok(None),
+        };
+        let node_setup = take_hook("node_setup", prepare.node_setup.take(), &private)?;
+        let runner_setup = take_hook("runner_setup", prepare.runner_setup.take(), &private)?;
+        let launches = write_launches(prepare.launches, &private)?;
+        let (updates, ending) = (self.updates.clone(), self.ending.clone());
+        let context = Arc::new(RunContext {
+            hello,
+            workspace,
+            private,
+            launches,
+            runner_setup,
+            updates,
+            output,
+            slots,
+            ending,
+            cgroups,
+        });
+        self.context = Some(context.clone());
+        (self.lanes, self.waiting) = (0..prepare.runners).map(|_| mpsc::channel(2)).unzip();
+        tasks.spawn(async move { TaskEnd::NodeReady(prepare_node(&context, node_setup, environment).await) });
+        Ok(())
+    }
+
+    /// Carries on after a task.
+    fn task_ended(
+        &mut self,
+        ended: Result<TaskEnd, JoinError>,
+        tasks: &mut JoinSet<TaskEnd>,
+    ) -> Result<(), wire::Failure> {
+        match ended {
+            Ok(TaskEnd::Done) => Ok(()),
+            Ok(TaskEnd::NodeReady(node)) => {
+                let (environment, prepared) = node?;
+                self.node = Some(prepared);
+                let environment = Arc::new(environment);
+                for (number, attempts) in (1..).zip(self.waiting.drain(..)) {
+                    let Some(context) = self.context.clone() else { break };
+                    let environment = environment.clone();
+                    tasks.spawn(async move {
+                        lane::run(context, number, environment, attempts).await;
+                        TaskEnd::Done
+                    });
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let cause = error.to_string();
+                Err(Failure::internal("drive the run", "").because(cause).hint("please report this").into())
+            }
+        }
+    }
+
+    fn dispatch(&mut self, dispatch: wire::Dispatch, tasks: &mut JoinSet<TaskEnd>) {
+        if !self.ordered.insert(dispatch.attempt) {
+            return;
+        }
+        let launch = usize::try_from(dispatch.launch).unwrap_or(usize::MAX);
+        let launches = self.context.as_ref().map_or(0, |context| context.launches.len());
+        let runner = usize::try_from(dispatch.runner).unwrap_or(usize::MAX).wrapping_sub(1);
+        let cancelled = self.ending.child_token();
+        let attempt = Attempt {
+            number: dispatch.attempt,
+            launch,
+            file: dispatch.file,
+            timeout: time_limit(dispatch.timeout_milliseconds),
+            cancelled: cancelled.clone(),
+        };
+        let problem = match self.lanes.get(runner) {
+            _ if launch >= launches => "there is no such way to run a file",
+            None => "there is no such runner",
+            Some(lane) => match lane.try_send(attempt) {
+                Ok(()) => {
+                    self.cancels.insert(dispatch.attempt, cancelled);
+                    return;
+                }
+                Err(mpsc::error::TrySendError::Full(_)) => "the runner is busy",
+                Err(mpsc::error::TrySendError::Closed(_)) => "the runner has failed",
+            },
+        };
+        let ended = Ended::interrupted(Interruption::RunnerLost, problem);
+        let updates = self.updates.clone();
+        tasks.spawn(async move {
+            updates.send(ended.into_update(dispatch.attempt, Duration::ZERO)).await;
+            TaskEnd::Done
+        });
+    }
+
+    fn cancel(&mut self, attempt: u64) {
+        if let Some(cancelled) = self.cancels.remove(&attempt) {
+            cancelled.cancel();
+        }
+    }
+
+    /// Ends everything in order.
+    async fn end(self, tasks: &mut JoinSet<TaskEnd>) {
+        self.ending.cancel();
+        drop(self.lanes);
+        let all_ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_LIMIT, all_ended).await.is_err() {
+            tasks.shutdown().await;
+        }
+        // The private directory goes with the context, what node_setup left running with its tree.
+        drop((self.node, self.context));
+    }
+}
+
+async fn prepare_node(
+    context: &RunContext,
+    node_setup: Option<Hook>,
+    mut environment: Environment,
+) -> Result<(Environment, Prepared), wire::Failure> {
+    let Some(hook) = node_setup else { return Ok((environment, Prepared::default())) };
+    let ran = context.ending.run_until_cancelled(hook.run(context, Subject::Node, &environment)).await;
+    let prepared = ran.unwrap_or_else(|| Ok(Prepared::default()))?;
+    environment.extend(&prepared.given);
+    Ok((environment, prepared))
+}
+
+/// Puts the worker programs where they can be started.
+fn write_launches(
+    launches: Vec<wire::Launch>,
+    private: &PrivateDirectory,
+) -> Result<Vec<Launch>, wire::Failure> {
+    let write = |(index, launch): (usize, wire::Launch)| match launch.kind {
+        Some(wire::launch::Kind::Command(command)) => Ok(Launch::Command(command)),
+        Some(wire::launch::Kind::Worker(mut worker)) => {
+            let source = std::mem::take(&mut worker.worker_source);
+            let name = PathBuf::from(&worker.worker_file_name);
+            let name = name.file_name().map_or("worker".into(), |name| name.to_string_lossy());
+            let written = private.write(&format!("{index}-{name}"), &source, false);
+            let program_file = written.map_err(|error| {
+                wire::Failure::from(
+                    Failure::host("write the worker of", &launch.framework).because(error.to_string()),
+                )
+            })?;
+            Ok(Launch::Worker { framework: launch.framework, launch: worker, program_file })
+        }
+        None => {
+            let failure = Failure::internal("prepare the framework", &launch.framework);
+            Err(failure.because("it came without a way to run files").into())
+        }
+    };
+    launches.into_iter().enumerate().map(write).collect()
+}

@@ -1,0 +1,232 @@
+//! Moves what processes write into numbered blocks on the output stream, losing nothing and holding little.
+//!
+//! Every process tree has one [`Capture`], which always has exactly one block open. Closing a block takes everything
+//! that was written up to that moment into it and opens the next one; so what a worker writes between two files opens
+//! the block of the next file, and what it writes after its last block was closed arrives in a block that is never
+//! announced. Memory is bounded by one chunk per pipe and the output stream's own few chunks: when the coordinator does
+//! not read, the pipes fill and the writers wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use distributest_process::drain_available;
+use distributest_protocol::wire::{OutputBlock, OutputChunk};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+/// The most bytes one chunk carries.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Where a session's output goes; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct OutputSink {
+    chunks: mpsc::Sender<OutputChunk>,
+    last_block: Arc<AtomicU64>,
+}
+
+impl OutputSink {
+    /// A sink whose blocks are numbered from 1.
+    pub(crate) fn new(chunks: mpsc::Sender<OutputChunk>) -> Self {
+        OutputSink { chunks, last_block: Arc::default() }
+    }
+
+    fn open_block(&self) -> OutputBlock {
+        OutputBlock { number: self.last_block.fetch_add(1, Ordering::Relaxed) + 1, bytes: 0 }
+    }
+}
+
+/// The reader of one process tree's standard output and standard error. Dropping it closes the pipes.
+pub(crate) struct Capture {
+    requests: mpsc::Sender<oneshot::Sender<OutputBlock>>,
+    open_block: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+impl Capture {
+    /// Starts to read both pipes into a new block.
+    pub(crate) fn start(stdout: Receiver, stderr: Receiver, sink: OutputSink) -> Self {
+        let (requests, receiver) = mpsc::channel(1);
+        let pipes = [Pipe::new(stdout, false), Pipe::new(stderr, true)];
+        let block = sink.open_block();
+        let open_block = Arc::new(AtomicU64::new(block.number));
+        let reader = Reader { sink, block, open_block: open_block.clone() };
+        let task = tokio::spawn(reader.read_both(pipes, receiver));
+        Capture { requests, open_block, task: task.abort_handle() }
+    }
+
+    /// The number of the open block.
+    pub(crate) fn block_number(&self) -> u64 {
+        self.open_block.load(Ordering::Relaxed)
+    }
+
+    /// Closes the open block with everything written until now, and opens the next.
+    ///
+    /// Waits until the coordinator has taken what came before. A process that goes on writing is not waited for.
+    pub(crate) async fn close_block(&self) -> OutputBlock {
+        let (reply, block) = oneshot::channel();
+        // The reader only ends before its handle when the runtime shuts down, and then nobody sees this block.
+        let _ = self.requests.send(reply).await;
+        block.await.unwrap_or_default()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The task behind a [`Capture`].
+struct Reader {
+    sink: OutputSink,
+    block: OutputBlock,
+    open_block: Arc<AtomicU64>,
+}
+
+impl Reader {
+    async fn read_both(
+        mut self,
+        [mut stdout, mut stderr]: [Pipe; 2],
+        mut requests: mpsc::Receiver<oneshot::Sender<OutputBlock>>,
+    ) {
+        loop {
+            tokio::select! {
+                bytes = stdout.read(), if !stdout.ended => self.send(false, bytes).await,
+                bytes = stderr.read(), if !stderr.ended => self.send(true, bytes).await,
+                request = requests.recv() => {
+                    let Some(reply) = request else { return };
+                    for pipe in [&stdout, &stderr] {
+                        self.send(pipe.is_stderr, pipe.drain()).await;
+                    }
+                    let next = self.sink.open_block();
+                    self.open_block.store(next.number, Ordering::Relaxed);
+                    let _ = reply.send(std::mem::replace(&mut self.block, next));
+                }
+            }
+        }
+    }
+
+    /// Sends bytes and counts them. Once the connection has ended nobody wants them.
+    async fn send(&mut self, stderr: bool, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.block.bytes += bytes.len() as u64;
+            let chunk = OutputChunk { block: self.block.number, stderr, data: bytes.into() };
+            let _ = self.sink.chunks.send(chunk).await;
+        }
+    }
+}
+
+/// The reading end of one pipe.
+struct Pipe {
+    receiver: Receiver,
+    is_stderr: bool,
+    buffer: Box<[u8]>,
+    ended: bool,
+}
+
+impl Pipe {
+    fn new(receiver: Receiver, is_stderr: bool) -> Self {
+        Pipe { receiver, is_stderr, buffer: vec![0; CHUNK_BYTES].into(), ended: false }
+    }
+
+    /// Waits for bytes. None at the end; a pipe that can't be read has ended.
+    async fn read(&mut self) -> Vec<u8> {
+        let count = self.receiver.read(&mut self.buffer).await.unwrap_or(0);
+        self.ended = count == 0;
+        self.buffer[..count].to_vec()
+    }
+
+    /// Takes what is in the pipe at this moment.
+    fn drain(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A pipe that can't be read has ended.
+        let _ = drain_available(&self.receiver, &mut bytes);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write as _};
+
+    use super::*;
+
+    struct Written {
+        stdout: io::PipeWriter,
+        stderr: io::PipeWriter,
+        capture: Capture,
+        chunks: mpsc::Receiver<OutputChunk>,
+    }
+
+    fn written() -> Written {
+        let (sender, chunks) = mpsc::channel(4);
+        let (stdout_reader, stdout) = io::pipe().unwrap();
+        let (stderr_reader, stderr) = io::pipe().unwrap();
+        let receiver = |reader: io::PipeReader| Receiver::from_owned_fd(reader.into()).unwrap();
+        let capture =
+            Capture::start(receiver(stdout_reader), receiver(stderr_reader), OutputSink::new(sender));
+        Written { stdout, stderr, capture, chunks }
+    }
+
+    async fn bytes_of(chunks: &mut mpsc::Receiver<OutputChunk>, block: &OutputBlock) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < block.bytes {
+            let chunk = chunks.recv().await.unwrap();
+            assert_eq!(chunk.block, block.number);
+            bytes.extend_from_slice(&chunk.data);
+        }
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_closed_block_holds_everything_written_before() {
+        let mut written = written();
+        written.stdout.write_all(b"one ").unwrap();
+        let first = written.capture.close_block().await;
+        written.stdout.write_all(b"two").unwrap();
+        let second = written.capture.close_block().await;
+        assert_eq!((first.number, first.bytes, second.number, second.bytes), (1, 4, 2, 3));
+        assert_eq!(bytes_of(&mut written.chunks, &first).await, b"one ");
+        assert_eq!(bytes_of(&mut written.chunks, &second).await, b"two");
+    }
+
+    #[tokio::test]
+    async fn both_pipes_are_told_apart() {
+        let mut written = written();
+        written.stderr.write_all(b"\xff\x00").unwrap();
+        let block = written.capture.close_block().await;
+        assert_eq!(block.bytes, 2);
+        let chunk = written.chunks.recv().await.unwrap();
+        assert!(chunk.stderr);
+        assert_eq!(chunk.data.as_ref(), b"\xff\x00");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_pipe_does_not_end_the_capture() {
+        let Written { stdout, mut stderr, capture, .. } = written();
+        drop(stdout);
+        assert_eq!(capture.close_block().await.bytes, 0);
+        stderr.write_all(b"still here").unwrap();
+        drop(stderr);
+        assert_eq!(capture.close_block().await.bytes, 10);
+    }
+
+    #[tokio::test]
+    async fn an_unread_stream_stops_the_reading() {
+        let Written { mut stdout, capture, mut chunks, .. } = written();
+        let writer = tokio::task::spawn_blocking(move || stdout.write_all(&vec![b'x'; 4 << 20]));
+        // Four chunks in the channel, one in the reader's hand, one pipe full: far from 4 MiB.
+        while chunks.len() < 4 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!writer.is_finished());
+        let mut bytes = 0;
+        while bytes < 4 << 20 {
+            bytes += chunks.recv().await.unwrap().data.len();
+        }
+        writer.await.unwrap().unwrap();
+        assert_eq!(capture.close_block().await.bytes, 4 << 20);
+    }
+}

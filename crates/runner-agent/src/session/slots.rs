@@ -1,0 +1,132 @@
+//! The session's end of slot sharing: the right to execute, asked of the daemon that shares it among runs.
+//!
+//! A claim's number is its attempt's. A private agent has nobody to share with and does not ask: its coordinator decides
+//! how much runs at once by the number of runners.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::slot_messages::SlotMessage;
+
+/// Where slots come from; cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Slots {
+    /// Every claim is granted at once.
+    Unlimited,
+    /// The daemon grants.
+    Shared(mpsc::UnboundedSender<SlotRequest>),
+}
+
+/// What lanes ask of the daemon. Bounded by the number of runners: each has one claim at a time.
+pub(crate) enum SlotRequest {
+    /// A lane wants to execute and waits.
+    Claim { claim: u64, granted: oneshot::Sender<()> },
+    /// A claim is over or not wanted any more.
+    Release { claim: u64 },
+}
+
+/// A claim on a slot; dropping it gives the slot back or leaves the queue.
+pub(crate) struct Slot {
+    release: Option<(mpsc::UnboundedSender<SlotRequest>, u64)>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some((requests, claim)) = self.release.take() {
+            // Without a daemon the run is ending anyway.
+            let _ = requests.send(SlotRequest::Release { claim });
+        }
+    }
+}
+
+impl Slots {
+    /// Waits for the right to execute. `claim` is free for use again once the slot is dropped.
+    pub(crate) async fn claim(&self, claim: u64) -> Slot {
+        let Slots::Shared(requests) = self else { return Slot { release: None } };
+        // Made before the wait, so that giving up the wait gives up the claim.
+        let slot = Slot { release: Some((requests.clone(), claim)) };
+        let (granted, grant) = oneshot::channel();
+        let _ = requests.send(SlotRequest::Claim { claim, granted });
+        if grant.await.is_err() {
+            // The daemon is gone; the session ends at the same time.
+            std::future::pending::<()>().await;
+        }
+        slot
+    }
+}
+
+/// Carries requests and grants between the session and its watcher. Returns when the watcher is gone, which is all that
+/// a private agent's ever says.
+pub(crate) async fn exchange(control: UnixStream, mut requests: mpsc::UnboundedReceiver<SlotRequest>) {
+    let (mut reader, mut writer) = control.into_split();
+    let waiting = RefCell::new(HashMap::<u64, oneshot::Sender<()>>::new());
+    let take_grants = async {
+        while let Ok(message) = SlotMessage::read(&mut reader).await {
+            // A claim that was given up meanwhile is released already.
+            if let SlotMessage::Grant(claim) = message
+                && let Some(granted) = waiting.borrow_mut().remove(&claim)
+            {
+                let _ = granted.send(());
+            }
+        }
+    };
+    let make_requests = async {
+        while let Some(request) = requests.recv().await {
+            let message = match request {
+                SlotRequest::Claim { claim, granted } => {
+                    waiting.borrow_mut().insert(claim, granted);
+                    SlotMessage::Claim(claim)
+                }
+                SlotRequest::Release { claim } => {
+                    waiting.borrow_mut().remove(&claim);
+                    SlotMessage::Release(claim)
+                }
+            };
+            if message.write(&mut writer).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = take_grants => {}
+        () = make_requests => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn claims_and_releases_reach_the_daemon_and_grants_the_lane() {
+        let (session, mut daemon) = UnixStream::pair().unwrap();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let slots = Slots::Shared(sender);
+        let conversation = async {
+            let lane = async {
+                drop(slots.claim(7).await);
+                let given_up =
+                    tokio::time::timeout(std::time::Duration::from_millis(20), slots.claim(8)).await;
+                assert!(given_up.is_err());
+            };
+            let daemon_side = async {
+                assert_eq!(SlotMessage::read(&mut daemon).await.unwrap(), SlotMessage::Claim(7));
+                SlotMessage::Grant(7).write(&mut daemon).await.unwrap();
+                for expected in [SlotMessage::Release(7), SlotMessage::Claim(8), SlotMessage::Release(8)] {
+                    assert_eq!(SlotMessage::read(&mut daemon).await.unwrap(), expected);
+                }
+                drop(daemon);
+            };
+            tokio::join!(lane, daemon_side)
+        };
+        tokio::join!(exchange(session, receiver), conversation);
+    }
+
+    #[tokio::test]
+    async fn a_private_agent_grants_everything() {
+        let _slots = (Slots::Unlimited.claim(1).await, Slots::Unlimited.claim(1).await);
+    }
+}

@@ -1,0 +1,367 @@
+//! One worker of one runner: starts it, runs files on it, notices when it is of no more use.
+//!
+//! What a worker said before it died counts: its messages are read to the last one, and only then is it asked why it
+//! left. Where the worker forks for each file, a timeout or a cancellation ends what is below it and the worker stays;
+//! otherwise, and whenever in doubt, the whole worker goes and the lane starts another.
+//!
+//! Processes a file leaves behind are leaks where each file has processes of its own (`fork`, `process`); with `shared`,
+//! processes belong to the worker and live as long as it does.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use distributest_core::outcome::{Interruption, Outcome};
+use distributest_process::{Exit, SpawnError};
+use distributest_protocol::conversions::test_to_wire;
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind;
+
+use super::attempt::{Attempt, Ended};
+use super::command::name_leaked;
+use super::context::{Program, RunContext, STOP_GRACE, Started, run_out, time_limit};
+use super::environment::Environment;
+use super::programs::{self, NoProgram};
+use super::worker_messages::{
+    FileOutcome, Finished, WorkerLink, WorkerLinkError, WorkerMessage, WorkerOrder,
+};
+use crate::failure::{self, Failure};
+
+/// How long a worker may take to leave after `quit` before it is ended.
+const QUIT_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a worker that closed its descriptor may take to leave, and one whose file was ended to say so.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What starts a worker.
+pub(crate) struct WorkerPlan<'a> {
+    /// The framework's name.
+    pub(crate) framework: &'a str,
+    /// What to start.
+    pub(crate) launch: &'a wire::WorkerLaunch,
+    /// Where its program is.
+    pub(crate) program_file: &'a PathBuf,
+}
+
+/// A worker that is ready.
+pub(crate) struct Worker {
+    started: Started,
+    link: WorkerLink,
+    isolation: wire::Isolation,
+    /// Processes below it before the first file.
+    helpers: Vec<u32>,
+}
+
+/// Why there is no worker.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error(transparent)]
+    NoProgram(#[from] NoProgram),
+    #[error("failed to start {0:?}")]
+    Spawn(PathBuf, #[source] SpawnError),
+    #[error("it can't work here: {message}")]
+    Unable { message: String, hint: String },
+    #[error("it ended with {0} before it was ready")]
+    Exited(Exit),
+    #[error("it was not ready after {} s", .0.as_secs_f64())]
+    NotReady(Duration),
+    #[error("it said something else than that it is ready")]
+    OutOfTurn,
+    #[error(transparent)]
+    Link(#[from] WorkerLinkError),
+}
+
+impl WorkerError {
+    fn failure(&self, framework: &str) -> wire::Failure {
+        let log = "its output is in the log";
+        let (hint, fault) = match self {
+            WorkerError::Unable { hint, .. } => (hint.as_str(), wire::Fault::Configuration),
+            WorkerError::NoProgram(_) => {
+                ("install it on this host, or say in the configuration where it is", wire::Fault::Host)
+            }
+            WorkerError::Spawn(..) => ("", wire::Fault::Host),
+            WorkerError::NotReady(_) => (log, wire::Fault::Configuration),
+            _ => (log, wire::Fault::Host),
+        };
+        let failure = match fault {
+            wire::Fault::Configuration => Failure::configuration("start the worker of", framework),
+            _ => Failure::host("start the worker of", framework),
+        };
+        failure.because(failure::chain(self)).hint(hint).into()
+    }
+}
+
+/// What a worker does next.
+enum Event {
+    Message(WorkerMessage),
+    Lost(WorkerLinkError),
+    Exited(Exit),
+}
+
+impl Worker {
+    /// Starts a worker and waits until it is ready. The block holds what it wrote on the way; `None` when nothing was
+    /// started.
+    pub(crate) async fn start(
+        context: &RunContext,
+        environment: &Environment,
+        plan: &WorkerPlan<'_>,
+    ) -> (Result<Worker, wire::Failure>, Option<wire::OutputBlock>) {
+        let explain = |error: WorkerError| error.failure(plan.framework);
+        let mut worker = match Worker::spawn(context, environment, plan) {
+            Ok(worker) => worker,
+            Err(error) => return (Err(explain(error)), None),
+        };
+        let ready = worker.wait_until_ready(time_limit(plan.launch.ready_timeout_milliseconds)).await;
+        if ready.is_err() {
+            worker.stop(STOP_GRACE).await;
+        } else {
+            let helpers = worker.started.tree.leaked(Duration::ZERO).await.unwrap_or_default();
+            worker.helpers = helpers.iter().map(|process| process.pid).collect();
+        }
+        let block = worker.started.capture.close_block().await;
+        (ready.map(|()| worker).map_err(explain), Some(block))
+    }
+
+    fn spawn(
+        context: &RunContext,
+        environment: &Environment,
+        plan: &WorkerPlan<'_>,
+    ) -> Result<Worker, WorkerError> {
+        let launch = plan.launch;
+        let directory = context.workspace.directory();
+        let program = programs::find(&launch.programs, directory, environment)?;
+        let words = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let mut arguments = words(&launch.arguments);
+        arguments.push(plan.program_file.clone().into());
+        arguments.extend(words(&launch.worker_arguments));
+        let isolation = match launch.isolation() {
+            wire::Isolation::Unspecified => wire::Isolation::Fork,
+            isolation => isolation,
+        };
+        let mut environment = environment.clone();
+        environment.set("DISTRIBUTEST_ISOLATION", isolation_word(isolation));
+        let spawned = context.start(Program {
+            program: program.clone().into(),
+            arguments,
+            environment: &environment,
+            control: true,
+        });
+        let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
+        let control = started.tree.take_control().expect("it was asked for");
+        Ok(Worker { started, link: WorkerLink::new(control), isolation, helpers: Vec::new() })
+    }
+
+    async fn wait_until_ready(&mut self, limit: Option<Duration>) -> Result<(), WorkerError> {
+        let event = tokio::select! {
+            event = self.next_event() => event,
+            () = run_out(limit) => return Err(WorkerError::NotReady(limit.unwrap_or_default())),
+        };
+        match event {
+            Event::Message(WorkerMessage::Ready) => Ok(()),
+            Event::Message(WorkerMessage::Unable { message, hint }) => {
+                // It leaves by itself, and what it writes on the way is worth reading.
+                let _ = tokio::time::timeout(QUIT_GRACE, self.started.tree.wait()).await;
+                Err(WorkerError::Unable { message, hint })
+            }
+            Event::Message(_) => Err(WorkerError::OutOfTurn),
+            Event::Lost(error) => Err(error.into()),
+            Event::Exited(exit) => Err(WorkerError::Exited(exit)),
+        }
+    }
+
+    /// Runs a file. The worker comes back if it can run another one.
+    pub(crate) async fn run(mut self, context: &RunContext, attempt: &Attempt) -> (Ended, Option<Worker>) {
+        let block = self.started.capture.block_number();
+        let started = wire::AttemptStarted { attempt: attempt.number, block };
+        context.updates.send(Kind::AttemptStarted(started)).await;
+        let sent = self.link.send(&WorkerOrder::Run { file: &attempt.file }).await;
+        // A worker that can't be written to has left; why, the conversation tells.
+        let ending = match sent {
+            Ok(()) | Err(WorkerLinkError::Socket(_)) => self.converse(context, attempt).await,
+            Err(error) => Ending::Lost(error),
+        };
+        let (mut ended, mut stays) = self.conclude(context, attempt, ending).await;
+        if stays {
+            (ended.leaked, stays) = self.clear_leaks().await;
+        }
+        if stays && self.isolation == wire::Isolation::Process {
+            self.quit().await;
+            stays = false;
+        } else if !stays {
+            self.stop(STOP_GRACE).await;
+        }
+        ended.block = Some(self.started.capture.close_block().await);
+        (ended, stays.then_some(self))
+    }
+
+    /// Takes what the worker says until the file is over, one way or another.
+    async fn converse(&mut self, context: &RunContext, attempt: &Attempt) -> Ending {
+        let limit = run_out(attempt.timeout);
+        tokio::pin!(limit);
+        let mut cut_short = None;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = attempt.cancelled.cancelled() => return Ending::Cancelled,
+                () = &mut limit => return Ending::TimedOut,
+                event = self.next_event() => event,
+            };
+            // A forked child that dies while it writes leaves half a line, and the worker says next that it died.
+            if let Some(error) = cut_short.take() {
+                return match event {
+                    Event::Message(WorkerMessage::Finished(finished))
+                        if finished.outcome == FileOutcome::Crashed =>
+                    {
+                        Ending::Finished(finished)
+                    }
+                    _ => Ending::Lost(error),
+                };
+            }
+            match event {
+                Event::Message(WorkerMessage::Test(test)) => {
+                    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, *test))).await;
+                }
+                Event::Message(WorkerMessage::Finished(finished)) => return Ending::Finished(finished),
+                Event::Message(_) => return Ending::OutOfTurn,
+                Event::Lost(error @ WorkerLinkError::Garbage { cut_short: true, .. }) => {
+                    cut_short = Some(error)
+                }
+                Event::Lost(error) => return Ending::Lost(error),
+                Event::Exited(exit) => return Ending::Exited(exit),
+            }
+        }
+    }
+
+    /// Says what came of the file, and whether the worker can run another.
+    async fn conclude(&mut self, context: &RunContext, attempt: &Attempt, ending: Ending) -> (Ended, bool) {
+        match ending {
+            Ending::Finished(finished) => (from_finished(finished), true),
+            Ending::TimedOut => (Ended::timed_out(attempt.timeout), self.end_file().await),
+            Ending::Cancelled => (Ended::cancelled(), self.end_file().await),
+            Ending::Lost(error) => {
+                (Ended::interrupted(Interruption::RunnerLost, failure::chain(&error)), false)
+            }
+            Ending::OutOfTurn => {
+                let message = "the worker said it was ready or unable in the middle of a file";
+                (Ended::interrupted(Interruption::RunnerLost, message), false)
+            }
+            Ending::Exited(exit) => {
+                // Whoever else holds the descriptor goes first, so that it has an end.
+                self.stop(Duration::ZERO).await;
+                let last_words = self.last_words(context, attempt);
+                let ended = match tokio::time::timeout(LAST_WORDS_PATIENCE, last_words).await {
+                    Ok(Some(finished)) => from_finished(finished),
+                    Ok(None) | Err(_) => Ended::outcome(Outcome::Crashed, format!("the worker died: {exit}")),
+                };
+                (ended, false)
+            }
+        }
+    }
+
+    /// Reads what a dead worker had still said.
+    async fn last_words(&mut self, context: &RunContext, attempt: &Attempt) -> Option<Finished> {
+        loop {
+            match self.link.receive().await {
+                Ok(WorkerMessage::Test(test)) => {
+                    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, *test))).await;
+                }
+                Ok(WorkerMessage::Finished(finished)) => return Some(finished),
+                Ok(_) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Ends the file that is running. Returns whether the worker survives it.
+    async fn end_file(&mut self) -> bool {
+        // Helpers would die with the file, and the worker may need them.
+        if self.isolation != wire::Isolation::Fork || !self.helpers.is_empty() {
+            return false;
+        }
+        if let Err(error) = self.started.tree.stop_descendants(STOP_GRACE).await {
+            tracing::warn!(%error, "failed to end a test file's processes");
+            return false;
+        }
+        let finished = async {
+            loop {
+                match self.link.receive().await {
+                    Ok(WorkerMessage::Finished(_)) => return true,
+                    Ok(WorkerMessage::Test(_)) | Err(WorkerLinkError::Garbage { cut_short: true, .. }) => {}
+                    Ok(_) | Err(_) => return false,
+                }
+            }
+        };
+        tokio::time::timeout(LAST_WORDS_PATIENCE, finished).await.unwrap_or(false)
+    }
+
+    /// Kills what a file left behind. Returns what that was, and whether the worker survives it.
+    async fn clear_leaks(&mut self) -> (Vec<String>, bool) {
+        if self.isolation == wire::Isolation::Shared {
+            return (Vec::new(), true);
+        }
+        let leaked = name_leaked(&self.started.tree, &self.helpers).await;
+        let named = leaked.iter().map(ToString::to_string).collect();
+        if leaked.is_empty() {
+            return (named, true);
+        }
+        let cleared = self.helpers.is_empty() && self.started.tree.stop_descendants(STOP_GRACE).await.is_ok();
+        (named, cleared)
+    }
+
+    /// Asks the worker to leave, and ends it if it does not.
+    pub(crate) async fn quit(&mut self) {
+        if self.link.send(&WorkerOrder::Quit).await.is_ok() {
+            let _ = tokio::time::timeout(QUIT_GRACE, self.started.tree.wait()).await;
+        }
+        self.stop(Duration::ZERO).await;
+    }
+
+    async fn stop(&self, grace: Duration) {
+        if let Err(error) = self.started.tree.stop(grace).await {
+            tracing::warn!(%error, "failed to end a worker");
+        }
+    }
+
+    /// Waits for what the worker does next. Nothing is lost when the wait is given up.
+    async fn next_event(&mut self) -> Event {
+        tokio::select! {
+            biased;
+            message = self.link.receive() => match message {
+                Ok(message) => Event::Message(message),
+                Err(WorkerLinkError::Closed) => {
+                    let exit = tokio::time::timeout(LAST_WORDS_PATIENCE, self.started.tree.wait()).await;
+                    exit.map_or(Event::Lost(WorkerLinkError::Closed), Event::Exited)
+                }
+                Err(error) => Event::Lost(error),
+            },
+            exit = self.started.tree.wait() => Event::Exited(exit),
+        }
+    }
+}
+
+/// How a conversation about a file ended.
+enum Ending {
+    Finished(Finished),
+    TimedOut,
+    Cancelled,
+    Lost(WorkerLinkError),
+    OutOfTurn,
+    Exited(Exit),
+}
+
+fn from_finished(finished: Finished) -> Ended {
+    let outcome = match finished.outcome {
+        FileOutcome::Passed => Outcome::Passed,
+        FileOutcome::Failed => Outcome::Failed,
+        FileOutcome::Broken => Outcome::Broken,
+        FileOutcome::Crashed => Outcome::Crashed,
+    };
+    Ended { details: finished.details, ..Ended::outcome(outcome, finished.message) }
+}
+
+fn isolation_word(isolation: wire::Isolation) -> &'static str {
+    match isolation {
+        wire::Isolation::Shared => "shared",
+        wire::Isolation::Process => "process",
+        wire::Isolation::Fork | wire::Isolation::Unspecified => "fork",
+    }
+}

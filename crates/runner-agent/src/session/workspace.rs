@@ -1,0 +1,366 @@
+//! The directory a run's tests are in, and what is remembered beside it.
+//!
+//! A synced workspace is `<root>/<initiating host>/<initiating user>/<project>-<hash>`; what the coordinator sends of
+//! these names is encoded so that each is one path component and different names stay different. The run holds a lock
+//! on the file `<workspace>.lock` beside it. When another run has it, `-2`, `-3` and so on are tried, so two runs
+//! never share a workspace. A run in place locks nothing: its directory is the user's own.
+//!
+//! What a hook with a fingerprint gave is remembered in `<workspace>.<hook>`, beside the workspace, where neither rsync
+//! nor the tests get in the way of it; for a run in place, below `~/.cache/distributest/in-place` in the same manner.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use distributest_protocol::wire;
+use distributest_protocol::wire::hello::Place;
+
+use super::environment::Environment;
+use crate::failure::{self, Failure};
+
+/// Below the user's home: everything the agent keeps for a user.
+const CACHE_DIRECTORY: &str = ".cache/distributest";
+
+/// The longest an encoded name may be, in bytes; the file system's limit of 255 leaves room for endings.
+const NAME_LIMIT: usize = 120;
+
+/// Simultaneous runs of one user in one project on one host.
+const WORKSPACE_LIMIT: u32 = 1000;
+
+/// A directory made ready for one run.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    directory: PathBuf,
+    /// `directory` with this in place of its file name is where hooks' results are remembered.
+    memory: PathBuf,
+    /// Held while the run lives.
+    _lock: Option<File>,
+}
+
+/// Why there is no workspace.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkspaceError {
+    /// The coordinator named no place.
+    #[error("the coordinator named no directory to run in")]
+    NoPlace,
+    /// A name the path is made of can't be part of one.
+    #[error("the {what} {name:?} is empty or too long to name a directory")]
+    UnusableName {
+        /// Which name.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The place is not absolute.
+    #[error("{path} is not an absolute path")]
+    Relative {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The user has no home to put workspaces in.
+    #[error("the user's home directory is unknown")]
+    NoHome,
+    /// The place to run in is missing or no directory.
+    #[error("{path} is not a directory that can be used")]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory can't be made.
+    #[error("failed to create {path}")]
+    Create {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The lock beside a workspace can't be had.
+    #[error("failed to lock {path}")]
+    Lock {
+        /// The lock's path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Every workspace there may be is in use.
+    #[error("{WORKSPACE_LIMIT} runs use workspaces like {path} already")]
+    AllTaken {
+        /// The first workspace's path.
+        path: PathBuf,
+    },
+}
+
+impl From<&WorkspaceError> for wire::Failure {
+    fn from(error: &WorkspaceError) -> Self {
+        let hint = match error {
+            WorkspaceError::Create { .. } | WorkspaceError::Lock { .. } => {
+                "check the free space and the permissions there, or set remote_dir"
+            }
+            WorkspaceError::Relative { .. } => {
+                "set remote_dir to an absolute path, or to one that begins with ~/"
+            }
+            WorkspaceError::NoHome => "set HOME for the agent, or remote_dir for this host",
+            _ => "",
+        };
+        Failure::host("create workspace", "").because(failure::chain(error)).hint(hint).into()
+    }
+}
+
+impl Workspace {
+    /// Makes, or finds, and locks the directory `hello` asks for. `home` is the user's.
+    pub(crate) fn open(hello: &wire::Hello, home: Option<&Path>) -> Result<Self, WorkspaceError> {
+        match &hello.place {
+            Some(Place::InPlace(directory)) => Workspace::in_place(hello, Path::new(directory), home),
+            Some(Place::WorkspaceRoot(root)) => Workspace::synced(hello, &expand_root(root, home)?),
+            None => Err(WorkspaceError::NoPlace),
+        }
+    }
+
+    /// The directory tests run in.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn in_place(hello: &wire::Hello, path: &Path, home: Option<&Path>) -> Result<Self, WorkspaceError> {
+        if !path.is_absolute() {
+            return Err(WorkspaceError::Relative { path: path.to_owned() });
+        }
+        fs::read_dir(path)
+            .map_err(|source| WorkspaceError::NotADirectory { path: path.to_owned(), source })?;
+        let parent = project_parent(hello, &cache_directory(home)?.join("in-place"))?;
+        make_directory(&parent)?;
+        let memory = parent.join(project_name(hello)?);
+        Ok(Workspace { directory: path.to_owned(), memory, _lock: None })
+    }
+
+    fn synced(hello: &wire::Hello, root: &Path) -> Result<Self, WorkspaceError> {
+        let parent = project_parent(hello, root)?;
+        let name = project_name(hello)?;
+        make_directory(&parent)?;
+        for number in 1..=WORKSPACE_LIMIT {
+            let name = if number == 1 { name.clone() } else { format!("{name}-{number}") };
+            if let Some(lock) = try_lock(&parent.join(format!("{name}.lock")))? {
+                let directory = parent.join(name);
+                make_directory(&directory)?;
+                return Ok(Workspace { memory: directory.clone(), directory, _lock: Some(lock) });
+            }
+        }
+        Err(WorkspaceError::AllTaken { path: parent.join(name) })
+    }
+
+    /// What the hook gave when it last succeeded here, if that was with this fingerprint.
+    pub(crate) fn recall(&self, hook: &str, fingerprint: &str) -> Option<Environment> {
+        let remembered = fs::read(self.memory_of(hook)).ok()?;
+        let (first, environment) =
+            remembered.split_at(remembered.iter().position(|byte| *byte == b'\n')? + 1);
+        let matches = !fingerprint.is_empty() && first.trim_ascii() == fingerprint.as_bytes();
+        matches.then(|| Environment::parse(environment).ok()).flatten()
+    }
+
+    /// Forgets a hook's success, before it runs again: it may fail half-way.
+    pub(crate) fn forget(&self, hook: &str) -> io::Result<()> {
+        match fs::remove_file(self.memory_of(hook)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers that a hook succeeded and what it gave. Environments hold secrets: only the user may read it.
+    pub(crate) fn remember(&self, hook: &str, fingerprint: &str, given: &Environment) -> io::Result<()> {
+        let path = self.memory_of(hook);
+        // Written whole or not at all; two runs in place may do this at once.
+        let unfinished = path.with_added_extension(std::process::id().to_string());
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        let written = writeln!(file, "{fingerprint}")
+            .and_then(|()| file.write_all(&given.to_lines()))
+            .and_then(|()| fs::rename(&unfinished, path));
+        written.inspect_err(|_| _ = fs::remove_file(&unfinished))
+    }
+
+    fn memory_of(&self, hook: &str) -> PathBuf {
+        self.memory.with_added_extension(hook)
+    }
+}
+
+/// The directory below the user's home that holds everything the agent keeps.
+fn cache_directory(home: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
+    Ok(home.ok_or(WorkspaceError::NoHome)?.join(CACHE_DIRECTORY))
+}
+
+fn expand_root(root: &str, home: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
+    if root.is_empty() {
+        return Ok(cache_directory(home)?.join("workspaces"));
+    }
+    if root == "~" || root.starts_with("~/") {
+        let below = root.trim_start_matches('~').trim_start_matches('/');
+        return Ok(home.ok_or(WorkspaceError::NoHome)?.join(below));
+    }
+    let path = PathBuf::from(root);
+    if path.is_absolute() { Ok(path) } else { Err(WorkspaceError::Relative { path }) }
+}
+
+fn project_parent(hello: &wire::Hello, root: &Path) -> Result<PathBuf, WorkspaceError> {
+    let host = component("initiating host", &hello.initiating_host)?;
+    Ok(root.join(host).join(component("initiating user", &hello.initiating_user)?))
+}
+
+fn project_name(hello: &wire::Hello) -> Result<String, WorkspaceError> {
+    let project = component("project name", &hello.project)?;
+    Ok(format!("{project}-{}", component("project hash", &hello.project_hash)?))
+}
+
+/// Makes one path component of a name: everything but letters, digits, `-`, `_` and dots within it becomes `%` and two
+/// hexadecimal digits, so no name is special and no two become the same.
+fn component(what: &'static str, name: &str) -> Result<String, WorkspaceError> {
+    let mut encoded = String::with_capacity(name.len());
+    for (index, byte) in name.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => encoded.push(char::from(byte)),
+            b'.' if index > 0 => encoded.push('.'),
+            _ => encoded.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    if encoded.is_empty() || encoded.len() > NAME_LIMIT {
+        return Err(WorkspaceError::UnusableName { what, name: name.to_owned() });
+    }
+    Ok(encoded)
+}
+
+/// Makes a directory and those above it; new ones are the user's alone.
+fn make_directory(path: &Path) -> Result<(), WorkspaceError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| WorkspaceError::Create { path: path.to_owned(), source })
+}
+
+/// Locks a file, made if need be; `None` when another run holds it.
+fn try_lock(path: &Path) -> Result<Option<File>, WorkspaceError> {
+    let failed = |source| WorkspaceError::Lock { path: path.to_owned(), source };
+    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = open.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn hello(place: Place) -> wire::Hello {
+        wire::Hello {
+            initiating_host: "laptop".into(),
+            initiating_user: "ana".into(),
+            project: "shop".into(),
+            project_hash: "0123abcd".into(),
+            place: Some(place),
+            ..Default::default()
+        }
+    }
+
+    fn synced(home: &Path, change: impl FnOnce(&mut wire::Hello)) -> Result<Workspace, WorkspaceError> {
+        let mut hello = hello(Place::WorkspaceRoot(String::new()));
+        change(&mut hello);
+        Workspace::open(&hello, Some(home))
+    }
+
+    #[test]
+    fn each_simultaneous_run_has_its_own_and_the_next_one_finds_it_again() {
+        let home = tempfile::tempdir().unwrap();
+        let parent = home.path().join(".cache/distributest/workspaces/laptop/ana");
+        let first = synced(home.path(), |_| {}).unwrap();
+        let second = synced(home.path(), |_| {}).unwrap();
+        assert_eq!(first.directory(), parent.join("shop-0123abcd"));
+        assert_eq!(second.directory(), parent.join("shop-0123abcd-2"));
+        drop(first);
+        assert_eq!(synced(home.path(), |_| {}).unwrap().directory(), parent.join("shop-0123abcd"));
+        let mode = fs::metadata(&parent).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_root() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join(".cache/distributest/workspaces");
+        for name in ["..", ".", "../../etc", "/etc", "a/../../b", ".ssh", "a\0b", "a\nb", "%2e", "\u{e9}"] {
+            let workspace = synced(home.path(), |hello| {
+                hello.initiating_host = name.into();
+                hello.initiating_user = name.into();
+                hello.project = name.into();
+            });
+            let directory = workspace.unwrap().directory().to_owned();
+            let below = directory.strip_prefix(&root).unwrap();
+            assert_eq!(below.components().count(), 3, "{below:?}");
+            assert!(!directory.to_str().unwrap().contains("/."), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn different_names_stay_different() {
+        let names = ["a/b", "a_b", "a%2fb", "a%b", "A_b", "a.b"];
+        let encoded: std::collections::HashSet<_> =
+            names.iter().map(|name| component("project name", name).unwrap()).collect();
+        assert_eq!(encoded.len(), names.len());
+    }
+
+    #[test]
+    fn unusable_places_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let empty = synced(home.path(), |hello| hello.project.clear());
+        assert!(matches!(empty, Err(WorkspaceError::UnusableName { what: "project name", .. })));
+        let long = synced(home.path(), |hello| hello.initiating_user = "x".repeat(300));
+        assert!(matches!(long, Err(WorkspaceError::UnusableName { .. })));
+        let relative = hello(Place::WorkspaceRoot("srv".into()));
+        assert!(matches!(Workspace::open(&relative, None), Err(WorkspaceError::Relative { .. })));
+        let missing = hello(Place::InPlace("/nonexistent/project".into()));
+        let missing = Workspace::open(&missing, Some(home.path())).unwrap_err();
+        let failure = wire::Failure::from(&missing);
+        assert!(failure.cause.contains("/nonexistent/project"), "{failure}");
+        assert!(failure.cause.contains("No such file"), "{failure}");
+        let file = home.path().join("file");
+        fs::write(&file, "").unwrap();
+        let blocked = hello(Place::WorkspaceRoot(file.to_str().unwrap().into()));
+        assert!(matches!(Workspace::open(&blocked, None), Err(WorkspaceError::Create { .. })));
+    }
+
+    #[test]
+    fn a_root_may_begin_with_the_home() {
+        let home = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(&hello(Place::WorkspaceRoot("~/ws".into())), Some(home.path()));
+        assert!(workspace.unwrap().directory().starts_with(home.path().join("ws")));
+    }
+
+    #[test]
+    fn a_hook_is_remembered_beside_the_workspace_for_its_fingerprint_only() {
+        let home = tempfile::tempdir().unwrap();
+        let project = tempfile::tempdir().unwrap();
+        let in_place = hello(Place::InPlace(project.path().to_str().unwrap().into()));
+        let given = Environment::parse(b"DATABASE=7\n").unwrap();
+        for workspace in
+            [synced(home.path(), |_| {}).unwrap(), Workspace::open(&in_place, Some(home.path())).unwrap()]
+        {
+            assert_eq!(workspace.recall("node_setup", "f1"), None);
+            workspace.forget("node_setup").unwrap();
+            workspace.remember("node_setup", "f1", &given).unwrap();
+            assert_eq!(workspace.recall("node_setup", "f1"), Some(given.clone()));
+            assert_eq!(workspace.recall("node_setup", "f2"), None);
+            assert_eq!(workspace.recall("runner_setup-1", "f1"), None);
+            assert_eq!(fs::read_dir(workspace.directory()).unwrap().count(), 0);
+            workspace.forget("node_setup").unwrap();
+            assert_eq!(workspace.recall("node_setup", "f1"), None);
+        }
+    }
+}

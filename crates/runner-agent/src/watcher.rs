@@ -1,0 +1,119 @@
+//! The parent of a session process: hands it its connection, and leaves nothing behind when it ends.
+//!
+//! A session that is killed can't clean up, so somebody else must. Both kinds of watcher, the daemon and the private
+//! agent's first process, do it the same way: the session is the root of a process tree, and the tree is ended when its
+//! root has. The other way round, a session learns from the end of its control socket that its watcher is gone.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use distributest_process::{Cgroup, Exit, ProcessSpec, ProcessTree, SpawnError, User};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
+use tokio::task::JoinHandle;
+
+use crate::connection::Connection;
+use crate::session::SessionOptions;
+
+/// This very program, even if its file has been replaced.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Bytes of a session's log forwarded at a time.
+const LOG_BYTES: usize = 4096;
+
+/// How long the rest of a dead session's log is waited for.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why no session was started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WatchError {
+    /// The process did not start.
+    #[error("failed to start a session")]
+    Spawn(#[from] SpawnError),
+    /// The connection did not reach it.
+    #[error("failed to hand the connection to its session")]
+    HandOver(#[source] io::Error),
+}
+
+/// How a session process is started.
+pub(crate) struct SessionSpec {
+    /// How it behaves.
+    pub(crate) options: SessionOptions,
+    /// Who it runs as; `None`: as this process does.
+    pub(crate) user: Option<User>,
+    /// Its whole environment.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// A cgroup for it and all it starts.
+    pub(crate) cgroup: Option<Cgroup>,
+}
+
+/// A session process that is being watched. Dropping it kills everything the session ever started.
+pub(crate) struct WatchedSession {
+    tree: ProcessTree,
+    log: JoinHandle<()>,
+}
+
+impl WatchedSession {
+    /// Starts a session process and hands it `connection`. The socket is the way to talk to it.
+    pub(crate) fn start(
+        connection: &Connection,
+        spec: SessionSpec,
+    ) -> Result<(Self, UnixStream), WatchError> {
+        let mut tree = ProcessTree::spawn(ProcessSpec {
+            program: OWN_PROGRAM.into(),
+            arguments: session_arguments(spec.options),
+            environment: spec.environment,
+            directory: "/".into(),
+            control: true,
+            cgroup: spec.cgroup,
+            user: spec.user,
+        })?;
+        let control = tree.take_control().expect("it was asked for");
+        connection.send(control.as_fd()).map_err(WatchError::HandOver)?;
+        let stderr = tree.take_stderr().expect("a new tree has both pipes");
+        let log = tokio::spawn(forward_log(stderr));
+        Ok((WatchedSession { tree, log }, control))
+    }
+
+    /// Waits until the session has ended, and then until nothing of it is left.
+    pub(crate) async fn ended(&mut self) -> Exit {
+        let exit = self.tree.wait().await;
+        if let Err(error) = self.tree.stop(Duration::ZERO).await {
+            tracing::error!(%error, "failed to end what a session left");
+        }
+        let _ = tokio::time::timeout(LOG_PATIENCE, &mut self.log).await;
+        exit
+    }
+}
+
+impl Drop for WatchedSession {
+    fn drop(&mut self) {
+        self.log.abort();
+    }
+}
+
+/// The arguments that make this program a session process; see `cli::AgentArguments`.
+fn session_arguments(options: SessionOptions) -> Vec<OsString> {
+    let mut arguments = vec!["agent", "--session"];
+    if options.resident {
+        arguments.push("--resident");
+    }
+    if options.cgroups {
+        arguments.push("--cgroups");
+    }
+    if let Some(refusal) = options.refusal {
+        arguments.extend(["--refuse", refusal.word()]);
+    }
+    arguments.into_iter().map(OsString::from).collect()
+}
+
+/// Passes a session's log on to this process's own standard error.
+async fn forward_log(mut log: Receiver) {
+    let mut buffer = vec![0; LOG_BYTES];
+    while let Ok(count @ 1..) = log.read(&mut buffer).await {
+        let _ = io::stderr().write_all(&buffer[..count]);
+    }
+}
