@@ -1,0 +1,168 @@
+//! Describes to an agent how a framework's files are run.
+
+use std::time::Duration;
+
+use crate::framework::Framework;
+
+/// How long a worker may take to load the framework and the project before it counts as failed.
+const READY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How much of a process test files share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// A fresh fork of a preloaded worker for each file: as good as a process of its own, without its start-up time.
+    Fork,
+    /// One process for all files of a runner: what one file leaves in memory, the next one finds.
+    Shared,
+    /// A fresh process for each file, for what does not survive a fork (threads started while the project loads).
+    Process,
+}
+
+impl Isolation {
+    /// Every isolation, safest and fastest first.
+    pub const ALL: [Isolation; 3] = [Isolation::Fork, Isolation::Shared, Isolation::Process];
+
+    /// The word in configuration and in `DISTRIBUTEST_ISOLATION`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Isolation::Fork => "fork",
+            Isolation::Shared => "shared",
+            Isolation::Process => "process",
+        }
+    }
+
+    /// The isolation a word stands for; `None` for an unknown word.
+    pub fn from_word(word: &str) -> Option<Isolation> {
+        Isolation::ALL.into_iter().find(|isolation| isolation.word() == word)
+    }
+}
+
+/// What the project wants different from a framework's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaunchOptions {
+    /// `None`: the safest that is fast for the framework. Without effect for [`Framework::Command`], where every file
+    /// has a process anyway.
+    pub isolation: Option<Isolation>,
+    /// Argument vector for [`Framework::Command`], where `{file}` stands for the file's path; `None`: the file itself
+    /// is executed. Without effect for the others.
+    pub command: Option<Vec<String>>,
+    /// More arguments, for the framework (`-k`, `--tag`) or at the end of the command.
+    pub arguments: Vec<String>,
+}
+
+/// How the files of one framework are run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// By a worker, which stays.
+    Worker(WorkerLaunch),
+    /// By a process for each file.
+    Command(CommandLaunch),
+}
+
+/// A program that speaks the worker protocol (`proto/worker.md`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerLaunch {
+    /// Tried in this order; the first that exists on the host is used. With a slash: relative to the workspace or
+    /// absolute; `$NAME/rest` is taken from the environment and skipped when NAME is unset; otherwise looked up in
+    /// `PATH`.
+    pub programs: Vec<String>,
+    /// Arguments before the worker program's path.
+    pub arguments: Vec<String>,
+    /// Name for the worker program's file.
+    pub worker_file_name: &'static str,
+    /// The worker program's text.
+    pub worker_source: &'static [u8],
+    /// Arguments after it.
+    pub worker_arguments: Vec<String>,
+    /// How much of a process its files share.
+    pub isolation: Isolation,
+    /// Time it may take to become ready.
+    pub ready_timeout: Duration,
+}
+
+/// One process per file; its exit status decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLaunch {
+    /// The argument vector; `{file}` is to be replaced by the file's path wherever it stands.
+    pub argv: Vec<String>,
+}
+
+/// Describes how files of `framework` are run.
+pub fn launch(framework: Framework, options: &LaunchOptions) -> Launch {
+    let worker = |programs: &[&str], worker_file_name, worker_source| {
+        Launch::Worker(WorkerLaunch {
+            programs: programs.iter().map(ToString::to_string).collect(),
+            arguments: Vec::new(),
+            worker_file_name,
+            worker_source,
+            worker_arguments: options.arguments.clone(),
+            isolation: options.isolation.unwrap_or(Isolation::Fork),
+            ready_timeout: READY_TIMEOUT,
+        })
+    };
+    match framework {
+        Framework::Pytest => worker(
+            &["$VIRTUAL_ENV/bin/python", ".venv/bin/python", "venv/bin/python", "python3", "python"],
+            "pytest_worker.py",
+            include_bytes!("../workers/pytest_worker.py"),
+        ),
+        Framework::Rspec => {
+            worker(&["ruby"], "rspec_worker.rb", include_bytes!("../workers/rspec_worker.rb"))
+        }
+        Framework::Command => {
+            let mut argv = options.command.clone().unwrap_or_else(|| vec!["./{file}".to_owned()]);
+            argv.extend(options.arguments.iter().cloned());
+            Launch::Command(CommandLaunch { argv })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_takes_the_projects_isolation_and_arguments() {
+        let options = LaunchOptions {
+            isolation: Some(Isolation::Process),
+            command: None,
+            arguments: vec!["-k".to_owned(), "fast".to_owned()],
+        };
+        let Launch::Worker(worker) = launch(Framework::Pytest, &options) else {
+            panic!("pytest has a worker")
+        };
+        assert_eq!(worker.isolation, Isolation::Process);
+        assert_eq!(worker.worker_arguments, ["-k", "fast"]);
+        assert_eq!(worker.programs[0], "$VIRTUAL_ENV/bin/python");
+        assert!(worker.worker_source.starts_with(b"\"\"\"Runs pytest files"));
+    }
+
+    #[test]
+    fn a_command_without_an_argument_vector_executes_the_file() {
+        let launched = launch(Framework::Command, &LaunchOptions::default());
+        assert_eq!(launched, Launch::Command(CommandLaunch { argv: vec!["./{file}".to_owned()] }));
+    }
+
+    #[test]
+    fn arguments_follow_a_given_command() {
+        let options = LaunchOptions {
+            command: Some(vec!["bash".to_owned(), "{file}".to_owned()]),
+            arguments: vec!["-v".to_owned()],
+            ..LaunchOptions::default()
+        };
+        let Launch::Command(command) = launch(Framework::Command, &options) else {
+            panic!("it is a command")
+        };
+        assert_eq!(command.argv, ["bash", "{file}", "-v"]);
+    }
+
+    #[test]
+    fn words_and_names_read_back() {
+        for isolation in Isolation::ALL {
+            assert_eq!(Isolation::from_word(isolation.word()), Some(isolation));
+        }
+        for framework in Framework::ALL {
+            assert_eq!(Framework::from_name(framework.name()), Some(framework));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Walks a project's files.
+//!
+//! In a git checkout, what `.gitignore` names is left out; `.git` always is. Links to directories are followed, as the
+//! frameworks do; a loop of links is walked once. A directory that can't be read is an error: tests could be in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ignore::WalkBuilder;
+
+use crate::error::DiscoverError;
+
+/// Regular files at or below `start` (relative to the project), as project-relative paths; nothing where there is no
+/// such path. `enters` decides on each directory below it.
+pub(crate) fn files(
+    project: &Path,
+    start: &Path,
+    enters: impl Fn(&Path) -> bool + Send + Sync + 'static,
+) -> Result<Vec<PathBuf>, DiscoverError> {
+    let root = project.join(start);
+    if !root.exists() {
+        return Ok(Vec::new());
+    }
+    let base = project.to_owned();
+    let walk = WalkBuilder::new(&root)
+        .standard_filters(false)
+        .parents(true)
+        .git_ignore(true)
+        .git_exclude(true)
+        .git_global(true)
+        .follow_links(true)
+        .filter_entry(move |entry| {
+            if entry.depth() == 0 || !entry.path().is_dir() {
+                return true;
+            }
+            entry.file_name() != ".git" && entry.path().strip_prefix(&base).is_ok_and(&enters)
+        })
+        .build();
+    let mut files = Vec::new();
+    for entry in walk {
+        match entry {
+            Ok(entry) if entry.path().is_file() => {
+                files.extend(entry.path().strip_prefix(project).map(Path::to_owned));
+            }
+            Ok(_) => {}
+            Err(error) if is_harmless(&error) => {}
+            Err(source) => return Err(DiscoverError::Walk { directory: root, source }),
+        }
+    }
+    Ok(files)
+}
+
+/// Loops of links, links to nothing, and files that vanish meanwhile.
+fn is_harmless(error: &ignore::Error) -> bool {
+    match error {
+        ignore::Error::Loop { .. } => true,
+        ignore::Error::WithPath { err, .. }
+        | ignore::Error::WithDepth { err, .. }
+        | ignore::Error::WithLineNumber { err, .. } => is_harmless(err),
+        ignore::Error::Io(error) => error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}

@@ -1,0 +1,683 @@
+# frozen_string_literal: true
+
+# Runs RSpec files for distributest: RSpec and the project's helper are loaded once, each file runs in a fork.
+#
+# Started by an agent, which talks to it over the descriptor in DISTRIBUTEST_FD (see proto/worker.md). Needs RSpec 3.5 or
+# newer on Ruby 2.7 or newer, and nothing else. The command line after this file's name is RSpec's own: `--tag`, `-r`.
+#
+# How it works. `Prepared#load` does what `rspec` does before it loads spec files: the bundle, the options (`.rspec`,
+# `.rspec-local`, `~/.rspec`, SPEC_OPTS) and what they require. Then it loads `rails_helper` and `spec_helper`, if spec
+# files require them: in a plain `rspec`, whatever one spec file requires is there for all of them, too. For each file a
+# process is forked from there; it loads the file and runs its examples with RSpec's own runner, suite hooks included.
+# With isolation "shared" and "process" the whole work is done in one child process instead.
+#
+# Rules:
+# - Nothing is loaded into the project's process that `rspec` would not load, not even `json`: it would hide a missing
+#   `require`, and would choose a gem's version before Bundler does.
+# - An `at_exit` block runs once, in the process that registered it: a forked process leaves with those it registered
+#   itself, this one with those registered while the project was loaded. SimpleCov is started anew in each fork, and
+#   its results are merged by the block it has registered here.
+# - Formatters named in options are not used: every result is reported over the socket. What examples, hooks and
+#   RSpec itself print goes where they print it.
+# - The process that runs examples notes what it is doing in a file its parent can read (`Witness`): if it dies, the
+#   parent knows which example did it. Only the process that was started to run a file speaks for it.
+# - A database kept in this process's memory does not survive a fork. Where the project has one, nothing is preloaded.
+
+module DistributestWorker
+  PROTOCOL = 1
+  OLDEST_RSPEC = "3.5"
+  LONGEST_MESSAGE = 1000
+  LONGEST_DETAILS = 1024 * 1024
+  SPEC_FILES_LOOKED_INTO = 500
+  INSTALL_HINT = "install it where the tests run, for example in node_setup: bundle install, or gem install rspec"
+  WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
+
+  # Why there can be no RSpec for this project here.
+  class Unable < StandardError
+    attr_reader :hint
+
+    def initialize(message, hint)
+      super(message)
+      @hint = hint
+    end
+  end
+
+  def self.main
+    descriptor = Integer(ENV.delete("DISTRIBUTEST_FD"))
+    isolation = ENV.delete("DISTRIBUTEST_ISOLATION") || "fork"
+    preload = ENV.delete(WITHOUT_PRELOADING).nil?
+    $PROGRAM_NAME = "rspec"
+    $stdout.sync = true
+    $stderr.sync = true
+    agent = Agent.new(descriptor)
+    supervisor = Supervisor.new(agent)
+    if isolation == "fork"
+      serve_by_forking(agent, supervisor, preload)
+    else
+      # The supervisor has loaded nothing yet: the child is as good as a process of its own.
+      death = supervisor.run { |witness| serve_in_this_process(agent, witness) }
+      supervisor.report_death(death) if death.file
+    end
+  end
+
+  def self.serve_by_forking(agent, supervisor, preload)
+    seed = Random.seed
+    prepared = Prepared.new
+    AtExit.keep_to_this_process do
+      or_give_up(agent) do
+        prepared.require_rspec
+        prepared.load if preload
+      end
+    end
+    Databases.start_anew_without_preloading(agent) if preload && Databases.in_memory?
+    Databases.disconnect
+    project_seeded_random = Random.seed != seed
+    warn_of_threads
+    Process.respond_to?(:warmup) ? Process.warmup : GC.start
+    agent.ready(prepared.version)
+    agent.each_file do |file|
+      ended = supervisor.run(file) do |witness|
+        srand unless project_seeded_random
+        AtExit.resume_coverage
+        witness.finish(prepared.run(file, witness, agent))
+      end
+      ended.result ? agent.finished(ended.result) : supervisor.report_death(ended)
+    end
+  end
+
+  def self.serve_in_this_process(agent, witness)
+    prepared = Prepared.new
+    or_give_up(agent) do
+      prepared.require_rspec
+      prepared.load
+    end
+    agent.ready(prepared.version)
+    agent.each_file do |file|
+      witness.begin(file)
+      result = prepared.run(file, witness, agent)
+      witness.clear
+      agent.finished(result)
+    end
+  end
+
+  # Does the work; where that is impossible, tells the agent why and ends the process.
+  def self.or_give_up(agent)
+    yield
+  rescue Unable => e
+    agent.send_message("type" => "unable", "message" => Text.line(e.message), "hint" => e.hint)
+    exit!(0)
+  rescue SystemExit => e
+    message = "loading the project ended the process with exit status #{e.status}"
+    agent.send_message("type" => "unable", "message" => message, "hint" => "see the worker's output")
+    exit!(0)
+  end
+
+  def self.warn_of_threads
+    others = Thread.list - [Thread.current]
+    # Ruby's own timeout thread is started again where it is needed.
+    others.reject! { |thread| thread.inspect.include?("timeout.rb") }
+    return if others.empty?
+
+    warn "distributest: loading the project started #{others.size} thread(s), which do not exist in the forked processes " \
+         "that run the spec files; if specs need them, set isolation = \"process\": #{others.map(&:inspect).join(', ')}"
+  end
+
+  # ------------------------------------------------------------------------------------------------------------------
+  # Talking to the agent
+
+  # The agent's end of the socket. Its descriptor is closed in every program an example starts.
+  class Agent
+    def initialize(descriptor)
+      @socket = IO.for_fd(descriptor, "r+b")
+      @socket.sync = true
+      @socket.close_on_exec = true
+      @received = +""
+      @gone = false
+    end
+
+    attr_reader :socket
+
+    def send_message(message)
+      @socket.write(Json.generate(message), "\n")
+    rescue SystemCallError
+      # The agent is gone, and with it everyone who wants to know how this ends.
+      exit!(1)
+    end
+
+    def ready(version)
+      send_message("type" => "ready", "protocol" => PROTOCOL, "framework" => "rspec", "version" => version)
+    end
+
+    def finished(result)
+      # The process that ran the file may have died in the middle of a line.
+      @socket.write("\n")
+      send_message({ "type" => "finished" }.merge(result))
+    rescue SystemCallError
+      exit!(1)
+    end
+
+    # The files to run, one by one, until the agent has no more or is gone.
+    def each_file
+      while (message = next_message)
+        return if message["type"] == "quit"
+
+        yield message["file"] if message["type"] == "run"
+      end
+    end
+
+    # Reads what has come without waiting, and tells whether the agent is gone.
+    def gone?
+      loop { @received << @socket.read_nonblock(65_536) }
+    rescue IO::WaitReadable
+      false
+    rescue EOFError, SystemCallError
+      @gone = true
+    end
+
+    def keep_for_restart
+      @socket.close_on_exec = false
+      @socket.fileno
+    end
+
+    private
+
+    def next_message
+      loop do
+        line = @received.slice!(/\A.*\n/)
+        return Json.parse_strings(line) if line && !line.strip.empty?
+        next if line
+        return nil if @gone
+
+        IO.select([@socket])
+        gone?
+      end
+    end
+  end
+
+  # As much of JSON as the protocol needs.
+  module Json
+    ESCAPES = { '"' => '\\"', "\\" => "\\\\", "\n" => "\\n", "\t" => "\\t", "\r" => "\\r" }.freeze
+    UNESCAPES = { "n" => "\n", "t" => "\t", "r" => "\r", "b" => "\b", "f" => "\f" }.freeze
+
+    def self.generate(value)
+      case value
+      when nil then "null"
+      when Numeric then value.to_s
+      when Hash then "{#{value.map { |key, item| "#{generate(key)}:#{generate(item)}" }.join(',')}}"
+      else
+        escaped = Text.clean(value).gsub(/["\\\u0000-\u001f]/) { |c| ESCAPES[c] || format("\\u%04x", c.ord) }
+        "\"#{escaped}\""
+      end
+    end
+
+    # The values of an object that are strings.
+    def self.parse_strings(text)
+      text = text.dup.force_encoding("UTF-8")
+      pairs = text.scan(/"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"/m)
+      pairs.to_h { |pair| pair.map { |string| unescape(string) } }
+    end
+
+    def self.unescape(string)
+      string.gsub(/\\u[dD][89abAB]\h\h\\u\h{4}|\\u\h{4}|\\./) do |escape|
+        units = escape.scan(/u(\h{4})/).flatten.map(&:hex)
+        case units.size
+        when 0 then UNESCAPES.fetch(escape[1], escape[1])
+        when 1 then [units[0]].pack("U")
+        else [0x10000 + ((units[0] - 0xD800) << 10) + (units[1] - 0xDC00)].pack("U")
+        end
+      end
+    end
+  end
+
+  # Text that fits into a message.
+  module Text
+    def self.clean(value)
+      text = value.to_s
+      text = text.dup.force_encoding("UTF-8") if text.encoding == Encoding::BINARY
+      text.encode("UTF-8", invalid: :replace, undef: :replace).scrub
+    end
+
+    # The first paragraph, on one line.
+    def self.line(value)
+      line = clean(value).strip.split(/\n\s*\n/, 2).first.to_s.split.join(" ")
+      line.length <= LONGEST_MESSAGE ? line : "#{line[0, LONGEST_MESSAGE]}…"
+    end
+
+    def self.cut(value)
+      text = clean(value)
+      return text if text.length <= LONGEST_DETAILS
+
+      half = LONGEST_DETAILS / 2
+      "#{text[0, half]}\n[… #{text.length - 2 * half} characters left out …]\n#{text[-half, half]}"
+    end
+  end
+
+  # ------------------------------------------------------------------------------------------------------------------
+  # Processes
+
+  # What stays of a process that runs examples when it dies: notes on what it was doing, in an unnamed file that is
+  # open in it and in its parent.
+  class Witness
+    def initialize
+      path = File.join(ENV["TMPDIR"] || "/tmp", "distributest-#{$$}-#{Random.new_seed.to_s(36)}")
+      @notes = File.open(path, File::RDWR | File::CREAT | File::EXCL | File::BINARY, 0o600)
+      File.unlink(path)
+    end
+
+    def begin(file)
+      write("file" => file)
+    end
+
+    def enter_example(file, example)
+      write("file" => file, "example" => example)
+    end
+
+    def finish(result)
+      write("file" => nil, "result" => result)
+    end
+
+    def clear
+      write({})
+    end
+
+    def read
+      text = @notes.pread(@notes.size, 0)
+      text.empty? ? {} : Marshal.load(text)
+    rescue EOFError, ArgumentError, TypeError
+      {}
+    end
+
+    def close
+      @notes.close
+    end
+
+    private
+
+    def write(notes)
+      text = Marshal.dump(notes)
+      @notes.pwrite(text, 0)
+      @notes.truncate(text.bytesize)
+    end
+  end
+
+  # How a process that ran examples ended.
+  class Ending
+    attr_reader :result, :file, :example
+
+    def initialize(status, notes)
+      @status = status
+      @result = notes["result"]
+      @file = notes["file"]
+      @example = notes["example"]
+    end
+
+    def describe
+      how = if @status.signaled?
+              "died of signal #{@status.termsig} (SIG#{Signal.signame(@status.termsig)})"
+            else
+              "left with exit status #{@status.exitstatus}"
+            end
+      where = @example ? "while #{@example['id']} ran" : "before its examples were done"
+      "the process running this file #{how} #{where}"
+    end
+  end
+
+  # Forks a process, waits for it, and ends it when the agent goes away.
+  class Supervisor
+    def initialize(agent)
+      @agent = agent
+      @told_to_end = false
+    end
+
+    # Has the block, which is given a witness, run in a forked process that leads a session of its own.
+    def run(file = nil)
+      witness = Witness.new
+      witness.begin(file) if file
+      wake_up, wake_up_sender = IO.pipe
+      trap("CHLD") { wake_up_sender.write_nonblock(".", exception: false) }
+      trap("TERM") { end_child("TERM") }
+      @child = fork do
+        Process.setsid
+        trap("CHLD", "DEFAULT")
+        trap("TERM", "DEFAULT")
+        wake_up.close
+        wake_up_sender.close
+        yield witness
+      end
+      status = wait(wake_up)
+      @child = nil
+      trap("TERM", "DEFAULT")
+      trap("CHLD", "DEFAULT")
+      [wake_up, wake_up_sender].each(&:close)
+      ending = Ending.new(status, witness.read)
+      witness.close
+      exit(1) if @told_to_end
+      ending
+    end
+
+    def report_death(ending)
+      description = ending.describe
+      if ending.example
+        @agent.send_message({ "type" => "test", "status" => "error", "seconds" => 0, "message" => description,
+                              "details" => "" }.merge(ending.example))
+      end
+      @agent.finished("outcome" => "crashed", "message" => description, "details" => "")
+    end
+
+    private
+
+    def wait(wake_up)
+      watched = [wake_up, @agent.socket]
+      loop do
+        pid, status = Process.wait2(@child, Process::WNOHANG)
+        return status if pid
+
+        ready, = IO.select(watched)
+        wake_up.read_nonblock(512, exception: false) if ready.include?(wake_up)
+        next unless ready.include?(@agent.socket) && @agent.gone?
+
+        watched.delete(@agent.socket)
+        end_child("KILL")
+      end
+    end
+
+    def end_child(signal)
+      @told_to_end = true
+      return unless @child
+
+      # It leads its process group, unless it had no time yet to become the leader.
+      [-@child, @child].each do |target|
+        Process.kill(signal, target)
+      rescue Errno::ESRCH
+        next
+      end
+    end
+  end
+
+  # Keeps `at_exit` blocks registered while the project is loaded from running in forked processes.
+  module AtExit
+    def self.keep_to_this_process
+      owner = Process.pid
+      [Kernel, Kernel.singleton_class].each do |place|
+        original = place.instance_method(:at_exit)
+        place.send(:define_method, :at_exit) do |&block|
+          original.bind(self).call { block.call if Process.pid == owner }
+          block
+        end
+        (@originals ||= {})[place] = original
+      end
+      yield
+    ensure
+      @originals.each { |place, original| place.send(:define_method, :at_exit, original) }
+      Kernel.send(:private, :at_exit)
+    end
+
+    # SimpleCov measures the process it was started in; in a fork it has to be started anew.
+    def self.resume_coverage
+      return unless defined?(SimpleCov) && SimpleCov.respond_to?(:at_fork) && SimpleCov.running
+
+      SimpleCov.at_fork.call(Process.pid)
+      at_exit { SimpleCov.at_exit_behavior }
+    end
+  end
+
+  # ActiveRecord's connections: two processes must not talk over one.
+  module Databases
+    def self.in_memory?
+      return false unless pools
+
+      pools.any? do |pool|
+        configuration = pool.respond_to?(:db_config) ? pool.db_config.configuration_hash : pool.spec.config
+        configuration[:adapter].to_s.start_with?("sqlite") && configuration[:database].to_s.include?(":memory:")
+      end
+    end
+
+    def self.disconnect
+      ActiveRecord::Base.connection_handler.clear_all_connections! if pools
+    end
+
+    def self.pools
+      ActiveRecord::Base.connection_handler.connection_pool_list if defined?(ActiveRecord::Base)
+    end
+
+    # Replaces this process by one that leaves the loading to its forks.
+    def self.start_anew_without_preloading(agent)
+      warn "distributest: the project keeps a database in memory, which a fork would lose: nothing is preloaded"
+      descriptor = agent.keep_for_restart
+      environment = { "DISTRIBUTEST_FD" => descriptor.to_s, WITHOUT_PRELOADING => "1" }
+      exec(environment, RbConfig.ruby, __FILE__, *ARGV, descriptor => descriptor)
+    end
+  end
+
+  # ------------------------------------------------------------------------------------------------------------------
+  # RSpec
+
+  # An RSpec that has read its options and loaded what they and the spec files require.
+  class Prepared
+    def version
+      RSpec::Core::Version::STRING
+    end
+
+    def require_rspec
+      set_up_bundle
+      begin
+        require "rspec/core"
+      rescue LoadError
+        raise Unable.new("RSpec is not installed for #{RbConfig.ruby} (Ruby #{RUBY_VERSION})", INSTALL_HINT)
+      end
+      if Gem::Version.new(version) < Gem::Version.new(OLDEST_RSPEC)
+        raise Unable.new("RSpec #{version} is too old: #{OLDEST_RSPEC} or newer is needed", INSTALL_HINT)
+      end
+
+      RSpec::Core::Runner.disable_autorun!
+    end
+
+    # Reads the options, and loads what they require and the helpers that spec files require.
+    def load
+      @loaded = true
+      @recorder = Recorder.new
+      options = RSpec::Core::ConfigurationOptions.new(ARGV.dup)
+      options.options.delete(:formatters)
+      @runner = RSpec::Core::Runner.new(options)
+      listen
+      @runner.configure($stderr, $stdout)
+      unless @recorder.errors.empty?
+        raise Unable.new("RSpec does not load this project: #{Text.line(@recorder.errors.first)}",
+                         "see the worker's output; plain `rspec` fails in the same way")
+      end
+
+      helpers_spec_files_require.each { |helper| preload(helper) }
+    rescue RSpec::Core::OptionParser::OptionError, ArgumentError => e
+      raise Unable.new("RSpec does not accept its options: #{e.message}", "check .rspec and the worker's arguments")
+    end
+
+    # Runs one file and returns its result; its examples are reported on the way.
+    def run(file, witness, agent)
+      load unless @loaded
+      reset if @has_run
+      @has_run = true
+      @recorder.begin(file, witness, agent)
+      configuration.files_to_run = [file]
+      configuration.load_spec_files
+      world.announce_filters
+      status = world.wants_to_quit ? 1 : @runner.run_specs(world.ordered_example_groups)
+      @runner.send(:persist_example_statuses) unless world.wants_to_quit
+      @recorder.conclude(status)
+    rescue Unable => e
+      { "outcome" => "broken", "message" => Text.line(e.message), "details" => "" }
+    rescue SystemExit => e
+      @recorder.errors << "The process was asked to exit with status #{e.status}." if @recorder.errors.empty?
+      @recorder.conclude(1)
+    end
+
+    private
+
+    def configuration
+      RSpec.configuration
+    end
+
+    def world
+      RSpec.world
+    end
+
+    # The bundle, as `bundle exec` would set it up. Where that fails, RSpec may still be installed outside of it.
+    def set_up_bundle
+      return unless ENV["BUNDLE_GEMFILE"] || File.file?("Gemfile") || File.file?("gems.rb")
+
+      require "bundler"
+      Bundler.setup
+    rescue LoadError
+      nil
+    rescue StandardError => e
+      raise unless defined?(Bundler::BundlerError) && e.is_a?(Bundler::BundlerError)
+
+      warn "distributest: running without the bundle, which can't be set up: #{e.message}"
+    end
+
+    def listen
+      configuration.add_formatter(Silent)
+      configuration.reporter.register_listener(
+        @recorder, :message, :example_started, :example_passed, :example_failed, :example_pending
+      )
+      recorder = @recorder
+      configuration.reporter.define_singleton_method(:notify_non_example_exception) do |exception, context|
+        recorder.next_message_is_error = true
+        super(exception, context)
+      end
+    end
+
+    # Makes room for the next file in the same process.
+    def reset
+      world.reset
+      world.wants_to_quit = false
+      world.non_example_failure = false if world.respond_to?(:non_example_failure=)
+      configuration.reset_reporter
+      listen
+    end
+
+    def helpers_spec_files_require
+      configuration.files_to_run.first(SPEC_FILES_LOOKED_INTO).each_with_object([]) do |file, found|
+        break found if found.size == 2
+
+        text = File.binread(file, 16_384).to_s
+        %w[rails_helper spec_helper].each do |helper|
+          path = File.join(configuration.default_path.to_s, "#{helper}.rb")
+          next if found.include?(path) || !File.file?(path)
+
+          found << path if text.match?(/^\s*require(_relative)?[\s(]+["'][^"']*\b#{helper}["']/n)
+        end
+      end
+    end
+
+    def preload(helper)
+      require File.expand_path(helper)
+    rescue StandardError, ScriptError => e
+      # The file that requires it will report the same error as its own.
+      warn "distributest: #{helper} can't be loaded ahead: #{e.class}: #{e.message}"
+    end
+  end
+
+  # A formatter that prints nothing, so that RSpec does not choose one.
+  class Silent
+    def initialize(_output); end
+
+    def close(_notification); end
+  end
+
+  # Listens to RSpec's reporter.
+  class Recorder
+    attr_reader :errors
+    attr_writer :next_message_is_error
+
+    def initialize
+      @errors = []
+    end
+
+    def begin(file, witness, agent)
+      @file = file
+      @witness = witness
+      @agent = agent
+      @own_pid = Process.pid
+      @errors = []
+      @examples = 0
+      @failed = false
+    end
+
+    # What RSpec has to say besides examples: notes on filters, and errors outside of examples.
+    def message(notification)
+      $stdout.puts(notification.message)
+      return unless @next_message_is_error
+
+      @errors << notification.message
+      @next_message_is_error = false
+    end
+
+    def example_started(notification)
+      @witness.enter_example(@file, describe(notification.example)) if Process.pid == @own_pid
+    end
+
+    def example_passed(notification)
+      report(notification.example, "passed", "", "")
+    end
+
+    def example_pending(notification)
+      result = notification.example.execution_result
+      status = result.example_skipped? ? "skipped" : "expected_failure"
+      report(notification.example, status, result.pending_message, "")
+    end
+
+    def example_failed(notification)
+      @failed = true
+      exception = notification.example.execution_result.exception
+      report(notification.example, "failed", headline(exception), notification.fully_formatted(nil))
+    end
+
+    # The file's result, by the first of these that holds.
+    def conclude(status)
+      return result("broken", broken_headline, @errors.join("\n")) unless @errors.empty?
+      return result("failed") if @failed
+      return result("failed", "no example failed, but RSpec ended with exit status #{status}") unless status.zero?
+
+      result("passed", @examples.zero? ? "no examples" : "")
+    end
+
+    private
+
+    def result(outcome, message = "", details = "")
+      { "outcome" => outcome, "message" => Text.line(message), "details" => Text.cut(details) }
+    end
+
+    def report(example, status, message, details)
+      return unless Process.pid == @own_pid
+
+      @witness.begin(@file)
+      @examples += 1
+      @agent.send_message(
+        { "type" => "test", "status" => status, "seconds" => example.execution_result.run_time || 0,
+          "message" => Text.line(message), "details" => Text.cut(details) }.merge(describe(example))
+      )
+    end
+
+    def describe(example)
+      { "id" => example.id, "name" => example.full_description,
+        "file" => example.metadata[:file_path].delete_prefix("./"), "line" => example.metadata[:line_number] }
+    end
+
+    def headline(exception)
+      expectation = %w[RSpec::Expectations:: RSpec::Mocks:: RSpec::Core::Pending]
+      name = exception.class.name.to_s
+      name.start_with?(*expectation) ? exception.message : "#{name}: #{exception.message.to_s.strip}"
+    end
+
+    # RSpec's text: a line that says where, the source line, and the error.
+    def broken_headline
+      lines = Text.clean(@errors.first).lines.map(&:strip).reject(&:empty?)
+      error = lines.find { |line| line.match?(/\A[A-Z][\w:]*(Error|Exception|Exit)?:\z/) }
+      return lines.first.to_s unless error
+
+      "#{error} #{lines[lines.index(error) + 1]}"
+    end
+  end
+end
+
+DistributestWorker.main
