@@ -34,6 +34,8 @@ mod accounts;
 #[expect(unsafe_code, reason = "prepares the child between fork and exec")]
 mod child;
 mod exit;
+#[expect(unsafe_code, reason = "forks, and waits for signals")]
+mod guardian;
 #[expect(unsafe_code, reason = "takes ownership of a descriptor by its number")]
 mod inherited;
 mod mark;
@@ -47,6 +49,7 @@ mod watch;
 
 pub use cgroup::{Cgroup, CgroupError, Delegation};
 pub use exit::Exit;
+pub use guardian::{GuardError, guard};
 pub use identity::{IdentityError, User, peer_uid};
 pub use inherited::take_control_socket;
 pub use output::drain_available;

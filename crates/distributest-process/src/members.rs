@@ -52,22 +52,8 @@ impl Membership<'_> {
 
     /// Sends SIGKILL to every member and returns those it was sent to. None does not mean that none are left, only
     /// that one listing found none.
-    ///
-    /// They are stopped first, newcomers too, until no more appear: a process killed in the middle of a fork would
-    /// leave its child behind, one that is stopped starts nothing.
     pub(crate) fn kill(&self) -> io::Result<Vec<Process>> {
-        let mut victims = Vec::new();
-        let mut stopped = HashSet::new();
-        for _ in 0..FREEZE_ROUNDS {
-            victims = living(self.list_once()?);
-            let newcomers: Vec<_> = victims.iter().filter(|process| stopped.insert(process.key())).collect();
-            if newcomers.is_empty() {
-                break;
-            }
-            send(newcomers, Signal::STOP);
-        }
-        send(&victims, Signal::KILL);
-        Ok(victims)
+        freeze_and_kill(|| self.list_once())
     }
 
     /// One listing, sorted, zombies included.
@@ -76,13 +62,7 @@ impl Membership<'_> {
         if let Some(root) = self.root {
             found.extend(children(root)?);
         }
-        let mut next = 0;
-        while let Some(process) = found.get(next) {
-            if !process.zombie {
-                found.extend(children(process.pid)?);
-            }
-            next += 1;
-        }
+        let mut found = add_descendants(found)?;
         if let Some(cgroup) = self.cgroup {
             found.extend(cgroup.processes()?);
         }
@@ -113,6 +93,37 @@ impl Membership<'_> {
         }
         Ok(orphans)
     }
+}
+
+/// Sends SIGKILL to every process that is listed and alive, and returns those it was sent to.
+///
+/// They are stopped first, newcomers too, until no more appear: a process killed in the middle of a fork would leave
+/// its child behind, one that is stopped starts nothing.
+pub(crate) fn freeze_and_kill(list: impl Fn() -> io::Result<Vec<Process>>) -> io::Result<Vec<Process>> {
+    let mut victims = Vec::new();
+    let mut stopped = HashSet::new();
+    for _ in 0..FREEZE_ROUNDS {
+        victims = living(list()?);
+        let newcomers: Vec<_> = victims.iter().filter(|process| stopped.insert(process.key())).collect();
+        if newcomers.is_empty() {
+            break;
+        }
+        send(newcomers, Signal::STOP);
+    }
+    send(&victims, Signal::KILL);
+    Ok(victims)
+}
+
+/// Adds the children of these processes, their children, and so on.
+pub(crate) fn add_descendants(mut processes: Vec<Process>) -> io::Result<Vec<Process>> {
+    let mut next = 0;
+    while let Some(process) = processes.get(next) {
+        if !process.zombie {
+            processes.extend(children(process.pid)?);
+        }
+        next += 1;
+    }
+    Ok(processes)
 }
 
 fn living(mut processes: Vec<Process>) -> Vec<Process> {
