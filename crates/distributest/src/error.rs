@@ -92,6 +92,11 @@ impl UserError {
     }
 }
 
+/// An error and the chain of its causes, on one line.
+pub fn chain(error: &dyn Error) -> String {
+    std::iter::once(error.to_string()).chain(sources_of(error)).collect::<Vec<_>>().join(": ")
+}
+
 fn sources_of(error: &dyn Error) -> Vec<String> {
     std::iter::successors(error.source(), |error| (*error).source()).map(ToString::to_string).collect()
 }

@@ -1,5 +1,16 @@
 //! The `distributest` command: configuration, discovery, hosts and the run.
 
+pub mod agents;
 pub mod cli;
 pub mod config;
+pub mod driver;
+pub mod dry_run;
 pub mod error;
+pub mod event_sinks;
+pub mod hosts;
+pub mod launch;
+pub mod output_blocks;
+pub mod plan;
+pub mod project;
+pub mod signals;
+pub mod terminal;

@@ -1,1 +1,32 @@
-fn main() {}
+//! The `distributest` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use distributest::cli::{self, Cli, Command};
+use distributest::error::UserError;
+use distributest::terminal;
+
+fn main() -> ExitCode {
+    let Cli { command, run } = Cli::parse();
+    let ended = match command {
+        None => cli::run::run(&run),
+        Some(Command::Run(run)) => cli::run::run(&run),
+        Some(Command::Config(args)) => cli::config::run(&args).map(print),
+        Some(Command::Init(args)) => cli::init::run(&args).map(print),
+        Some(Command::Agent(args)) => return ExitCode::from(runner_agent::private_agent(args.arguments)),
+    };
+    ExitCode::from(ended.unwrap_or_else(|error| report(&error)))
+}
+
+fn print(text: String) -> u8 {
+    terminal::print(&text);
+    0
+}
+
+/// Tells what went wrong, once, on standard error.
+fn report(error: &UserError) -> u8 {
+    let mut stderr = std::io::stderr().lock();
+    let _ = std::io::Write::write_all(&mut stderr, format!("{error}\n").as_bytes());
+    error.exit_status
+}

@@ -1,7 +1,7 @@
 //! `distributest init`: writes a project's configuration with what was found in it, and overwrites nothing.
 //!
-//! The file is the commented default one ([`DEFAULT_FILE`]) with the detected framework set, so what a project starts
-//! with and what the machine has installed never say different things.
+//! The file is the commented default one ([`DEFAULT_FILE`]) with the detected framework set, so what a
+//! project starts with and what the machine has installed never say different things.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -94,7 +94,8 @@ fn search(project: &Path) -> Vec<Found> {
     detect(project).into_iter().map(found).collect()
 }
 
-/// The project's configuration: one framework is pinned; of several, all run, as they do without configuration.
+/// The project's configuration: one framework is pinned; of several, all run, as they do without
+/// configuration.
 fn configuration(found: &[Found]) -> String {
     let framework = match found {
         [] => FRAMEWORK_LINE.to_owned(),

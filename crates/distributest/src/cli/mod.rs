@@ -68,12 +68,13 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// Usage errors, and requests for help or the version; [`clap::Error::exit`] prints either and ends with the right
-    /// status.
+    /// Usage errors, and requests for help or the version; [`clap::Error::exit`] prints either and ends with
+    /// the right status.
     pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let cli = Cli::try_parse_from(arguments)?;
         let mut definition = Cli::command();
-        // `distributest --runners 2 config` would run the tests of a directory `config`, which is hardly what is meant.
+        // `distributest --runners 2 config` would run the tests of a directory `config`, which is hardly what
+        // is meant.
         let late = cli.run.paths.iter().find(|path| definition.find_subcommand(path).is_some());
         if let (None, Some(name)) = (&cli.command, late) {
             let message = format!(

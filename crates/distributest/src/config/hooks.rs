@@ -89,8 +89,8 @@ fn find(sources: &ConfigSources, kind: HookKind) -> Result<Option<Hook>, HookErr
     Ok(system.map(|(path, content)| Hook { path, source: HookSource::System, content }))
 }
 
-/// The program at a path, or nothing where there is nothing. A symbolic link that leads nowhere is an error: somebody
-/// meant it to be a hook.
+/// The program at a path, or nothing where there is nothing. A symbolic link that leads nowhere is an error:
+/// somebody meant it to be a hook.
 fn read_program(path: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, HookError> {
     let path = path.to_owned();
     if let Err(error) = fs::symlink_metadata(&path)

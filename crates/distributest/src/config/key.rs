@@ -46,8 +46,8 @@ pub fn flag_of(key: &str) -> Option<&'static str> {
 pub(super) fn ways_to_set(key: &str) -> String {
     if key == "hosts" {
         // The likeliest mistake is to describe hosts here.
-        return "select hosts with `hosts`, DISTRIBUTEST_HOSTS or --hosts; describe each with [[host]] and below it \
-                name = \"...\""
+        return "select hosts with `hosts`, DISTRIBUTEST_HOSTS or --hosts; describe each with [[host]] and \
+                below it name = \"...\""
             .to_owned();
     }
     let file = format!("`{key}` in a configuration file");

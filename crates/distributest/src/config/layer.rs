@@ -96,7 +96,8 @@ impl<'a> Layer<'a> {
         Layer { base, source: Source::Flags(flags) }
     }
 
-    /// The layer of a file with this text, or its first syntax error: what the parser says after it is guesswork.
+    /// The layer of a file with this text, or its first syntax error: what the parser says after it is
+    /// guesswork.
     pub(super) fn file(path: &'a Path, text: &'a str, base: Base) -> Result<Self, Box<ConfigProblem>> {
         Ok(Layer { base, source: Source::File(Document::parse(path, text)?) })
     }
@@ -149,8 +150,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Variables that look like a misspelt one of ours. Others with our prefix may be anybody's (a `DISTRIBUTEST_VERSION`
-/// in a Dockerfile), so they are left alone.
+/// Variables that look like a misspelt one of ours. Others with our prefix may be anybody's (a
+/// `DISTRIBUTEST_VERSION` in a Dockerfile), so they are left alone.
 fn unknown_variables(variables: &BTreeMap<String, String>, known: &[String]) -> Vec<ConfigProblem> {
     let strangers = variables.keys().filter(|name| {
         name.starts_with(key::VARIABLE_PREFIX)

@@ -4,22 +4,24 @@
 //!
 //! Settings come in layers, and for every key the last layer that has it wins:
 //!
-//! 1. the built-in defaults, told by the comments of [`DEFAULT_FILE`], which is also the file that is installed;
+//! 1. the built-in defaults, told by the comments of [`DEFAULT_FILE`], which is also the file that is
+//!    installed;
 //! 2. `/etc/distributest/config.toml`;
 //! 3. `~/.config/distributest/config.toml`;
 //! 4. the project's `.distributest/config.toml`;
 //! 5. `DISTRIBUTEST_*` variables;
 //! 6. flags.
 //!
-//! A [`layer::Layer`] finds the raw value of a key; a [`kind::Kind`] reads it, checks it and writes it as TOML;
-//! [`reader::Reader`] asks every layer for one key after another and remembers where the winner came from.
-//! `settings::read` is the only list of keys: what it does not ask for is unknown.
+//! A [`layer::Layer`] finds the raw value of a key; a [`kind::Kind`] reads it, checks it and writes it as
+//! TOML; [`reader::Reader`] asks every layer for one key after another and remembers where the winner came
+//! from. `settings::read` is the only list of keys: what it does not ask for is unknown.
 //!
 //! # Rules
 //!
-//! - Arrays of a later layer replace earlier ones; `[env]`, `[sync]` and `[log]` merge key by key; all `[[host]]`
-//!   entries of a layer replace all of an earlier one.
-//! - Every value of every layer is checked, also one that a later layer overrides, and all problems are told at once.
+//! - Arrays of a later layer replace earlier ones; `[env]`, `[sync]` and `[log]` merge key by key; all
+//!   `[[host]]` entries of a layer replace all of an earlier one.
+//! - Every value of every layer is checked, also one that a later layer overrides, and all problems are told
+//!   at once.
 //! - Every key has a default that can be written down, so a later layer can always undo an earlier one.
 //! - Paths in the project's file are relative to the project, those in the user's file to the home directory,
 //!   those in variables and flags to the current directory; a leading `~/` is the home directory everywhere.
@@ -126,8 +128,8 @@ pub struct HostConfig {
     pub identity: Option<PathBuf>,
     /// Options for `ssh -o`, each `Name=value`.
     pub ssh_options: Vec<String>,
-    /// The directory on the host below which workspaces live, absolute or beginning with `~/`; `None`: the agent's
-    /// default.
+    /// The directory on the host below which workspaces live, absolute or beginning with `~/`; `None`: the
+    /// agent's default.
     pub remote_dir: Option<String>,
 }
 

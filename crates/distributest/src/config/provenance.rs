@@ -67,7 +67,8 @@ impl fmt::Display for Provenance {
     }
 }
 
-/// An origin without its column: enough to open the file. A path can hold characters that would end a comment.
+/// An origin without its column: enough to open the file. A path can hold characters that would end a
+/// comment.
 fn line_of(origin: &Origin) -> String {
     match origin {
         Origin::File { path, line, .. } => {

@@ -102,7 +102,8 @@ impl<'a> Reader<'a> {
         winner.into_iter().map(|(host, _)| host).collect()
     }
 
-    /// Names of layers that were never asked for are unknown; then all problems in order, or where values came from.
+    /// Names of layers that were never asked for are unknown; then all problems in order, or where values
+    /// came from.
     pub(super) fn finish(mut self) -> Result<Provenance, ConfigError> {
         for layer in self.layers {
             self.problems.extend(layer.unknown_names(&self.keys));

@@ -115,19 +115,22 @@ fn read(reader: &mut Reader<'_>) -> Config {
 
 /// `command` belongs to the framework of that name, which has no files of its own.
 fn check_command(config: &Config, reader: &mut Reader<'_>) {
+    let command_framework = Framework::Command.name();
     let framework = config.framework.as_deref();
-    let has_command = config.command.is_some();
     let mut conflict = |key: &str, message: String, hint: &str| {
         let origin = reader.provenance.origin(key).clone();
         reader.problems.push(ConfigProblem::Conflict { origin, message, hint: hint.to_owned() });
     };
-    if let (true, Some(framework)) = (has_command, framework.filter(|name| *name != Framework::Command.name())) {
-        let message = format!("`command` is set, but the framework is {framework}, which does not use it");
-        conflict("command", message, "remove `command`, or set framework = \"command\"");
-        return;
-    }
-    if (has_command || framework == Some(Framework::Command.name())) && config.files.is_empty() {
-        let key = if has_command { "command" } else { "framework" };
+    let key = match (&config.command, framework) {
+        (Some(_), Some(other)) if other != command_framework => {
+            let message = format!("`command` is set, but the framework is {other}, which does not use it");
+            return conflict("command", message, "remove `command`, or set framework = \"command\"");
+        }
+        (Some(_), _) => "command",
+        (None, Some(name)) if name == command_framework => "framework",
+        (None, _) => return,
+    };
+    if config.files.is_empty() {
         let message = format!("`{key}` says what runs the files, but nothing says which files");
         conflict(key, message, "set files = [\"tests/*.sh\"] or the like, or use --files");
     }

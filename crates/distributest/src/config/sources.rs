@@ -53,7 +53,8 @@ impl ConfigSources {
         self.project.join(".distributest")
     }
 
-    /// The files that may hold configuration, the strongest last, each with what its relative paths are relative to.
+    /// The files that may hold configuration, the strongest last, each with what its relative paths are
+    /// relative to.
     pub(super) fn files(&self) -> Vec<(PathBuf, Option<PathBuf>)> {
         let user = self.user_directory.as_ref().map(|directory| (directory.clone(), self.home.clone()));
         let directories = [

@@ -83,7 +83,8 @@ fn the_hooks_that_are_installed_run_and_do_nothing() {
     for (name, content) in [("node_setup", DEFAULT_NODE_SETUP), ("runner_setup", DEFAULT_RUNNER_SETUP)] {
         let path = directory.path().join(name);
         fs::write(&path, content).expect("write a hook");
-        // Through the shell it names: a file this process has just written may still be open in a forked child.
+        // Through the shell it names: a file this process has just written may still be open in a forked
+        // child.
         let output = std::process::Command::new("sh")
             .args([&path, Path::new("ana_mbp_ana_1")])
             .current_dir(&directory)

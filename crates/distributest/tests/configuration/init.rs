@@ -36,7 +36,10 @@ fn the_detected_framework_is_pinned() {
     ");
     let text =
         fs::read_to_string(layers.sources.project_directory().join("config.toml")).expect("it is written");
-    assert!(text.contains("\n# Found here: pytest (pytest.ini; 2 test files).\nframework = \"pytest\"\n"), "{text}");
+    assert!(
+        text.contains("\n# Found here: pytest (pytest.ini; 2 test files).\nframework = \"pytest\"\n"),
+        "{text}"
+    );
     assert_eq!(layers.load().framework.as_deref(), Some("pytest"));
 }
 

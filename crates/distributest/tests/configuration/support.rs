@@ -1,5 +1,5 @@
-//! A project in a temporary directory with every layer of configuration inside it, so that nothing of the machine
-//! the tests run on is read.
+//! A project in a temporary directory with every layer of configuration inside it, so that nothing of the
+//! machine the tests run on is read.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,273 @@
+//! A run's conversation with one agent, in the run's own terms: the only place of this crate that knows gRPC.
+
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, HostId};
+use distributest_core::run_event::{HookKind, OutputStream};
+use distributest_core::test_result::TestResult;
+use distributest_protocol::client::{AgentConnection, ConnectError, connect};
+use distributest_protocol::conversions::{MalformedMessage, milliseconds, result_from_wire};
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind as Update;
+use distributest_protocol::wire::coordinator_message::Kind as OrderKind;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::hosts::link::Link;
+use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, HostNews, News, Order, OutputPiece};
+
+/// Silence after which either side gives the other up.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// How long an agent may take to make a workspace and say so.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the conversation ended before the run did.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// No session could be opened.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The agent does not take part; its own words.
+    #[error("{0}")]
+    Refused(wire::Failure),
+    /// Nothing came for the whole lease.
+    #[error("nothing was heard from it for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The connection ended in the middle of the run.
+    #[error("the connection to its agent broke")]
+    Broken,
+    /// It said something that makes no sense.
+    #[error("its agent sent a malformed message")]
+    Malformed(#[from] MalformedMessage),
+    /// Its first message was no welcome.
+    #[error("its agent did not introduce itself")]
+    NoWelcome,
+}
+
+impl AgentError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            AgentError::Refused(failure) => hint(failure),
+            AgentError::Connect(ConnectError::Version) => Some(
+                "install the same version of runner-agent there, or stop it to use a private agent".into(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn hint(failure: &wire::Failure) -> Option<String> {
+    (!failure.hint.is_empty()).then(|| failure.hint.clone())
+}
+
+/// An agent that said hello.
+pub struct Agent {
+    orders: mpsc::Sender<wire::CoordinatorMessage>,
+    updates: tonic::Streaming<wire::AgentMessage>,
+    output: Option<tonic::Streaming<wire::OutputChunk>>,
+    heartbeat: JoinHandle<()>,
+    /// What it said of itself and its host.
+    pub welcome: wire::Welcome,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
+    }
+}
+
+impl Agent {
+    /// Opens a session over `link` and waits for the agent's welcome.
+    ///
+    /// # Errors
+    ///
+    /// When the agent can't be talked to or does not take part.
+    pub async fn greet(link: Link, hello: wire::Hello) -> Result<Agent, AgentError> {
+        let greeting = async {
+            let AgentConnection { orders, mut updates, output } = connect(link, hello).await?;
+            loop {
+                match updates
+                    .message()
+                    .await
+                    .map_err(|_| AgentError::Broken)?
+                    .and_then(|message| message.kind)
+                {
+                    Some(Update::Welcome(welcome)) => return Ok((orders, updates, output, welcome)),
+                    Some(Update::Refusal(refusal)) => {
+                        return Err(AgentError::Refused(refusal.failure.unwrap_or_default()));
+                    }
+                    Some(Update::Heartbeat(_)) => {}
+                    Some(_) | None => return Err(AgentError::NoWelcome),
+                }
+            }
+        };
+        let (orders, updates, output, welcome) = tokio::time::timeout(WELCOME_TIMEOUT, greeting)
+            .await
+            .map_err(|_| AgentError::Silent(WELCOME_TIMEOUT))??;
+        let heartbeat = tokio::spawn(send_heartbeats(orders.clone()));
+        Ok(Agent { orders, updates, output: Some(output), heartbeat, welcome })
+    }
+
+    /// The stream of what hooks, workers and tests write. Can be had once.
+    pub fn take_output(&mut self) -> Option<OutputReader> {
+        self.output.take().map(OutputReader)
+    }
+
+    /// Hands the run's hooks, environment and launches over.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub async fn prepare(&self, prepare: wire::Prepare) -> Result<(), AgentError> {
+        self.send(OrderKind::Prepare(prepare)).await
+    }
+
+    /// Passes an order on.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub async fn order(&self, order: Order) -> Result<(), AgentError> {
+        self.send(match order {
+            Order::Dispatch { attempt, runner, launch, file, timeout } => {
+                OrderKind::Dispatch(wire::Dispatch {
+                    attempt: attempt.0,
+                    runner: u32::from(runner),
+                    launch,
+                    file,
+                    // A limit above zero must not become "no limit" by rounding.
+                    timeout_milliseconds: timeout.map_or(0, |limit| milliseconds(limit).max(1)),
+                })
+            }
+            Order::Cancel(attempt) => OrderKind::Cancel(wire::Cancel { attempt: attempt.0 }),
+            Order::EndRun => OrderKind::EndRun(wire::EndRun {}),
+        })
+        .await
+    }
+
+    async fn send(&self, kind: OrderKind) -> Result<(), AgentError> {
+        self.orders.send(wire::CoordinatorMessage { kind: Some(kind) }).await.map_err(|_| AgentError::Broken)
+    }
+
+    /// The next thing the agent has to say; `None` once the run is over there. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// When the agent is silent for the lease, the connection breaks, or what it says makes no sense.
+    pub async fn next(&mut self) -> Result<Option<News>, AgentError> {
+        loop {
+            let message = tokio::time::timeout(LEASE, self.updates.message())
+                .await
+                .map_err(|_| AgentError::Silent(LEASE))?
+                .map_err(|_| AgentError::Broken)?
+                .ok_or(AgentError::Broken)?;
+            match message.kind {
+                None | Some(Update::Heartbeat(_)) => {}
+                Some(Update::RunEnded(_)) => return Ok(None),
+                Some(Update::Refusal(refusal)) => {
+                    return Err(AgentError::Refused(refusal.failure.unwrap_or_default()));
+                }
+                Some(update) => return news(update).map(Some),
+            }
+        }
+    }
+}
+
+/// A third of the lease leaves room for two lost beats. A task of its own: the log's disk may be slow, the pulse not.
+async fn send_heartbeats(orders: mpsc::Sender<wire::CoordinatorMessage>) {
+    let mut pulse = tokio::time::interval(LEASE / 3);
+    loop {
+        pulse.tick().await;
+        let beat = wire::CoordinatorMessage { kind: Some(OrderKind::Heartbeat(wire::Heartbeat {})) };
+        if orders.send(beat).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What hooks, workers and tests of one host write.
+pub struct OutputReader(tonic::Streaming<wire::OutputChunk>);
+
+impl OutputReader {
+    /// Passes every byte on, as fast as it is taken, then says that no more will come.
+    pub async fn forward(
+        mut self,
+        host: HostId,
+        pieces: mpsc::Sender<OutputPiece>,
+        news: mpsc::Sender<HostNews>,
+    ) {
+        while let Ok(Some(chunk)) = self.0.message().await {
+            let stream = if chunk.stderr { OutputStream::Stderr } else { OutputStream::Stdout };
+            let piece = OutputPiece { host, block: chunk.block, stream, bytes: chunk.data.to_vec() };
+            if pieces.send(piece).await.is_err() {
+                return;
+            }
+        }
+        // The pieces go before the news on another channel: the driver empties it first.
+        let _ = news.send(HostNews { host, news: News::OutputEnded }).await;
+    }
+}
+
+fn news(update: Update) -> Result<News, AgentError> {
+    Ok(match update {
+        Update::HookFinished(hook) => {
+            let runner = runner_number(hook.runner);
+            News::HookFinished {
+                runner: (runner > 0).then_some(runner),
+                hook: if runner > 0 { HookKind::RunnerSetup } else { HookKind::NodeSetup },
+                failure: hook.failure.map(host_failure),
+                skipped: hook.skipped,
+                duration: Duration::from_micros(hook.duration_microseconds),
+                block: agent_block(hook.block.unwrap_or_default()),
+            }
+        }
+        Update::WorkerPrepared(worker) => News::WorkerPrepared {
+            runner: runner_number(worker.runner),
+            framework: worker.framework,
+            failure: worker.failure.map(host_failure),
+            duration: Duration::from_micros(worker.duration_microseconds),
+            block: agent_block(worker.block.unwrap_or_default()),
+        },
+        Update::RunnerReady(ready) => {
+            News::RunnerReady { runner: runner_number(ready.runner), identifier: ready.identifier }
+        }
+        Update::RunnerFailed(failed) => News::RunnerFailed {
+            runner: runner_number(failed.runner),
+            failure: host_failure(failed.failure.unwrap_or_default()),
+        },
+        Update::AttemptStarted(started) => {
+            News::AttemptStarted { attempt: AttemptId(started.attempt), block: started.block }
+        }
+        Update::TestFinished(test) => News::TestFinished(
+            AttemptId(test.attempt),
+            TestResult::try_from(test).map_err(AgentError::Malformed)?,
+        ),
+        Update::AttemptFinished(finished) => News::AttemptFinished(FinishedAttempt {
+            attempt: AttemptId(finished.attempt),
+            result: result_from_wire(&finished)?,
+            duration: Duration::from_micros(finished.duration_microseconds),
+            message: finished.message,
+            details: finished.details,
+            leaked: finished.leaked,
+            block: finished.block.map(agent_block),
+        }),
+        Update::Welcome(_) | Update::Refusal(_) | Update::Heartbeat(_) | Update::RunEnded(_) => {
+            return Err(AgentError::NoWelcome);
+        }
+    })
+}
+
+/// Runner numbers fit: the coordinator asked for at most 1,024.
+fn runner_number(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+fn agent_block(block: wire::OutputBlock) -> AgentBlock {
+    AgentBlock { number: block.number, bytes: block.bytes }
+}
+
+fn host_failure(failure: wire::Failure) -> HostFailure {
+    HostFailure { reason: failure.to_string(), hint: hint(&failure) }
+}

@@ -1,0 +1,280 @@
+//! `distributest [run]`: puts a run together from the configuration and drives it to its end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use distributest_core::identity::HostId;
+use distributest_core::ledger::EXIT_NOT_RUN;
+use distributest_history::{History, RecordedAttempt, Recorder, RunInfo};
+use distributest_protocol::conversions::milliseconds;
+use distributest_protocol::wire;
+use distributest_report::{
+    AggregatedLog, Console, ConsoleOptions, JUnit, JsonLines, LogDestination, PreparedLog, Reporters,
+    Verbosity, prepare_log,
+};
+use sha2::{Digest, Sha256};
+
+use super::{Loaded, RunArgs};
+use crate::config::{Config, Hook, HookSource, LOCALHOST, find_hooks};
+use crate::driver::{DriverOptions, drive};
+use crate::dry_run;
+use crate::error::{UserError, chain};
+use crate::event_sinks::EventSinks;
+use crate::hosts::{HostPlace, HostSpec, RunSpec};
+use crate::plan::{Request, RunPlan, plan};
+use crate::project::{Initiator, Project};
+use crate::signals::Signals;
+use crate::terminal::{self, Terminal};
+
+/// Threads of the coordinator: one may wait for a disk while the other keeps connections alive.
+const THREADS: usize = 2;
+
+/// Runs the tests and returns the exit status.
+///
+/// # Errors
+///
+/// What keeps the run from starting: usage, configuration, no tests, an unwritable log.
+pub fn run(args: &RunArgs) -> Result<u8, UserError> {
+    let start = Instant::now();
+    let started_at = SystemTime::now();
+    let Loaded { sources, config, .. } = args.settings.load()?;
+    let hosts = hosts(&config)?;
+    let hooks = find_hooks(&sources)?;
+    let project = Project::of(sources.project.clone());
+    let state = state_directory(sources.home.as_deref());
+    let mut warnings = Vec::new();
+    let (history, past) = open_history(state.as_deref(), &project, &mut warnings);
+    let request = Request { paths: &args.paths, framework_arguments: &args.framework_arguments };
+    let run = run_identifier(started_at);
+    let plan = plan(run, project, &config, &request, &past)?;
+    let terminal = Terminal::of_process(args.color);
+    if args.dry_run {
+        terminal::print(&dry_run::describe(&plan, &hosts));
+        return Ok(0);
+    }
+    let log = open_log(&config, state.as_deref(), &plan.run, started_at)?;
+    warnings.extend(log.warnings.iter().cloned());
+    let reporters = reporters(args, &config, &terminal, log, started_at)?;
+    let recorder = history.map(|history| Recorder::new(history, run_info(&plan, started_at)));
+    let mut sinks = EventSinks::new(start, recorder, reporters, warnings);
+    let spec = run_spec(&plan, &config, hooks.node_setup, hooks.runner_setup);
+    let options = DriverOptions {
+        hosts,
+        run: Arc::new(spec),
+        timeout: config.timeout,
+        require_hosts: config.require_hosts,
+    };
+    let summary = runtime()?.block_on(async {
+        let mut signals = Signals::listen().map_err(|error| failed("listen to signals", &error))?;
+        Ok::<_, UserError>(drive(&plan, options, &mut sinks, &mut signals).await)
+    })?;
+    let missing = sinks.finish();
+    // A report somebody asked for and did not get must not look like success.
+    let status =
+        if summary.exit_status == 0 && !missing.is_empty() { EXIT_NOT_RUN } else { summary.exit_status };
+    Ok(status)
+}
+
+fn failed(operation: &str, error: &dyn std::error::Error) -> UserError {
+    UserError::usage(format!("failed to {operation}")).because(error)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, UserError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(THREADS).enable_all().build().map_err(|error| failed("start the runtime", &error))
+}
+
+/// The hosts that take part, this machine first.
+fn hosts(config: &Config) -> Result<Vec<HostSpec>, UserError> {
+    let local = config
+        .local
+        .then(|| (LOCALHOST.to_owned(), HostPlace::Local { snapshot: config.snapshot }, config.runners));
+    let remote =
+        config.hosts.iter().map(|host| (host.name.clone(), HostPlace::Remote(host.clone()), host.runners));
+    let places = local.into_iter().chain(remote);
+    let hosts: Vec<HostSpec> = (0..)
+        .map(HostId)
+        .zip(places)
+        .map(|(id, (name, place, runners))| HostSpec { id, name, place, runners })
+        .collect();
+    if hosts.is_empty() {
+        return Err(
+            UserError::usage("no host takes part").hint("set `runners` above 0 here or on a [[host]]")
+        );
+    }
+    Ok(hosts)
+}
+
+/// `$XDG_STATE_HOME/distributest`, else `~/.local/state/distributest`.
+fn state_directory(home: Option<&Path>) -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| Some(home?.join(".local/state"))).map(|directory| directory.join("distributest"))
+}
+
+/// What earlier runs took. Without a history the run goes on, in a guessed order.
+fn open_history(
+    state: Option<&Path>,
+    project: &Project,
+    warnings: &mut Vec<String>,
+) -> (Option<History>, HashMap<String, Vec<RecordedAttempt>>) {
+    let Some(state) = state else { return (None, HashMap::new()) };
+    let opened = History::open(&state.join("history.sqlite")).and_then(|(history, opening)| {
+        warnings.extend(opening.iter().map(ToString::to_string));
+        let past = history.recent(&project.history_key)?;
+        Ok((history, past))
+    });
+    match opened {
+        Ok((history, past)) => (Some(history), past),
+        Err(error) => {
+            warnings.push(format!("failed to {}; the run goes on without its history", chain(&error)));
+            (None, HashMap::new())
+        }
+    }
+}
+
+/// Date, time and process: unique on this machine, sorted by start, and short enough to read out.
+fn run_identifier(started_at: SystemTime) -> String {
+    let seconds = started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    format!("{seconds:x}-{:x}", std::process::id())
+}
+
+fn run_info(plan: &RunPlan, started_at: SystemTime) -> RunInfo {
+    let started = started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    RunInfo {
+        run: plan.run.clone(),
+        project_key: plan.project.history_key.clone(),
+        project_name: plan.project.name.clone(),
+        started_at_unix_ms: i64::try_from(started).unwrap_or(i64::MAX),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn open_log(
+    config: &Config,
+    state: Option<&Path>,
+    run: &str,
+    started_at: SystemTime,
+) -> Result<PreparedLog, UserError> {
+    let keep = usize::try_from(config.log.keep).unwrap_or(usize::MAX);
+    let destination = match (&config.log.path, state) {
+        (Some(path), _) => LogDestination::File(path.clone()),
+        (None, Some(state)) => LogDestination::Directory { directory: state.join("logs"), keep },
+        (None, None) => {
+            LogDestination::Directory { directory: std::env::temp_dir().join("distributest"), keep }
+        }
+    };
+    prepare_log(&destination, run, started_at).map_err(|error| {
+        failed("open the log of this run", &error)
+            .hint("set `log.path` (DISTRIBUTEST_LOG_PATH, --log-file) to a file you can write")
+    })
+}
+
+/// Every consumer of the run's events; the console last, so that it can tell what befell the others.
+fn reporters(
+    args: &RunArgs,
+    config: &Config,
+    terminal: &Terminal,
+    log: PreparedLog,
+    started_at: SystemTime,
+) -> Result<Reporters, UserError> {
+    let mut reporters = Reporters::new();
+    let log_path = log.path.clone();
+    reporters.add(AggregatedLog::new(log));
+    if let Some(path) = &args.junit {
+        reporters.add(JUnit::create(path, started_at).map_err(|error| report_error(&error, "--junit"))?);
+    }
+    if let Some(path) = &args.json {
+        reporters.add(JsonLines::create(path).map_err(|error| report_error(&error, "--json"))?);
+    }
+    let verbosity = match (args.quiet, args.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let options = ConsoleOptions {
+        color: terminal.color,
+        width: terminal.width,
+        live: terminal.live && !args.quiet,
+        verbosity,
+        slow_file: config.slow_file.unwrap_or(Duration::MAX),
+        slow_test: config.slow_test.unwrap_or(Duration::MAX),
+        rerun_command: "distributest".into(),
+        log_path: Some(log_path),
+    };
+    reporters.add(Console::new(options, terminal.outputs()));
+    Ok(reporters)
+}
+
+fn report_error(error: &distributest_report::ReportError, flag: &str) -> UserError {
+    failed(&error.to_string(), std::error::Error::source(error).unwrap_or(error))
+        .hint(format!("give {flag} a file in a directory you can write to"))
+}
+
+fn run_spec(
+    plan: &RunPlan,
+    config: &Config,
+    node_setup: Option<Hook>,
+    runner_setup: Option<Hook>,
+) -> RunSpec {
+    let initiator = Initiator::of_process();
+    let fingerprint = node_setup.as_ref().map(|hook| fingerprint(&plan.project.directory, config, hook));
+    let own_environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let passed = own_environment.iter().filter(|(name, _)| config.pass_env.contains(name)).cloned();
+    let mut environment: BTreeMap<String, String> = passed.collect();
+    environment.extend(config.env.clone());
+    RunSpec {
+        project: plan.project.directory.clone(),
+        hello: wire::Hello {
+            run: plan.run.clone(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            initiating_host: initiator.host,
+            initiating_user: initiator.user,
+            project: plan.project.name.clone(),
+            project_hash: plan.project.workspace_hash.clone(),
+            ..wire::Hello::default()
+        },
+        prepare: wire::Prepare {
+            node_setup: node_setup.map(|hook| {
+                let limit = config.node_setup_timeout.map_or(0, milliseconds);
+                hook_to_wire(hook, limit, fingerprint.unwrap_or_default())
+            }),
+            runner_setup: runner_setup.map(|hook| {
+                hook_to_wire(hook, config.runner_setup_timeout.map_or(0, milliseconds), String::new())
+            }),
+            environment: environment.into_iter().collect(),
+            launches: plan.launches.clone(),
+            ..wire::Prepare::default()
+        },
+        own_environment,
+        sync: config.sync.clone(),
+        bootstrap: config.bootstrap,
+    }
+}
+
+fn hook_to_wire(hook: Hook, timeout_milliseconds: u32, fingerprint: String) -> wire::Hook {
+    let source = match hook.source {
+        HookSource::Project(path) => wire::hook::Source::WorkspacePath(path),
+        HookSource::System => wire::hook::Source::Content(hook.content),
+    };
+    wire::Hook { source: Some(source), timeout_milliseconds, fingerprint }
+}
+
+/// What `node_setup` depends on, as it says; empty when it does not say, and it always runs.
+fn fingerprint(project: &Path, config: &Config, hook: &Hook) -> String {
+    if config.node_setup_inputs.is_empty() {
+        return String::new();
+    }
+    let mut hash = Sha256::new();
+    hash.update(Sha256::digest(&hook.content));
+    for input in &config.node_setup_inputs {
+        hash.update(Sha256::digest(input));
+        // A missing input is a state of its own.
+        let content = std::fs::read(project.join(input)).map(|content| Sha256::digest(content).to_vec());
+        hash.update(content.unwrap_or_default());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,424 @@
+//! Drives a run: one loop that turns what hosts, signals and the clock do into events for the scheduler, carries out
+//! its commands, and tells the reporters.
+//!
+//! It decides nothing about files. What it does decide is about its own process: the first Ctrl-C asks the scheduler to
+//! stop, a second one or [`STOP_TIMEOUT`] later ends the loop as it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
+use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
+use distributest_core::scheduler::{Scheduler, SchedulerOptions};
+use distributest_core::scheduler_messages::{Command, Event};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::event_sinks::EventSinks;
+use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, HostNews, News, Order, OutputPiece};
+use crate::hosts::{HostSpec, Outlets, RunSpec, participate};
+use crate::output_blocks::OutputBlocks;
+use crate::plan::RunPlan;
+use crate::signals::Signals;
+
+/// How long hosts may take to end their attempts after a request to stop, or the run after the last verdict.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the live view moves.
+const TICK: Duration = Duration::from_millis(250);
+
+/// News that may wait for the driver.
+const NEWS_IN_FLIGHT: usize = 256;
+
+/// Pieces of output, at most 64 KiB each, that may wait for the driver.
+const OUTPUT_IN_FLIGHT: usize = 32;
+
+/// What drives a run besides its plan.
+pub struct DriverOptions {
+    /// The hosts, in the order of their ids.
+    pub hosts: Vec<HostSpec>,
+    /// What they are told.
+    pub run: Arc<RunSpec>,
+    /// The longest a file may take.
+    pub timeout: Option<Duration>,
+    /// Whether a host that takes no part ends the run.
+    pub require_hosts: bool,
+}
+
+/// Runs the plan and returns what came of it. `RunEvent::RunFinished` has been emitted.
+pub async fn drive(
+    plan: &RunPlan,
+    options: DriverOptions,
+    sinks: &mut EventSinks,
+    signals: &mut Signals,
+) -> RunSummary {
+    let (news_sender, mut news) = mpsc::channel(NEWS_IN_FLIGHT);
+    let (output_sender, mut output) = mpsc::channel(OUTPUT_IN_FLIGHT);
+    let outlets = Outlets { news: news_sender, output: output_sender };
+    let mut driver = Driver::new(plan, options, sinks);
+    driver.begin(&outlets);
+    drop(outlets);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    while !driver.is_over() {
+        let deadline = driver.deadline;
+        tokio::select! {
+            biased;
+            () = signals.next() => driver.signal(),
+            Some(host_news) = news.recv() => driver.news(host_news, &mut output),
+            Some(piece) = output.recv() => driver.output(piece),
+            _ = ticks.tick() => driver.sinks.tick(),
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+        }
+    }
+    driver.end()
+}
+
+/// A live attempt.
+struct LiveAttempt {
+    file: FileId,
+    runner: RunnerId,
+    started: Duration,
+    /// The agent's number of its output block, once it started.
+    block: Option<u64>,
+}
+
+struct HostState {
+    orders: mpsc::UnboundedSender<Order>,
+    connected: bool,
+    ended: bool,
+}
+
+struct Driver<'run> {
+    plan: &'run RunPlan,
+    options: DriverOptions,
+    sinks: &'run mut EventSinks,
+    scheduler: Scheduler,
+    blocks: OutputBlocks,
+    attempts: HashMap<AttemptId, LiveAttempt>,
+    decided: Vec<bool>,
+    hosts: Vec<HostState>,
+    /// Dropping it ends every host's part.
+    tasks: JoinSet<()>,
+    stopping: bool,
+    finished: bool,
+    aborted: bool,
+    deadline: Option<Instant>,
+}
+
+impl<'run> Driver<'run> {
+    fn new(plan: &'run RunPlan, options: DriverOptions, sinks: &'run mut EventSinks) -> Driver<'run> {
+        let file_count = u32::try_from(plan.files.len()).unwrap_or(u32::MAX);
+        let host_count = u32::try_from(options.hosts.len()).unwrap_or(u32::MAX);
+        Driver {
+            plan,
+            options,
+            sinks,
+            scheduler: Scheduler::new(SchedulerOptions { file_count, host_count }),
+            blocks: OutputBlocks::default(),
+            attempts: HashMap::new(),
+            decided: vec![false; plan.files.len() + plan.unusable.len()],
+            hosts: Vec::new(),
+            tasks: JoinSet::new(),
+            stopping: false,
+            finished: false,
+            aborted: false,
+            deadline: None,
+        }
+    }
+
+    fn begin(&mut self, outlets: &Outlets) {
+        self.sinks.emit(&self.plan.started_event(&self.options.hosts));
+        for index in 0..self.plan.unusable.len() {
+            let file = FileId(u32::try_from(self.plan.files.len() + index).unwrap_or(u32::MAX));
+            self.decide(file, Verdict::NotRun(NotRunReason::UnusableName), None);
+        }
+        for host in self.options.hosts.clone() {
+            let (sender, orders) = mpsc::unbounded_channel();
+            self.hosts.push(HostState { orders: sender, connected: false, ended: false });
+            self.tasks.spawn(participate(host, Arc::clone(&self.options.run), orders, outlets.clone()));
+        }
+        let mut commands = Vec::new();
+        self.scheduler.start(&mut commands);
+        let events = self.carry_out(commands);
+        self.emit(events);
+    }
+
+    /// Over when every file is decided and every host that took part has ended its part.
+    fn is_over(&self) -> bool {
+        self.aborted || (self.finished && self.hosts.iter().all(|host| host.ended || !host.connected))
+    }
+
+    fn end(mut self) -> RunSummary {
+        for host in 0..self.hosts.len() {
+            let late = self.blocks.host_output_ended(HostId(u32::try_from(host).unwrap_or(u32::MAX)));
+            self.emit(late);
+        }
+        // Only after a second Ctrl-C or a host that did not end in time.
+        for index in 0..self.decided.len() {
+            let file = FileId(u32::try_from(index).unwrap_or(u32::MAX));
+            self.decide(file, Verdict::NotRun(NotRunReason::Stopped), None);
+        }
+        let summary = self.sinks.summary();
+        self.sinks.emit(&RunEvent::RunFinished(summary.clone()));
+        summary
+    }
+
+    fn signal(&mut self) {
+        if self.stopping {
+            self.aborted = true;
+            return;
+        }
+        self.sinks.emit(&RunEvent::StopRequested);
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.deadline = Some(Instant::now() + STOP_TIMEOUT);
+        self.step(Event::StopRequested);
+    }
+
+    fn emit(&mut self, events: Vec<RunEvent>) {
+        for event in events {
+            self.sinks.emit(&event);
+        }
+    }
+
+    /// Feeds the scheduler and carries out what it wants.
+    fn step(&mut self, event: Event) {
+        let events = self.step_quietly(event);
+        self.emit(events);
+    }
+
+    /// As `step`, but leaves the verdicts to be told by the caller.
+    fn step_quietly(&mut self, event: Event) -> Vec<RunEvent> {
+        let mut commands = Vec::new();
+        self.scheduler.handle(self.sinks.now(), event, &mut commands);
+        self.carry_out(commands)
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) -> Vec<RunEvent> {
+        let mut events = Vec::new();
+        for command in commands {
+            match command {
+                Command::Dispatch { attempt, file, runner } => self.dispatch(attempt, file, runner),
+                Command::Cancel { attempt } => {
+                    if let Some(live) = self.attempts.get(&attempt) {
+                        self.order(live.runner.host, Order::Cancel(attempt));
+                    }
+                }
+                Command::Decide { file, verdict, attempt } => {
+                    self.decided[file.0 as usize] = true;
+                    events.push(RunEvent::FileVerdict { file, verdict, attempt });
+                }
+                Command::Finish => self.finish(),
+            }
+        }
+        events
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        self.deadline = Some(Instant::now() + STOP_TIMEOUT);
+        for index in 0..self.hosts.len() {
+            self.order(HostId(u32::try_from(index).unwrap_or(u32::MAX)), Order::EndRun);
+        }
+    }
+
+    fn decide(&mut self, file: FileId, verdict: Verdict, attempt: Option<AttemptId>) {
+        let decided = &mut self.decided[file.0 as usize];
+        if !std::mem::replace(decided, true) {
+            self.sinks.emit(&RunEvent::FileVerdict { file, verdict, attempt });
+        }
+    }
+
+    fn dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
+        let planned = &self.plan.files[file.0 as usize];
+        let order = Order::Dispatch {
+            attempt,
+            runner: runner.number,
+            launch: planned.launch,
+            file: planned.path.clone(),
+            timeout: self.options.timeout,
+        };
+        let started = self.sinks.now();
+        self.attempts.insert(attempt, LiveAttempt { file, runner, started, block: None });
+        self.order(runner.host, order);
+    }
+
+    fn order(&self, host: HostId, order: Order) {
+        // A host that has ended does not take orders any more; its end is on its way to the scheduler as news.
+        let _ = self.hosts[host.0 as usize].orders.send(order);
+    }
+
+    fn output(&mut self, piece: OutputPiece) {
+        let block = BlockId { host: piece.host, number: piece.block };
+        let count = piece.bytes.len() as u64;
+        self.sinks.emit(&RunEvent::Output { block, stream: piece.stream, bytes: piece.bytes });
+        let events = self.blocks.received(block, count);
+        self.emit(events);
+    }
+
+    fn news(&mut self, HostNews { host, news }: HostNews, output: &mut mpsc::Receiver<OutputPiece>) {
+        match news {
+            News::Progress(activity) => self.sinks.emit(&RunEvent::HostProgress { host, activity }),
+            News::Connected { agent, cores, runners } => {
+                self.hosts[host.0 as usize].connected = true;
+                self.sinks.emit(&RunEvent::HostConnected { host, agent, cores, runners });
+                self.step(Event::HostExpected { host, runners });
+            }
+            News::HookFinished { runner, hook, failure, skipped, duration, block } => {
+                let runner = runner.map(|number| RunnerId { host, number });
+                let failure = failure.map(told);
+                self.close(host, block, |block| {
+                    vec![RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, block }]
+                });
+            }
+            News::WorkerPrepared { runner, framework, failure, duration, block } => {
+                let runner = RunnerId { host, number: runner };
+                let failure = failure.map(told);
+                self.close(host, block, |block| {
+                    vec![RunEvent::WorkerPrepared { runner, framework, failure, duration, block }]
+                });
+            }
+            News::RunnerReady { runner, identifier } => {
+                let runner = RunnerId { host, number: runner };
+                self.sinks.emit(&RunEvent::RunnerReady { runner, identifier });
+                self.step(Event::RunnerReady { runner });
+            }
+            News::RunnerFailed { runner, failure } => {
+                self.runner_failed(RunnerId { host, number: runner }, failure);
+            }
+            News::AttemptStarted { attempt, block } => self.attempt_started(attempt, block),
+            News::TestFinished(attempt, test) => {
+                if let Some(live) = self.attempts.get(&attempt) {
+                    let file = live.file;
+                    self.sinks.emit(&RunEvent::TestFinished { attempt, file, test });
+                }
+            }
+            News::AttemptFinished(finished) => self.attempt_finished(host, finished),
+            News::OutputEnded => {
+                // Every piece was sent before this was: what is in the channel now is all there is.
+                while let Ok(piece) = output.try_recv() {
+                    self.output(piece);
+                }
+                let events = self.blocks.host_output_ended(host);
+                self.emit(events);
+            }
+            News::Ended(result) => self.host_ended(host, result),
+        }
+    }
+
+    fn close(&mut self, host: HostId, block: AgentBlock, events: impl FnOnce(BlockId) -> Vec<RunEvent>) {
+        let id = BlockId { host, number: block.number };
+        let events = self.blocks.close(id, block.bytes, events(id));
+        self.emit(events);
+    }
+
+    fn runner_failed(&mut self, runner: RunnerId, failure: HostFailure) {
+        let reason = told(failure);
+        self.sinks.emit(&RunEvent::RunnerFailed { runner, reason: reason.clone() });
+        self.step(Event::RunnerLost { runner, reason });
+    }
+
+    fn attempt_started(&mut self, attempt: AttemptId, block: u64) {
+        let now = self.sinks.now();
+        let Some(live) = self.attempts.get_mut(&attempt) else { return };
+        live.started = now;
+        live.block = Some(block);
+        let (file, runner) = (live.file, live.runner);
+        self.sinks.emit(&RunEvent::AttemptStarted { attempt, file, runner });
+        self.step(Event::AttemptStarted { attempt });
+    }
+
+    fn attempt_finished(&mut self, host: HostId, finished: FinishedAttempt) {
+        let FinishedAttempt { attempt, result, duration, message, details, leaked, block } = finished;
+        let Some(live) = self.attempts.remove(&attempt) else { return };
+        let block_id = block.map(|block| BlockId { host, number: block.number });
+        let event = match result {
+            AttemptResult::Outcome(outcome) => Event::AttemptFinished { attempt, outcome, duration },
+            AttemptResult::Interrupted(interruption) => {
+                Event::AttemptInterrupted { attempt, interruption, reason: message.clone() }
+            }
+        };
+        let report = AttemptReport {
+            attempt,
+            file: live.file,
+            runner: live.runner,
+            result,
+            duration,
+            message,
+            details,
+            leaked,
+            block: block_id,
+        };
+        let mut events = vec![RunEvent::AttemptFinished(report)];
+        events.extend(self.step_quietly(event));
+        let events = match (block, block_id) {
+            (Some(block), Some(id)) => self.blocks.close(id, block.bytes, events),
+            _ => events,
+        };
+        self.emit(events);
+    }
+
+    fn host_ended(&mut self, host: HostId, result: Result<(), HostFailure>) {
+        self.hosts[host.0 as usize].ended = true;
+        let failure = match result {
+            Ok(()) if self.finished => return,
+            Ok(()) => HostFailure { reason: "its agent ended the run".into(), hint: None },
+            Err(failure) => failure,
+        };
+        if self.finished {
+            // Every file has its verdict already: worth knowing, nobody's loss.
+            let name = &self.options.hosts[host.0 as usize].name;
+            let message = format!("{name}: {}, after the last verdict", failure.reason);
+            self.sinks.emit(&RunEvent::Warning { message });
+            return;
+        }
+        let HostFailure { reason, hint } = failure;
+        self.sinks.emit(&RunEvent::HostFailed { host, reason: reason.clone(), hint });
+        self.interrupt_attempts_of(host, &reason);
+        self.step(Event::HostLost { host, reason });
+        if self.options.require_hosts && !self.stopping {
+            let name = &self.options.hosts[host.0 as usize].name;
+            let message = format!("stopping: {name} takes no part and require_hosts is set");
+            self.sinks.emit(&RunEvent::Warning { message });
+            self.stop();
+        }
+    }
+
+    /// Tells the reporters what became of the attempts on a lost host; the scheduler knows by itself.
+    fn interrupt_attempts_of(&mut self, host: HostId, reason: &str) {
+        let mut lost: Vec<AttemptId> = Vec::new();
+        lost.extend(
+            self.attempts.iter().filter(|(_, live)| live.runner.host == host).map(|(attempt, _)| *attempt),
+        );
+        lost.sort();
+        for attempt in lost {
+            let Some(live) = self.attempts.remove(&attempt) else { continue };
+            let report = AttemptReport {
+                attempt,
+                file: live.file,
+                runner: live.runner,
+                result: AttemptResult::Interrupted(Interruption::HostLost),
+                duration: self.sinks.now().saturating_sub(live.started),
+                message: reason.to_owned(),
+                details: String::new(),
+                leaked: Vec::new(),
+                block: live.block.map(|number| BlockId { host, number }),
+            };
+            self.sinks.emit(&RunEvent::AttemptFinished(report));
+        }
+    }
+}
+
+fn told(failure: HostFailure) -> String {
+    match failure.hint {
+        Some(hint) => format!("{} ({hint})", failure.reason),
+        None => failure.reason,
+    }
+}

@@ -1,0 +1,89 @@
+//! Shows what a run would do: files in order, predicted seconds, each runner's share.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use distributest_report::format;
+
+use crate::hosts::{HostPlace, HostSpec};
+use crate::plan::RunPlan;
+
+/// The plan as text for standard output.
+pub fn describe(plan: &RunPlan, hosts: &[HostSpec]) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "{} files, in the order they would be handed out:", plan.files.len());
+    for (index, file) in plan.files.iter().enumerate() {
+        let predicted = file.predicted.map_or_else(|| "?".into(), format::duration);
+        let path = format::display_path(&file.path);
+        let _ = writeln!(text, "{:>6}  {predicted:>10}  {:<8}  {path}", index + 1, file.framework);
+    }
+    for unusable in &plan.unusable {
+        let path = format::display_path(&unusable.name);
+        let _ = writeln!(text, "{:>6}  not run: its name is not valid UTF-8: {path}", "-");
+    }
+    describe_runners(&mut text, plan, hosts);
+    text
+}
+
+/// A runner's predicted share of the work.
+struct Share {
+    host: String,
+    number: u16,
+    files: usize,
+    busy: Duration,
+}
+
+fn describe_runners(text: &mut String, plan: &RunPlan, hosts: &[HostSpec]) {
+    let mut shares = Vec::new();
+    let mut unknown = Vec::new();
+    for host in hosts {
+        match runners(host) {
+            Some(count) => shares.extend((1..=count).map(|number| Share {
+                host: host.name.clone(),
+                number,
+                files: 0,
+                busy: Duration::ZERO,
+            })),
+            None => unknown.push(host.name.as_str()),
+        }
+    }
+    let predicted = plan.files.iter().any(|file| file.predicted.is_some());
+    let _ = writeln!(text, "\nrunners:");
+    if unknown.is_empty() && predicted {
+        hand_out(plan, &mut shares);
+        for share in &shares {
+            let busy = format::duration(share.busy);
+            let _ = writeln!(text, "  {} {}: {} files, {busy}", share.host, share.number, share.files);
+        }
+        return;
+    }
+    for host in hosts {
+        let _ = match runners(host) {
+            Some(count) => writeln!(text, "  {}: {count}", host.name),
+            None => writeln!(text, "  {}: as many as it has cores", host.name),
+        };
+    }
+    if !predicted {
+        let _ = writeln!(text, "no earlier run is known: files with shared examples first, then big ones");
+    }
+}
+
+/// Gives each file in turn to the runner that is free first, as a run would if every prediction came true.
+fn hand_out(plan: &RunPlan, shares: &mut [Share]) {
+    for file in &plan.files {
+        if let Some(share) = shares.iter_mut().min_by_key(|share| share.busy) {
+            share.files += 1;
+            share.busy += file.predicted.unwrap_or_default();
+        }
+    }
+}
+
+fn runners(host: &HostSpec) -> Option<u16> {
+    let own_cores =
+        || std::thread::available_parallelism().ok().and_then(|cores| u16::try_from(cores.get()).ok());
+    match host.place {
+        HostPlace::Local { .. } => host.runners.or_else(own_cores),
+        HostPlace::Remote(_) => host.runners,
+    }
+}

@@ -1,0 +1,54 @@
+//! A byte stream to an agent, whatever carries it, and what must stay alive as long as it does.
+
+use std::any::Any;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A byte stream: a socket, or the standard input and output of a program.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<Stream: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for Stream {}
+
+/// A connection to an agent. Dropping it closes the stream and lets go of what carried it.
+pub struct Link {
+    stream: Box<dyn ByteStream>,
+    /// The program or connection behind the stream: never looked at, ended by being dropped.
+    _carrier: Box<dyn Any + Send>,
+}
+
+impl Link {
+    /// Joins a stream and its carrier.
+    pub fn new(stream: impl ByteStream + 'static, carrier: impl Any + Send) -> Link {
+        Link { stream: Box::new(stream), _carrier: Box::new(carrier) }
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,161 @@
+//! What hosts tell the driver and what the driver orders: the only things that pass between them.
+
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, HostId};
+use distributest_core::run_event::{AttemptResult, HookKind, OutputStream};
+use distributest_core::test_result::TestResult;
+
+/// News of one host.
+#[derive(Debug)]
+pub struct HostNews {
+    /// The host.
+    pub host: HostId,
+    /// What happened there.
+    pub news: News,
+}
+
+/// An agent's output block: its number there, and the bytes that make it complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentBlock {
+    /// Unique on its host within the run.
+    pub number: u64,
+    /// Bytes written to it in all.
+    pub bytes: u64,
+}
+
+/// Something that failed on a host, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFailure {
+    /// What failed and why, one chain.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// What happened on a host.
+#[derive(Debug)]
+pub enum News {
+    /// What the host is busy with before its runners are ready.
+    Progress(String),
+    /// Its agent answered; this many runners will announce themselves or fail.
+    Connected {
+        /// Words for people: `private agent`, `resident agent 0.1.0`.
+        agent: String,
+        /// The host's cores.
+        cores: u16,
+        /// Runners it was asked to start.
+        runners: u16,
+    },
+    /// A hook ended.
+    HookFinished {
+        /// `None`: `node_setup`.
+        runner: Option<u16>,
+        /// Which hook.
+        hook: HookKind,
+        /// What went wrong, if anything.
+        failure: Option<HostFailure>,
+        /// Not run: its inputs are unchanged.
+        skipped: bool,
+        /// How long it took.
+        duration: Duration,
+        /// Its output.
+        block: AgentBlock,
+    },
+    /// A worker is ready or will never be.
+    WorkerPrepared {
+        /// Its runner.
+        runner: u16,
+        /// Its framework.
+        framework: String,
+        /// What went wrong, if anything.
+        failure: Option<HostFailure>,
+        /// How long it took to load.
+        duration: Duration,
+        /// Its output so far.
+        block: AgentBlock,
+    },
+    /// A runner waits for its first file.
+    RunnerReady {
+        /// The runner.
+        runner: u16,
+        /// Its identifier.
+        identifier: String,
+    },
+    /// A runner takes no more files.
+    RunnerFailed {
+        /// The runner.
+        runner: u16,
+        /// Why.
+        failure: HostFailure,
+    },
+    /// An attempt's process is at work.
+    AttemptStarted {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The number of its output block.
+        block: u64,
+    },
+    /// One test of an attempt ended.
+    TestFinished(AttemptId, TestResult),
+    /// An attempt ended.
+    AttemptFinished(FinishedAttempt),
+    /// No more output will come from this host.
+    OutputEnded,
+    /// The last news: the run is over there, or the host is lost.
+    Ended(Result<(), HostFailure>),
+}
+
+/// How an attempt ended, as its agent tells it.
+#[derive(Debug)]
+pub struct FinishedAttempt {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// What came of it.
+    pub result: AttemptResult,
+    /// From start to end on the host's monotonic clock.
+    pub duration: Duration,
+    /// One line on a result that needs one.
+    pub message: String,
+    /// Many lines on the same.
+    pub details: String,
+    /// Processes that outlived it and were killed.
+    pub leaked: Vec<String>,
+    /// Its output; `None` when nothing was started.
+    pub block: Option<AgentBlock>,
+}
+
+/// Bytes that a hook, worker or test wrote.
+#[derive(Debug)]
+pub struct OutputPiece {
+    /// Where.
+    pub host: HostId,
+    /// The agent's number of the block they belong to.
+    pub block: u64,
+    /// To which of its two outputs.
+    pub stream: OutputStream,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What the driver wants a host to do.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Run this file on this runner.
+    Dispatch {
+        /// Never used before.
+        attempt: AttemptId,
+        /// An idle runner.
+        runner: u16,
+        /// Index into the run's launches.
+        launch: u32,
+        /// Project-relative path.
+        file: String,
+        /// `None`: no limit.
+        timeout: Option<Duration>,
+    },
+    /// End this attempt's processes.
+    Cancel(AttemptId),
+    /// No more files: end the run there.
+    EndRun,
+}

@@ -1,0 +1,297 @@
+//! One task per host: connects, syncs, prepares, then passes orders one way and news the other.
+//!
+//! All hosts work at once and none waits for another. A host that fails at any step says so in its last news, with the
+//! reason and what to do about it, and the run goes on without it.
+
+pub mod link;
+pub mod messages;
+
+mod local_agent;
+mod remote_agent;
+mod ssh;
+mod sync;
+mod sync_rules;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use distributest_core::identity::HostId;
+use distributest_protocol::client::ConnectError;
+use distributest_protocol::wire;
+use tokio::sync::mpsc;
+
+use self::link::Link;
+use self::local_agent::LocalAgentError;
+use self::messages::{HostFailure, HostNews, News, Order, OutputPiece};
+use self::remote_agent::RemoteAgentError;
+use self::ssh::{SshConnection, SshError};
+use self::sync::SyncError;
+use crate::agents::{Agent, AgentError, LEASE};
+use crate::config::{HostConfig, SyncConfig};
+use crate::error::chain;
+
+/// Where a host is.
+#[derive(Clone, Debug)]
+pub enum HostPlace {
+    /// This machine.
+    Local {
+        /// Whether tests run in a copy of the project instead of in the project itself.
+        snapshot: bool,
+    },
+    /// A machine reached over ssh.
+    Remote(HostConfig),
+}
+
+/// A host's part in the run.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// Its place in the run's list of hosts.
+    pub id: HostId,
+    /// The name the user gave it.
+    pub name: String,
+    /// Where it is.
+    pub place: HostPlace,
+    /// Runners to start; `None`: as many as it has cores.
+    pub runners: Option<u16>,
+}
+
+/// What every host of a run is told.
+#[derive(Clone, Debug)]
+pub struct RunSpec {
+    /// The project's directory on this machine.
+    pub project: PathBuf,
+    /// The greeting, without host name and place.
+    pub hello: wire::Hello,
+    /// Hooks, launches and environment, without the number of runners.
+    pub prepare: wire::Prepare,
+    /// This command's own environment, for tests on this machine.
+    pub own_environment: Vec<(String, String)>,
+    /// What is copied to the hosts.
+    pub sync: SyncConfig,
+    /// Whether a host without an agent gets a private one.
+    pub bootstrap: bool,
+}
+
+/// Where a host's news and output go.
+#[derive(Clone)]
+pub struct Outlets {
+    /// What happens.
+    pub news: mpsc::Sender<HostNews>,
+    /// What hooks, workers and tests write.
+    pub output: mpsc::Sender<OutputPiece>,
+}
+
+/// Why a host takes no part.
+#[derive(Debug, thiserror::Error)]
+enum HostError {
+    #[error("failed to connect")]
+    Ssh(#[from] SshError),
+    #[error("failed to reach an agent")]
+    RemoteAgent(#[from] RemoteAgentError),
+    #[error("failed to reach an agent")]
+    LocalAgent(#[from] LocalAgentError),
+    #[error("failed to copy the project")]
+    Sync(#[from] SyncError),
+    #[error("lost")]
+    Agent(#[from] AgentError),
+}
+
+impl HostError {
+    fn failure(&self) -> HostFailure {
+        let reason = chain(self);
+        let hint = match self {
+            HostError::Ssh(error) => error.hint(),
+            HostError::RemoteAgent(error) => error.hint(),
+            HostError::Sync(error) => error.hint(),
+            HostError::Agent(error) => error.hint(),
+            HostError::LocalAgent(_) => None,
+        };
+        HostFailure { reason, hint }
+    }
+}
+
+/// Lets a host take part in the run until its orders end, it is told to end, or it fails. Its last news is
+/// [`News::Ended`]; dropping the future ends everything of the run on the host.
+pub async fn participate(
+    host: HostSpec,
+    run: Arc<RunSpec>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    outlets: Outlets,
+) {
+    let id = host.id;
+    let participant = Participant { host, run, outlets };
+    let ended = participant.run(&mut orders).await.map_err(|error| error.failure());
+    participant.tell(News::Ended(ended)).await;
+    tracing::debug!(host = id.0, "host task ended");
+}
+
+struct Participant {
+    host: HostSpec,
+    run: Arc<RunSpec>,
+    outlets: Outlets,
+}
+
+impl Participant {
+    async fn tell(&self, news: News) {
+        // Without a driver there is nobody left to tell, and this task is about to be dropped.
+        let _ = self.outlets.news.send(HostNews { host: self.host.id, news }).await;
+    }
+
+    async fn progress(&self, activity: &str) {
+        self.tell(News::Progress(activity.to_owned())).await;
+    }
+
+    async fn run(&self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Result<(), HostError> {
+        self.progress("connecting").await;
+        let (mut agent, ssh) = self.connect().await?;
+        let runners =
+            self.host.runners.unwrap_or(u16::try_from(agent.welcome.cores).unwrap_or(u16::MAX).max(1));
+        let kind = if agent.welcome.resident { "resident" } else { "private" };
+        let description = format!("{kind} agent {}", agent.welcome.program_version);
+        let cores = u16::try_from(agent.welcome.cores).unwrap_or(u16::MAX);
+        self.tell(News::Connected { agent: description, cores, runners }).await;
+        if let Some(output) = agent.take_output() {
+            tokio::spawn(output.forward(
+                self.host.id,
+                self.outlets.output.clone(),
+                self.outlets.news.clone(),
+            ));
+        }
+        if !self.in_place() {
+            tokio::select! {
+                synced = self.sync(&agent.welcome.workspace, ssh.as_ref()) => synced?,
+                // Before a runner is ready the only order is that the run is over.
+                _ = orders.recv() => return Ok(()),
+            }
+        }
+        self.progress("preparing").await;
+        agent.prepare(self.prepare(runners, agent.welcome.resident)).await?;
+        self.converse(agent, orders).await
+    }
+
+    /// Passes orders and news until the run is over here.
+    async fn converse(
+        &self,
+        mut agent: Agent,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> Result<(), HostError> {
+        let mut ending = false;
+        loop {
+            tokio::select! {
+                order = orders.recv(), if !ending => {
+                    let order = order.unwrap_or(Order::EndRun);
+                    ending = matches!(order, Order::EndRun);
+                    agent.order(order).await?;
+                }
+                news = agent.next() => match news? {
+                    Some(news) => self.tell(news).await,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(Agent, Option<SshConnection>), HostError> {
+        match &self.host.place {
+            HostPlace::Local { .. } => Ok((self.connect_locally().await?, None)),
+            HostPlace::Remote(config) => {
+                let (agent, ssh) = self.connect_remotely(config).await?;
+                Ok((agent, Some(ssh)))
+            }
+        }
+    }
+
+    async fn connect_locally(&self) -> Result<Agent, HostError> {
+        if let Some(link) = local_agent::resident().await {
+            match Agent::greet(link, self.hello()).await {
+                Err(AgentError::Connect(ConnectError::Version)) => {}
+                greeted => return Ok(greeted?),
+            }
+        }
+        Ok(Agent::greet(local_agent::private()?, self.hello()).await?)
+    }
+
+    /// Connects over ssh. A connection left from an earlier run may lead nowhere by now (the host was restarted, the
+    /// laptop moved): then once more over a fresh one.
+    async fn connect_remotely(&self, config: &HostConfig) -> Result<(Agent, SshConnection), HostError> {
+        let ssh = SshConnection::open(config).await?;
+        if !ssh.reused {
+            let agent = self.reach(&ssh).await?;
+            return Ok((agent, ssh));
+        }
+        match self.reach(&ssh).await {
+            Ok(agent) => Ok((agent, ssh)),
+            Err(HostError::RemoteAgent(RemoteAgentError::Ssh(_) | RemoteAgentError::NoBanner { .. })) => {
+                ssh.discard().await;
+                let ssh = SshConnection::open(config).await?;
+                let agent = self.reach(&ssh).await?;
+                Ok((agent, ssh))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn reach(&self, ssh: &SshConnection) -> Result<Agent, HostError> {
+        let link: Link = remote_agent::reach(ssh, self.run.bootstrap).await?;
+        match Agent::greet(link, self.hello()).await {
+            Err(AgentError::Connect(ConnectError::Version)) if self.run.bootstrap => {
+                let link = remote_agent::reach_private(ssh).await?;
+                Ok(Agent::greet(link, self.hello()).await?)
+            }
+            greeted => Ok(greeted?),
+        }
+    }
+
+    fn in_place(&self) -> bool {
+        matches!(self.host.place, HostPlace::Local { snapshot: false })
+    }
+
+    fn hello(&self) -> wire::Hello {
+        let place = match &self.host.place {
+            HostPlace::Local { snapshot: false } => {
+                wire::hello::Place::InPlace(self.run.project.display().to_string())
+            }
+            HostPlace::Local { snapshot: true } => wire::hello::Place::WorkspaceRoot(String::new()),
+            HostPlace::Remote(config) => {
+                wire::hello::Place::WorkspaceRoot(config.remote_dir.clone().unwrap_or_default())
+            }
+        };
+        wire::Hello {
+            host_name: self.host.name.clone(),
+            place: Some(place),
+            lease_milliseconds: distributest_protocol::conversions::milliseconds(LEASE),
+            ..self.run.hello.clone()
+        }
+    }
+
+    /// A private agent on this machine inherits our environment; the resident one was started by somebody else and is
+    /// handed it.
+    fn prepare(&self, runners: u16, resident: bool) -> wire::Prepare {
+        let mut prepare = wire::Prepare { runners: u32::from(runners), ..self.run.prepare.clone() };
+        if resident && matches!(self.host.place, HostPlace::Local { .. }) {
+            prepare.clear_environment = true;
+            for (name, value) in &self.run.own_environment {
+                prepare.environment.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        prepare
+    }
+
+    async fn sync(&self, workspace: &str, ssh: Option<&SshConnection>) -> Result<(), HostError> {
+        self.progress("copying the project").await;
+        let (percentages, mut reader) = tokio::sync::watch::channel(0);
+        let syncing = sync::sync(&self.run.project, workspace, ssh, &self.run.sync, |percentage| {
+            percentages.send_replace(percentage);
+        });
+        tokio::pin!(syncing);
+        loop {
+            tokio::select! {
+                synced = &mut syncing => return Ok(synced?),
+                Ok(()) = reader.changed() => {
+                    let percentage = *reader.borrow_and_update();
+                    self.progress(&format!("copying the project, {percentage} %")).await;
+                }
+            }
+        }
+    }
+}
