@@ -22,11 +22,12 @@
 //! - "Nothing is left" is only concluded from listings that came out the same twice in a row.
 //! - [`reap_orphans`] runs beside the trees, so that orphans that end do not stay as zombies.
 //! - Nobody else in the process waits for children they did not start: no `waitpid(-1)`.
-//! - Only `child`, `accounts`, `inherited` and `watch` contain unsafe code.
+//! - A process that owns trees has somebody above it who kills what is below its roots when it is killed itself: a
+//!   guardian ([`guard`]), or the owner of the tree it is the root of.
+//! - Only `accounts`, `child`, `guardian`, `inherited` and `watch` contain unsafe code.
 
 pub mod cgroup;
 pub mod identity;
-
 pub mod output;
 
 #[expect(unsafe_code, reason = "calls the C library's account functions, which take raw buffers")]

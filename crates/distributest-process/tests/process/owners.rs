@@ -24,6 +24,23 @@ fn start(mode: &str, script: &str) -> (Child, Pid, BufReader<ChildStdout>) {
 }
 
 #[tokio::test]
+async fn a_tree_that_can_not_be_marked_is_held_by_its_root() {
+    let word = unique();
+    // A limit like this, as some systems set, leaves no room for marks.
+    let mut owner = Command::new("prlimit")
+        .args(["--rttime=200000", env!("CARGO_BIN_EXE_process-fixture"), "stop"])
+        .arg(format!("{} wait", three_descendants(&word)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until_there_are(5, &word).await;
+    drop(owner.stdin.take());
+    assert!(owner.wait().unwrap().success());
+    assert_eq!(processes_with(&word), []);
+}
+
+#[tokio::test]
 async fn the_root_dies_with_its_owner() {
     let word = unique();
     let (mut owner, _, _) = start("keep", &format!("exec sleep {word}"));

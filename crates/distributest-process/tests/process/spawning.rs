@@ -124,6 +124,22 @@ async fn the_control_socket_goes_both_ways() {
 }
 
 #[tokio::test]
+async fn a_program_of_ours_takes_its_control_socket_once() {
+    for mode in ["answer", "guarded-answer"] {
+        let spec = program(env!("CARGO_BIN_EXE_process-fixture"), &[mode, ""]);
+        let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..spec }).unwrap();
+        let mut control = tree.take_control().unwrap();
+        control.write_all(b"hello\n").await.unwrap();
+        let mut answer = String::new();
+        control.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "hello, taken twice: false, passed on: false", "{mode}");
+        assert_eq!(tree.wait().await, Exit::Code(0));
+    }
+    let without = program(env!("CARGO_BIN_EXE_process-fixture"), &["answer", ""]);
+    assert_eq!(ProcessTree::spawn(without).unwrap().wait().await, Exit::Code(1));
+}
+
+#[tokio::test]
 async fn signals_are_as_in_a_fresh_process_and_the_session_is_its_own() {
     // This very process ignores SIGPIPE, as all Rust programs do.
     let own = fs::read_to_string("/proc/self/status").unwrap();
