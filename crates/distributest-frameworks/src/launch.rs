@@ -89,12 +89,12 @@ pub struct CommandLaunch {
 
 /// Describes how files of `framework` are run.
 pub fn launch(framework: Framework, options: &LaunchOptions) -> Launch {
-    let worker = |programs: &[&str], worker_file_name, worker_source| {
+    let worker = |programs: &[&str], worker_file_name, worker_source: &'static str| {
         Launch::Worker(WorkerLaunch {
             programs: programs.iter().map(ToString::to_string).collect(),
             arguments: Vec::new(),
             worker_file_name,
-            worker_source,
+            worker_source: worker_source.as_bytes(),
             worker_arguments: options.arguments.clone(),
             isolation: options.isolation.unwrap_or(Isolation::Fork),
             ready_timeout: READY_TIMEOUT,
@@ -104,11 +104,13 @@ pub fn launch(framework: Framework, options: &LaunchOptions) -> Launch {
         Framework::Pytest => worker(
             &["$VIRTUAL_ENV/bin/python", ".venv/bin/python", "venv/bin/python", "python3", "python"],
             "pytest_worker.py",
-            include_bytes!("../workers/pytest_worker.py"),
+            concat!(include_str!("../workers/python_worker.py"), include_str!("../workers/pytest_worker.py")),
         ),
-        Framework::Rspec => {
-            worker(&["ruby"], "rspec_worker.rb", include_bytes!("../workers/rspec_worker.rb"))
-        }
+        Framework::Rspec => worker(
+            &["ruby"],
+            "rspec_worker.rb",
+            concat!(include_str!("../workers/ruby_worker.rb"), include_str!("../workers/rspec_worker.rb")),
+        ),
         Framework::Command => {
             let mut argv = options.command.clone().unwrap_or_else(|| vec!["./{file}".to_owned()]);
             argv.extend(options.arguments.iter().cloned());
@@ -134,7 +136,7 @@ mod tests {
         assert_eq!(worker.isolation, Isolation::Process);
         assert_eq!(worker.worker_arguments, ["-k", "fast"]);
         assert_eq!(worker.programs[0], "$VIRTUAL_ENV/bin/python");
-        assert!(worker.worker_source.starts_with(b"\"\"\"Runs pytest files"));
+        assert!(worker.worker_source.ends_with(b"    main()\n"));
     }
 
     #[test]

@@ -14,33 +14,19 @@ Rules:
   standard output and error as soon as pytest has read it, byte for byte; if the process dies before, its parent
   writes what was left, for the files pytest captures into are open in both (`Witness`).
 - The process that runs tests notes in the witness what it is doing. If it dies, the parent knows which test did it.
-- Only the process that was started to run a file speaks for it; a test that forks and lets both go on does not.
 - pytest's own screen is not shown: every result is reported over the socket. Sections that plugins add at the end
   (coverage tables, slowest durations) are, and so is everything when live logging is on.
 - Options that make no sense for one file of many are switched off: see `quieten`.
 """
 
-import atexit
-import contextlib
 import gc
-import json
-import logging
 import os
 import random
-import select
-import signal
-import socket
 import sys
-import tempfile
-import threading
 import traceback
 import warnings
-import weakref
 
-PROTOCOL = 1
 OLDEST_PYTEST = (6, 2)
-LONGEST_MESSAGE = 1000
-LONGEST_DETAILS = 1024 * 1024
 INSTALL_HINT = "install it where the tests run, for example in node_setup: pip install pytest"
 
 
@@ -51,7 +37,7 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(write_through=True, errors="backslashreplace")
     isolation = os.environ.pop("DISTRIBUTEST_ISOLATION", "fork")
-    agent = Agent(int(os.environ.pop("DISTRIBUTEST_FD")))
+    agent = Agent(int(os.environ.pop("DISTRIBUTEST_FD")), "pytest")
     supervisor = Supervisor(agent)
     if isolation == "fork":
         serve_by_forking(agent, supervisor, arguments)
@@ -99,281 +85,6 @@ def serve_in_this_process(agent, witness, arguments):
         prepared = None
         witness.clear()
         agent.finished(outcome)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Talking to the agent
-
-
-class Agent:
-    """The agent's end of the socket. Its descriptor is closed in every program a test starts."""
-
-    def __init__(self, descriptor):
-        os.set_inheritable(descriptor, False)
-        self.socket = socket.socket(fileno=descriptor)
-        self.incoming = self.socket.makefile("rb")
-
-    def send(self, **message):
-        text = json.dumps(message).encode("ascii")
-        try:
-            self.socket.sendall(text + b"\n")
-        except OSError:
-            # The agent is gone, and with it everyone who wants to know how this ends.
-            os._exit(1)
-
-    def ready(self, version):
-        self.send(type="ready", protocol=PROTOCOL, framework="pytest", version=version)
-
-    def finished(self, result):
-        with contextlib.suppress(OSError):
-            # The process that ran the file may have died in the middle of a line.
-            self.socket.sendall(b"\n")
-        self.send(type="finished", **result)
-
-    def files(self):
-        """The files to run, one by one, until the agent has no more or is gone."""
-        for line in self.incoming:
-            message = json.loads(line) if line.strip() else {}
-            if message.get("type") == "quit":
-                return
-            if message.get("type") == "run":
-                yield message["file"]
-
-
-def result(outcome, message="", details=""):
-    return {"outcome": outcome, "message": one_line(message), "details": cut(details)}
-
-
-def one_line(text):
-    lines = [line for line in clean(text).splitlines() if line.strip()]
-    line = lines[0].strip() if lines else ""
-    return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "…"
-
-
-def cut(text):
-    text = clean(text)
-    if len(text) <= LONGEST_DETAILS:
-        return text
-    half = LONGEST_DETAILS // 2
-    return "{}\n[… {} characters left out …]\n{}".format(text[:half], len(text) - 2 * half, text[-half:])
-
-
-def clean(text):
-    """Text that can be written as UTF-8: lone surrogates become escapes."""
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Processes
-
-
-class Witness:
-    """What stays of a process that runs tests when it dies: what it was doing, and output nobody has written yet.
-
-    Three unnamed files, open in the process that runs tests and in its parent.
-    """
-
-    def __init__(self):
-        self.captured = {1: tempfile.TemporaryFile(buffering=0), 2: tempfile.TemporaryFile(buffering=0)}
-        self.outputs = {1: os.dup(1), 2: os.dup(2)}
-        self.notes = tempfile.TemporaryFile(buffering=0)
-
-    def begin(self, file):
-        self.write(file=file, test=None)
-
-    def enter_test(self, file, test):
-        self.write(file=file, test=test)
-
-    def clear(self):
-        self.write()
-
-    def finish(self, outcome):
-        self.write(result=outcome)
-
-    def write(self, **notes):
-        text = json.dumps(notes).encode("ascii")
-        os.pwrite(self.notes.fileno(), text, 0)
-        os.ftruncate(self.notes.fileno(), len(text))
-
-    def read(self):
-        text = read_all(self.notes.fileno())
-        try:
-            return json.loads(text) if text else {}
-        except ValueError:
-            return {}
-
-    def close(self):
-        """Writes what is left of the captured output where it belongs, and forgets everything."""
-        for descriptor, file in self.captured.items():
-            write_all(self.outputs[descriptor], read_all(file.fileno()))
-            os.close(self.outputs[descriptor])
-            file.close()
-        self.notes.close()
-
-
-class End:
-    """How a process that ran tests ended."""
-
-    def __init__(self, status, notes):
-        self.status = status
-        self.result = notes.get("result")
-        self.during = notes.get("file")
-        self.test = notes.get("test")
-
-    def describe(self):
-        if os.WIFSIGNALED(self.status):
-            number = os.WTERMSIG(self.status)
-            try:
-                how = "died of signal {} ({})".format(number, signal.Signals(number).name)
-            except ValueError:
-                how = "died of signal {}".format(number)
-        else:
-            how = "left with exit status {}".format(os.WEXITSTATUS(self.status))
-        where = "while {} ran".format(self.test["id"]) if self.test else "before its tests were done"
-        return "the process running this file {} {}".format(how, where)
-
-
-class Supervisor:
-    """Forks a process, waits for it, and ends it when the agent goes away."""
-
-    def __init__(self, agent):
-        self.agent = agent
-        self.told_to_end = False
-        self.child = None
-
-    def run(self, work, file=None):
-        """Has `work(witness)` done in a forked process that leads a session of its own, and tells how it ended."""
-        witness = Witness()
-        if file is not None:
-            witness.begin(file)
-        wake_up, wake_up_sender = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(signal.SIGTERM, lambda number, frame: self.end_child(signal.SIGTERM))
-        signal.set_wakeup_fd(wake_up_sender, warn_on_full_buffer=False)
-        self.child = os.fork()
-        if self.child == 0:
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.close(wake_up)
-            os.close(wake_up_sender)
-            work_and_leave(lambda: work(witness))
-        status = self.wait(wake_up)
-        self.child = None
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.close(wake_up)
-        os.close(wake_up_sender)
-        end = End(status, witness.read())
-        witness.close()
-        if self.told_to_end:
-            sys.exit(1)
-        return end
-
-    def wait(self, wake_up):
-        poll = select.poll()
-        poll.register(wake_up, select.POLLIN)
-        poll.register(self.agent.socket, 0)  # reports nothing but the other end's going away
-        while True:
-            pid, status = os.waitpid(self.child, os.WNOHANG)
-            if pid:
-                return status
-            for descriptor, _ in poll.poll():
-                if descriptor == wake_up:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(wake_up, 512)
-                else:
-                    self.end_child(signal.SIGKILL)
-                    poll.unregister(self.agent.socket)
-
-    def end_child(self, number):
-        self.told_to_end = True
-        if self.child is None:
-            return
-        for kill in (os.killpg, os.kill):
-            # It leads its process group, unless it had no time yet to become the leader.
-            with contextlib.suppress(ProcessLookupError):
-                kill(self.child, number)
-
-    def report_death(self, end):
-        description = end.describe()
-        if end.test:
-            self.agent.send(type="test", status="error", seconds=0, message=description, details="", **end.test)
-        self.agent.finished(result("crashed", description))
-
-
-def work_and_leave(work):
-    """Does the work and ends the process, running the exit handlers the work has registered."""
-    own_pid = os.getpid()
-    status = 1
-    try:
-        work()
-        status = 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    if os.getpid() == own_pid:
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(status)
-
-
-def begin_own_life(project_seeded_random):
-    """Parts a forked process from its parent in what two processes should not share."""
-    # Exit handlers registered so far are the parent's: it runs them once, when it ends. A directory one of them
-    # removes is still needed by the next file. The standard library's own are for every process.
-    atexit._clear()
-    for finalizer in list(weakref.finalize._registry):
-        finalizer.atexit = False
-    atexit.register(weakref.finalize._exitfunc)
-    atexit.register(logging.shutdown)
-    multiprocessing_util = sys.modules.get("multiprocessing.util")
-    if multiprocessing_util is not None:
-        atexit.register(multiprocessing_util._exit_function)
-    # Files on different runners must not draw the same "random" names. A project that seeds wants the same numbers.
-    if not project_seeded_random:
-        random.seed()
-
-
-def warn_of_threads():
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if others:
-        sys.stderr.write(
-            "distributest: loading the project started threads ({}), which do not exist in the forked processes that "
-            'run the test files; if tests need them, set isolation = "process"\n'.format(", ".join(others))
-        )
-
-
-def read_all(descriptor):
-    """Everything in a file, wherever its offset stands, which is left alone."""
-    parts = []
-    offset = 0
-    while True:
-        part = os.pread(descriptor, 1024 * 1024, offset)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-        offset += len(part)
-
-
-def write_all(descriptor, data):
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def forget_own_directory():
-    """Takes the directory this file lies in off the import path, where Python put it."""
-    if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.dirname(os.path.realpath(__file__)):
-        del sys.path[0]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# pytest
 
 
 class Unable(Exception):
@@ -562,23 +273,21 @@ def replay_captured_output(config, witness):
     capturing = manager._global_capturing if manager is not None else None
     if capturing is None:
         return
-    own_pid = os.getpid()
     for descriptor, capture in ((1, capturing.out), (2, capturing.err)):
         if capture is None or manager._method == "tee-sys":
             continue
         if hasattr(capture, "targetfd"):
             os.dup2(witness.captured[descriptor].fileno(), capture.tmpfile.fileno(), inheritable=False)
-        capture.snap = replaying(capture, capture.snap, witness.outputs[descriptor], own_pid)
+        capture.snap = replaying(capture, capture.snap, witness, descriptor)
         # Called with what `snap` returned, which is written already.
         capture.writeorg = lambda data: None
 
 
-def replaying(capture, snap, real, own_pid):
+def replaying(capture, snap, witness, descriptor):
     def replaying_snap():
         raw = read_all(capture.tmpfile.fileno()) if hasattr(capture, "targetfd") else None
         text = snap()
-        if os.getpid() == own_pid:
-            write_all(real, text.encode("utf-8", "backslashreplace") if raw is None else raw)
+        witness.replay(descriptor, text.encode("utf-8", "backslashreplace") if raw is None else raw)
         return text
 
     return replaying_snap
@@ -614,7 +323,6 @@ def reporter_class(pytest):
             self.screen = Screen()
 
         def begin(self, file, witness, agent):
-            self.own_pid = os.getpid()
             self.file = file
             self.witness = witness
             self.agent = agent
@@ -624,6 +332,7 @@ def reporter_class(pytest):
             self.failed = False
             self.broken = []
             self.interruption = None
+            self.current = None
             self.usage_error = None
 
         # Session
@@ -663,17 +372,14 @@ def reporter_class(pytest):
             if report.failed:
                 self.broken.append("\n".join([str(report.longrepr)] + sections(report)) + "\n")
             elif report.skipped:
-                self.send_test(report.nodeid, "skipped", 0, skip_reason(report), "", report.nodeid, None)
+                self.send_test(report.nodeid, (report.nodeid, None), "skipped", skip_reason(report))
 
         # Tests
 
         def pytest_runtest_logstart(self, nodeid, location):
             self.reports = []
-            if os.getpid() == self.own_pid:
-                test = {"id": clean(nodeid), "name": clean(test_name(nodeid)), "file": clean(location[0])}
-                if location[1] is not None:
-                    test["line"] = location[1] + 1
-                self.witness.enter_test(self.file, test)
+            self.current = nodeid
+            self.witness.enter_test(self.file, self.describe(nodeid, location))
 
         def pytest_runtest_logreport(self, report):
             if report.outcome == "rerun":  # pytest-rerunfailures: only the last try counts
@@ -682,33 +388,28 @@ def reporter_class(pytest):
                 self.reports.append(report)
 
         def pytest_runtest_logfinish(self, nodeid, location):
-            if os.getpid() == self.own_pid:
-                self.witness.begin(self.file)
+            self.current = None
+            self.witness.begin(self.file)
             if self.reports:
                 status, message, details = judge(self.reports)
                 seconds = sum(getattr(report, "duration", 0) for report in self.reports)
-                line = None if location[1] is None else location[1] + 1
-                self.send_test(nodeid, status, seconds, message, details, location[0], line)
-                self.reports = []
+                self.send_test(nodeid, location, status, message, details, seconds)
 
-        def send_test(self, nodeid, status, seconds, message, details, file, line):
-            if os.getpid() != self.own_pid:
-                return
+        def describe(self, nodeid, location):
+            in_file = self.file + "::"
+            name = nodeid[len(in_file) :] if nodeid.startswith(in_file) else nodeid.split("::", 1)[-1]
+            test = {"id": clean(nodeid), "name": clean(name), "file": clean(location[0])}
+            if location[1] is not None:
+                test["line"] = location[1] + 1
+            return test
+
+        def send_test(self, nodeid, location, status, message, details="", seconds=0):
             self.seen_tests += 1
             if status in ("failed", "error"):
                 self.failed = True
-            place = {"file": clean(file)}
-            if line is not None:
-                place["line"] = line
+            test = self.describe(nodeid, location)
             self.agent.send(
-                type="test",
-                id=clean(nodeid),
-                name=clean(test_name(nodeid)),
-                status=status,
-                seconds=seconds,
-                message=one_line(message),
-                details=cut(details),
-                **place,
+                type="test", status=status, seconds=seconds, message=one_line(message), details=cut(details), **test
             )
 
         # Ends
@@ -725,8 +426,9 @@ def reporter_class(pytest):
                 text = "\n".join(self.broken)
                 return result("broken", last_error_line(text), text)
             if self.interruption is not None:
-                text = "{}: {}".format(self.interruption.typename, self.interruption.value)
-                return result("broken", "pytest was stopped by " + text, self.interruption.getrepr(style="short"))
+                text = "pytest was stopped by {}: {}".format(self.interruption.typename, self.interruption.value)
+                text += " in " + self.current if self.current else ""
+                return result("broken", text, self.interruption.getrepr(style="short"))
             if self.usage_error is not None and not self.guide.file_is_ignored:
                 return result("broken", self.usage_error, self.usage_error)
             if self.failed:
@@ -795,10 +497,6 @@ def guide_class(pytest):
                 self.drop_if_ignored((yield), str(file_path), collection_path=file_path)
 
     return Guide
-
-
-def test_name(nodeid):
-    return nodeid.split("::", 1)[-1]
 
 
 def judge(reports):

@@ -1,5 +1,3 @@
-# frozen_string_literal: true
-
 # Runs RSpec files for distributest: RSpec and the project's helper are loaded once, each file runs in a fork.
 #
 # Started by an agent, which talks to it over the descriptor in DISTRIBUTEST_FD (see proto/worker.md). Needs RSpec 3.5 or
@@ -12,22 +10,15 @@
 # With isolation "shared" and "process" the whole work is done in one child process instead.
 #
 # Rules:
-# - Nothing is loaded into the project's process that `rspec` would not load, not even `json`: it would hide a missing
-#   `require`, and would choose a gem's version before Bundler does.
 # - An `at_exit` block runs once, in the process that registered it: a forked process leaves with those it registered
 #   itself, this one with those registered while the project was loaded. SimpleCov is started anew in each fork, and
 #   its results are merged by the block it has registered here.
 # - Formatters named in options are not used: every result is reported over the socket. What examples, hooks and
 #   RSpec itself print goes where they print it.
-# - The process that runs examples notes what it is doing in a file its parent can read (`Witness`): if it dies, the
-#   parent knows which example did it. Only the process that was started to run a file speaks for it.
 # - A database kept in this process's memory does not survive a fork. Where the project has one, nothing is preloaded.
 
 module DistributestWorker
-  PROTOCOL = 1
   OLDEST_RSPEC = "3.5"
-  LONGEST_MESSAGE = 1000
-  LONGEST_DETAILS = 1024 * 1024
   SPEC_FILES_LOOKED_INTO = 500
   INSTALL_HINT = "install it where the tests run, for example in node_setup: bundle install, or gem install rspec"
   WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
@@ -49,7 +40,7 @@ module DistributestWorker
     $PROGRAM_NAME = "rspec"
     $stdout.sync = true
     $stderr.sync = true
-    agent = Agent.new(descriptor)
+    agent = Agent.new(descriptor, "rspec")
     supervisor = Supervisor.new(agent)
     if isolation == "fork"
       serve_by_forking(agent, supervisor, preload)
@@ -122,305 +113,6 @@ module DistributestWorker
          "that run the spec files; if specs need them, set isolation = \"process\": #{others.map(&:inspect).join(', ')}"
   end
 
-  # ------------------------------------------------------------------------------------------------------------------
-  # Talking to the agent
-
-  # The agent's end of the socket. Its descriptor is closed in every program an example starts.
-  class Agent
-    def initialize(descriptor)
-      @socket = IO.for_fd(descriptor, "r+b")
-      @socket.sync = true
-      @socket.close_on_exec = true
-      @received = +""
-      @gone = false
-    end
-
-    attr_reader :socket
-
-    def send_message(message)
-      @socket.write(Json.generate(message), "\n")
-    rescue SystemCallError
-      # The agent is gone, and with it everyone who wants to know how this ends.
-      exit!(1)
-    end
-
-    def ready(version)
-      send_message("type" => "ready", "protocol" => PROTOCOL, "framework" => "rspec", "version" => version)
-    end
-
-    def finished(result)
-      # The process that ran the file may have died in the middle of a line.
-      @socket.write("\n")
-      send_message({ "type" => "finished" }.merge(result))
-    rescue SystemCallError
-      exit!(1)
-    end
-
-    # The files to run, one by one, until the agent has no more or is gone.
-    def each_file
-      while (message = next_message)
-        return if message["type"] == "quit"
-
-        yield message["file"] if message["type"] == "run"
-      end
-    end
-
-    # Reads what has come without waiting, and tells whether the agent is gone.
-    def gone?
-      loop { @received << @socket.read_nonblock(65_536) }
-    rescue IO::WaitReadable
-      false
-    rescue EOFError, SystemCallError
-      @gone = true
-    end
-
-    def keep_for_restart
-      @socket.close_on_exec = false
-      @socket.fileno
-    end
-
-    private
-
-    def next_message
-      loop do
-        line = @received.slice!(/\A.*\n/)
-        return Json.parse_strings(line) if line && !line.strip.empty?
-        next if line
-        return nil if @gone
-
-        IO.select([@socket])
-        gone?
-      end
-    end
-  end
-
-  # As much of JSON as the protocol needs.
-  module Json
-    ESCAPES = { '"' => '\\"', "\\" => "\\\\", "\n" => "\\n", "\t" => "\\t", "\r" => "\\r" }.freeze
-    UNESCAPES = { "n" => "\n", "t" => "\t", "r" => "\r", "b" => "\b", "f" => "\f" }.freeze
-
-    def self.generate(value)
-      case value
-      when nil then "null"
-      when Numeric then value.to_s
-      when Hash then "{#{value.map { |key, item| "#{generate(key)}:#{generate(item)}" }.join(',')}}"
-      else
-        escaped = Text.clean(value).gsub(/["\\\u0000-\u001f]/) { |c| ESCAPES[c] || format("\\u%04x", c.ord) }
-        "\"#{escaped}\""
-      end
-    end
-
-    # The values of an object that are strings.
-    def self.parse_strings(text)
-      text = text.dup.force_encoding("UTF-8")
-      pairs = text.scan(/"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"/m)
-      pairs.to_h { |pair| pair.map { |string| unescape(string) } }
-    end
-
-    def self.unescape(string)
-      string.gsub(/\\u[dD][89abAB]\h\h\\u\h{4}|\\u\h{4}|\\./) do |escape|
-        units = escape.scan(/u(\h{4})/).flatten.map(&:hex)
-        case units.size
-        when 0 then UNESCAPES.fetch(escape[1], escape[1])
-        when 1 then [units[0]].pack("U")
-        else [0x10000 + ((units[0] - 0xD800) << 10) + (units[1] - 0xDC00)].pack("U")
-        end
-      end
-    end
-  end
-
-  # Text that fits into a message.
-  module Text
-    def self.clean(value)
-      text = value.to_s
-      text = text.dup.force_encoding("UTF-8") if text.encoding == Encoding::BINARY
-      text.encode("UTF-8", invalid: :replace, undef: :replace).scrub
-    end
-
-    # The first paragraph, on one line.
-    def self.line(value)
-      line = clean(value).strip.split(/\n\s*\n/, 2).first.to_s.split.join(" ")
-      line.length <= LONGEST_MESSAGE ? line : "#{line[0, LONGEST_MESSAGE]}…"
-    end
-
-    def self.cut(value)
-      text = clean(value)
-      return text if text.length <= LONGEST_DETAILS
-
-      half = LONGEST_DETAILS / 2
-      "#{text[0, half]}\n[… #{text.length - 2 * half} characters left out …]\n#{text[-half, half]}"
-    end
-  end
-
-  # ------------------------------------------------------------------------------------------------------------------
-  # Processes
-
-  # What stays of a process that runs examples when it dies: notes on what it was doing, in an unnamed file that is
-  # open in it and in its parent.
-  class Witness
-    def initialize
-      path = File.join(ENV["TMPDIR"] || "/tmp", "distributest-#{$$}-#{Random.new_seed.to_s(36)}")
-      @notes = File.open(path, File::RDWR | File::CREAT | File::EXCL | File::BINARY, 0o600)
-      File.unlink(path)
-    end
-
-    def begin(file)
-      write("file" => file)
-    end
-
-    def enter_example(file, example)
-      write("file" => file, "example" => example)
-    end
-
-    def finish(result)
-      write("file" => nil, "result" => result)
-    end
-
-    def clear
-      write({})
-    end
-
-    def read
-      text = @notes.pread(@notes.size, 0)
-      text.empty? ? {} : Marshal.load(text)
-    rescue EOFError, ArgumentError, TypeError
-      {}
-    end
-
-    def close
-      @notes.close
-    end
-
-    private
-
-    def write(notes)
-      text = Marshal.dump(notes)
-      @notes.pwrite(text, 0)
-      @notes.truncate(text.bytesize)
-    end
-  end
-
-  # How a process that ran examples ended.
-  class Ending
-    attr_reader :result, :file, :example
-
-    def initialize(status, notes)
-      @status = status
-      @result = notes["result"]
-      @file = notes["file"]
-      @example = notes["example"]
-    end
-
-    def describe
-      how = if @status.signaled?
-              "died of signal #{@status.termsig} (SIG#{Signal.signame(@status.termsig)})"
-            else
-              "left with exit status #{@status.exitstatus}"
-            end
-      where = @example ? "while #{@example['id']} ran" : "before its examples were done"
-      "the process running this file #{how} #{where}"
-    end
-  end
-
-  # Forks a process, waits for it, and ends it when the agent goes away.
-  class Supervisor
-    def initialize(agent)
-      @agent = agent
-      @told_to_end = false
-    end
-
-    # Has the block, which is given a witness, run in a forked process that leads a session of its own.
-    def run(file = nil)
-      witness = Witness.new
-      witness.begin(file) if file
-      wake_up, wake_up_sender = IO.pipe
-      trap("CHLD") { wake_up_sender.write_nonblock(".", exception: false) }
-      trap("TERM") { end_child("TERM") }
-      @child = fork do
-        Process.setsid
-        trap("CHLD", "DEFAULT")
-        trap("TERM", "DEFAULT")
-        wake_up.close
-        wake_up_sender.close
-        yield witness
-      end
-      status = wait(wake_up)
-      @child = nil
-      trap("TERM", "DEFAULT")
-      trap("CHLD", "DEFAULT")
-      [wake_up, wake_up_sender].each(&:close)
-      ending = Ending.new(status, witness.read)
-      witness.close
-      exit(1) if @told_to_end
-      ending
-    end
-
-    def report_death(ending)
-      description = ending.describe
-      if ending.example
-        @agent.send_message({ "type" => "test", "status" => "error", "seconds" => 0, "message" => description,
-                              "details" => "" }.merge(ending.example))
-      end
-      @agent.finished("outcome" => "crashed", "message" => description, "details" => "")
-    end
-
-    private
-
-    def wait(wake_up)
-      watched = [wake_up, @agent.socket]
-      loop do
-        pid, status = Process.wait2(@child, Process::WNOHANG)
-        return status if pid
-
-        ready, = IO.select(watched)
-        wake_up.read_nonblock(512, exception: false) if ready.include?(wake_up)
-        next unless ready.include?(@agent.socket) && @agent.gone?
-
-        watched.delete(@agent.socket)
-        end_child("KILL")
-      end
-    end
-
-    def end_child(signal)
-      @told_to_end = true
-      return unless @child
-
-      # It leads its process group, unless it had no time yet to become the leader.
-      [-@child, @child].each do |target|
-        Process.kill(signal, target)
-      rescue Errno::ESRCH
-        next
-      end
-    end
-  end
-
-  # Keeps `at_exit` blocks registered while the project is loaded from running in forked processes.
-  module AtExit
-    def self.keep_to_this_process
-      owner = Process.pid
-      [Kernel, Kernel.singleton_class].each do |place|
-        original = place.instance_method(:at_exit)
-        place.send(:define_method, :at_exit) do |&block|
-          original.bind(self).call { block.call if Process.pid == owner }
-          block
-        end
-        (@originals ||= {})[place] = original
-      end
-      yield
-    ensure
-      @originals.each { |place, original| place.send(:define_method, :at_exit, original) }
-      Kernel.send(:private, :at_exit)
-    end
-
-    # SimpleCov measures the process it was started in; in a fork it has to be started anew.
-    def self.resume_coverage
-      return unless defined?(SimpleCov) && SimpleCov.respond_to?(:at_fork) && SimpleCov.running
-
-      SimpleCov.at_fork.call(Process.pid)
-      at_exit { SimpleCov.at_exit_behavior }
-    end
-  end
-
   # ActiveRecord's connections: two processes must not talk over one.
   module Databases
     def self.in_memory?
@@ -448,9 +140,6 @@ module DistributestWorker
       exec(environment, RbConfig.ruby, __FILE__, *ARGV, descriptor => descriptor)
     end
   end
-
-  # ------------------------------------------------------------------------------------------------------------------
-  # RSpec
 
   # An RSpec that has read its options and loaded what they and the spec files require.
   class Prepared
@@ -487,6 +176,7 @@ module DistributestWorker
       end
 
       helpers_spec_files_require.each { |helper| preload(helper) }
+      load_what_examples_need
     rescue RSpec::Core::OptionParser::OptionError, ArgumentError => e
       raise Unable.new("RSpec does not accept its options: #{e.message}", "check .rspec and the worker's arguments")
     end
@@ -535,6 +225,7 @@ module DistributestWorker
     end
 
     def listen
+      RSpec::Core::Formatters.register(Silent, :close)
       configuration.add_formatter(Silent)
       configuration.reporter.register_listener(
         @recorder, :message, :example_started, :example_passed, :example_failed, :example_pending
@@ -575,6 +266,16 @@ module DistributestWorker
       # The file that requires it will report the same error as its own.
       warn "distributest: #{helper} can't be loaded ahead: #{e.class}: #{e.message}"
     end
+
+    # RSpec loads these when the first example group is defined, which is in every fork. Which ones is still open then.
+    def load_what_examples_need
+      configuration.mock_framework
+      configuration.expectation_frameworks
+      matchers = defined?(RSpec::Matchers::BuiltIn) ? RSpec::Matchers::BuiltIn : Module.new
+      matchers.constants.each { |name| matchers.const_get(name) }
+      %i[DeprecationFormatter ExceptionPresenter].each { |name| RSpec::Core::Formatters.const_get(name) }
+      RSpec::Support.require_rspec_core("profiler")
+    end
   end
 
   # A formatter that prints nothing, so that RSpec does not choose one.
@@ -597,7 +298,6 @@ module DistributestWorker
       @file = file
       @witness = witness
       @agent = agent
-      @own_pid = Process.pid
       @errors = []
       @examples = 0
       @failed = false
@@ -613,7 +313,7 @@ module DistributestWorker
     end
 
     def example_started(notification)
-      @witness.enter_example(@file, describe(notification.example)) if Process.pid == @own_pid
+      @witness.enter_test(@file, describe(notification.example))
     end
 
     def example_passed(notification)
@@ -648,8 +348,6 @@ module DistributestWorker
     end
 
     def report(example, status, message, details)
-      return unless Process.pid == @own_pid
-
       @witness.begin(@file)
       @examples += 1
       @agent.send_message(

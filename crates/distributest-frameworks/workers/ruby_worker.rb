@@ -1,0 +1,329 @@
+# frozen_string_literal: true
+
+# What every worker program in Ruby needs: the conversation with the agent, and a process to run tests in.
+#
+# A worker program is this file with the one of its framework behind it, as one text (see proto/worker.md).
+#
+# How it works. Tests run in a child process that `Supervisor` forks, watches, and ends when the agent goes away. It
+# notes what it is doing in a `Witness`, an unnamed file open in both processes: if it dies, the test that did it is named.
+#
+# Nothing is required here, not even `json`: it would hide a `require` missing from the project, and it would choose the
+# version of a gem before Bundler does.
+
+module DistributestWorker
+  PROTOCOL = 1
+  LONGEST_MESSAGE = 1000
+  LONGEST_DETAILS = 1024 * 1024
+
+  # ------------------------------------------------------------------------------------------------------------------
+  # Talking to the agent
+
+  # The agent's end of the socket. Its descriptor is closed in every program a test starts.
+  #
+  # Only one process speaks at a time. A test that forks and lets both processes go on has one too many: it is not heard.
+  class Agent
+    attr_reader :socket
+    attr_writer :speaker
+
+    def initialize(descriptor, framework)
+      @framework = framework
+      @speaker = Process.pid
+      @socket = IO.for_fd(descriptor, "r+b")
+      @socket.sync = true
+      @socket.close_on_exec = true
+      @received = +""
+      @gone = false
+    end
+
+    def send_message(message)
+      return unless Process.pid == @speaker
+
+      @socket.write(Json.generate(message), "\n")
+    rescue SystemCallError
+      # The agent is gone, and with it everyone who wants to know how this ends.
+      exit!(1)
+    end
+
+    def ready(version)
+      send_message("type" => "ready", "protocol" => PROTOCOL, "framework" => @framework, "version" => version)
+    end
+
+    def finished(result)
+      # The process that ran the file may have died in the middle of a line.
+      @socket.write("\n")
+      send_message({ "type" => "finished" }.merge(result))
+    rescue SystemCallError
+      exit!(1)
+    end
+
+    # The files to run, one by one, until the agent has no more or is gone.
+    def each_file
+      while (message = next_message)
+        return if message["type"] == "quit"
+
+        yield message["file"] if message["type"] == "run"
+      end
+    end
+
+    # Reads what has come without waiting, and tells whether the agent is gone.
+    def gone?
+      loop { @received << @socket.read_nonblock(65_536) }
+    rescue IO::WaitReadable
+      false
+    rescue EOFError, SystemCallError
+      @gone = true
+    end
+
+    def keep_for_restart
+      @socket.close_on_exec = false
+      @socket.fileno
+    end
+
+    private
+
+    def next_message
+      loop do
+        line = @received.slice!(/\A.*\n/)
+        return Json.parse_strings(line) if line && !line.strip.empty?
+        next if line
+        return nil if @gone
+
+        IO.select([@socket])
+        gone?
+      end
+    end
+  end
+
+  # As much of JSON as the protocol needs.
+  module Json
+    ESCAPES = { '"' => '\\"', "\\" => "\\\\", "\n" => "\\n", "\t" => "\\t", "\r" => "\\r" }.freeze
+    UNESCAPES = { "n" => "\n", "t" => "\t", "r" => "\r", "b" => "\b", "f" => "\f" }.freeze
+
+    def self.generate(value)
+      case value
+      when nil then "null"
+      when Numeric then value.to_s
+      when Hash then "{#{value.map { |key, item| "#{generate(key)}:#{generate(item)}" }.join(',')}}"
+      else
+        escaped = Text.clean(value).gsub(/["\\\u0000-\u001f]/) { |c| ESCAPES[c] || format("\\u%04x", c.ord) }
+        "\"#{escaped}\""
+      end
+    end
+
+    # The values of an object that are strings.
+    def self.parse_strings(text)
+      text = text.dup.force_encoding("UTF-8")
+      pairs = text.scan(/"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"/m)
+      pairs.to_h { |pair| pair.map { |string| unescape(string) } }
+    end
+
+    def self.unescape(string)
+      string.gsub(/\\u[dD][89abAB]\h\h\\u\h{4}|\\u\h{4}|\\./) do |escape|
+        units = escape.scan(/u(\h{4})/).flatten.map(&:hex)
+        case units.size
+        when 0 then UNESCAPES.fetch(escape[1], escape[1])
+        when 1 then [units[0]].pack("U")
+        else [0x10000 + ((units[0] - 0xD800) << 10) + (units[1] - 0xDC00)].pack("U")
+        end
+      end
+    end
+  end
+
+  # Text that fits into a message.
+  module Text
+    def self.clean(value)
+      text = value.to_s
+      text = text.dup.force_encoding("UTF-8") if text.encoding == Encoding::BINARY
+      text.encode("UTF-8", invalid: :replace, undef: :replace).scrub
+    end
+
+    # The first paragraph, on one line.
+    def self.line(value)
+      line = clean(value).strip.split(/\n\s*\n/, 2).first.to_s.split.join(" ")
+      line.length <= LONGEST_MESSAGE ? line : "#{line[0, LONGEST_MESSAGE]}…"
+    end
+
+    def self.cut(value)
+      text = clean(value)
+      return text if text.length <= LONGEST_DETAILS
+
+      half = LONGEST_DETAILS / 2
+      "#{text[0, half]}\n[… #{text.length - 2 * half} characters left out …]\n#{text[-half, half]}"
+    end
+  end
+
+  # ------------------------------------------------------------------------------------------------------------------
+  # Processes
+
+  # What stays of a process that runs tests when it dies: notes on what it was doing, in an unnamed file that is
+  # open in it and in its parent.
+  class Witness
+    attr_writer :writer
+
+    def initialize
+      @writer = Process.pid
+      path = File.join(ENV["TMPDIR"] || "/tmp", "distributest-#{$$}-#{Random.new_seed.to_s(36)}")
+      @notes = File.open(path, File::RDWR | File::CREAT | File::EXCL | File::BINARY, 0o600)
+      File.unlink(path)
+    end
+
+    def begin(file)
+      write("file" => file)
+    end
+
+    def enter_test(file, test)
+      write("file" => file, "test" => test)
+    end
+
+    def finish(result)
+      write("file" => nil, "result" => result)
+    end
+
+    def clear
+      write({})
+    end
+
+    def read
+      text = @notes.pread(@notes.size, 0)
+      text.empty? ? {} : Marshal.load(text)
+    rescue EOFError, ArgumentError, TypeError
+      {}
+    end
+
+    def close
+      @notes.close
+    end
+
+    private
+
+    def write(notes)
+      return unless Process.pid == @writer
+
+      text = Marshal.dump(notes)
+      @notes.pwrite(text, 0)
+      @notes.truncate(text.bytesize)
+    end
+  end
+
+  # How a process that ran tests ended.
+  class Ending
+    attr_reader :result, :file, :test
+
+    def initialize(status, notes)
+      @status = status
+      @result = notes["result"]
+      @file = notes["file"]
+      @test = notes["test"]
+    end
+
+    def describe
+      how = if @status.signaled?
+              "died of signal #{@status.termsig} (SIG#{Signal.signame(@status.termsig)})"
+            else
+              "left with exit status #{@status.exitstatus}"
+            end
+      where = @test ? "while #{@test['id']} ran" : "before its tests were done"
+      "the process running this file #{how} #{where}"
+    end
+  end
+
+  # Forks a process, waits for it, and ends it when the agent goes away.
+  class Supervisor
+    def initialize(agent)
+      @agent = agent
+      @told_to_end = false
+    end
+
+    # Has the block, which is given a witness, run in a forked process that leads a session of its own.
+    def run(file = nil)
+      witness = Witness.new
+      witness.begin(file) if file
+      wake_up, wake_up_sender = IO.pipe
+      trap("CHLD") { wake_up_sender.write_nonblock(".", exception: false) }
+      trap("TERM") { end_child("TERM") }
+      @child = fork do
+        Process.setsid
+        @agent.speaker = witness.writer = Process.pid
+        trap("CHLD", "DEFAULT")
+        trap("TERM", "DEFAULT")
+        wake_up.close
+        wake_up_sender.close
+        yield witness
+      end
+      status = wait(wake_up)
+      @child = nil
+      trap("TERM", "DEFAULT")
+      trap("CHLD", "DEFAULT")
+      [wake_up, wake_up_sender].each(&:close)
+      ending = Ending.new(status, witness.read)
+      witness.close
+      exit(1) if @told_to_end
+      ending
+    end
+
+    def report_death(ending)
+      description = ending.describe
+      if ending.test
+        @agent.send_message({ "type" => "test", "status" => "error", "seconds" => 0, "message" => description,
+                              "details" => "" }.merge(ending.test))
+      end
+      @agent.finished("outcome" => "crashed", "message" => description, "details" => "")
+    end
+
+    private
+
+    def wait(wake_up)
+      watched = [wake_up, @agent.socket]
+      loop do
+        pid, status = Process.wait2(@child, Process::WNOHANG)
+        return status if pid
+
+        ready, = IO.select(watched)
+        wake_up.read_nonblock(512, exception: false) if ready.include?(wake_up)
+        next unless ready.include?(@agent.socket) && @agent.gone?
+
+        watched.delete(@agent.socket)
+        end_child("KILL")
+      end
+    end
+
+    def end_child(signal)
+      @told_to_end = true
+      return unless @child
+
+      # It leads its process group, unless it had no time yet to become the leader.
+      [-@child, @child].each do |target|
+        Process.kill(signal, target)
+      rescue Errno::ESRCH
+        next
+      end
+    end
+  end
+
+  # Keeps `at_exit` blocks registered while the project is loaded from running in forked processes.
+  module AtExit
+    def self.keep_to_this_process
+      owner = Process.pid
+      [Kernel, Kernel.singleton_class].each do |place|
+        original = place.instance_method(:at_exit)
+        place.send(:define_method, :at_exit) do |&block|
+          original.bind(self).call { block.call if Process.pid == owner }
+          block
+        end
+        (@originals ||= {})[place] = original
+      end
+      yield
+    ensure
+      @originals.each { |place, original| place.send(:define_method, :at_exit, original) }
+      Kernel.send(:private, :at_exit)
+    end
+
+    # SimpleCov measures the process it was started in; in a fork it has to be started anew.
+    def self.resume_coverage
+      return unless defined?(SimpleCov) && SimpleCov.respond_to?(:at_fork) && SimpleCov.running
+
+      SimpleCov.at_fork.call(Process.pid)
+      at_exit { SimpleCov.at_exit_behavior }
+    end
+  end
+end
