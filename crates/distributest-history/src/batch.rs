@@ -1,5 +1,7 @@
 //! Writes rows of one run, a batch in a transaction, and trims what they displaced.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use distributest_core::identity::{AttemptId, FileId, HostId};
@@ -7,7 +9,6 @@ use distributest_core::run_event::{AttemptResult, FilePlan, HostPlan, RunSummary
 use distributest_core::test_result::{TestResult, TestStatus};
 
 use crate::recorder::RunInfo;
-use std::time::Duration;
 
 /// Attempts kept of each file, the newest.
 pub const ATTEMPTS_KEPT: u32 = 50;
@@ -193,10 +194,11 @@ fn insert_attempt(
             file.predicted.map(micros),
             run.info.started_at_unix_ms.saturating_add(finished_ms),
         ])?;
+    // The one that this one displaced.
     transaction
         .prepare_cached(
-            "DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE file_id = ?1 \
-             ORDER BY finished_at DESC, id DESC LIMIT -1 OFFSET ?2)",
+            "DELETE FROM attempts WHERE id = (SELECT id FROM attempts WHERE file_id = ?1 \
+             ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2)",
         )?
         .execute(params![file_row, ATTEMPTS_KEPT])?;
     Ok(())
@@ -256,10 +258,11 @@ fn decide(
             micros(test.duration)
         ])?;
     }
+    // Those of the attempt that this one displaced.
     transaction
         .prepare_cached(
-            "DELETE FROM tests WHERE attempt_id IN (SELECT id FROM attempts WHERE file_id = ?1 AND deciding = 1 \
-             ORDER BY finished_at DESC, id DESC LIMIT -1 OFFSET ?2)",
+            "DELETE FROM tests WHERE attempt_id = (SELECT id FROM attempts WHERE file_id = ?1 AND deciding = 1 \
+             ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2)",
         )?
         .execute(params![file_row, TESTS_KEPT])?;
     Ok(())
