@@ -12,8 +12,8 @@
 //! 5. `DISTRIBUTEST_*` variables;
 //! 6. flags.
 //!
-//! A [`layer::Layer`] finds the raw value of a key; a [`kind::Kind`] reads it, checks it and writes it as
-//! TOML; [`reader::Reader`] asks every layer for one key after another and remembers where the winner came
+//! A `layer::Layer` finds the raw value of a key; a `kind::Kind` reads it, checks it and writes it as
+//! TOML; `reader::Reader` asks every layer for one key after another and remembers where the winner came
 //! from. `settings::read` is the only list of keys: what it does not ask for is unknown.
 //!
 //! # Rules
@@ -134,7 +134,7 @@ pub struct HostConfig {
 }
 
 /// What is copied to the hosts, besides what version control ignores and `.git`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyncConfig {
     /// rsync patterns of files to copy although they are ignored or excluded.
     pub include: Vec<String>,

@@ -97,7 +97,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         slow_test: reader.get("slow_test", Limit, seconds(1)),
         local: true,
         hosts: Vec::new(),
-        sync: SyncConfig { include: Vec::new(), exclude: Vec::new() },
+        sync: SyncConfig::default(),
         log: LogConfig { path: None, keep: 0 },
         env: Default::default(),
     };
