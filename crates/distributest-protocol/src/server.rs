@@ -41,6 +41,8 @@ pub struct CoordinatorConnection {
 /// The task that moves the bytes of a connection.
 pub struct ServedConnection {
     close: oneshot::Sender<()>,
+    /// Resolves once the coordinator has made both its calls, or is gone.
+    opened: oneshot::Receiver<()>,
     task: JoinHandle<()>,
 }
 
@@ -48,11 +50,17 @@ impl ServedConnection {
     /// Delivers what was sent and closes the connection. The senders of the [`CoordinatorConnection`] must be gone.
     ///
     /// Gives up on a coordinator that takes nothing more after `limit`.
-    pub async fn close(mut self, limit: Duration) {
-        // Nobody listens when the connection has already ended.
-        let _ = self.close.send(());
-        if tokio::time::timeout(limit, &mut self.task).await.is_err() {
-            self.task.abort();
+    pub async fn close(self, limit: Duration) {
+        let ServedConnection { close, opened, mut task } = self;
+        let delivered = async {
+            // A connection that ends before its second call fails as a whole, and what was said on it is lost.
+            let _ = opened.await;
+            // Nobody listens when the connection has already ended.
+            let _ = close.send(());
+            let _ = (&mut task).await;
+        };
+        if tokio::time::timeout(limit, delivered).await.is_err() {
+            task.abort();
         }
     }
 }
@@ -65,9 +73,10 @@ where
     let (orders_sender, orders) = mpsc::channel(MESSAGES_IN_FLIGHT);
     let (updates, updates_receiver) = mpsc::channel(MESSAGES_IN_FLIGHT);
     let (output, output_receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    let (opened_sender, opened) = oneshot::channel();
     let service = OneRun {
         session: Mutex::new(Some((orders_sender, updates_receiver))),
-        output: Mutex::new(Some(output_receiver)),
+        output: Mutex::new(Some((output_receiver, opened_sender))),
     };
     let (close, close_requested) = oneshot::channel::<()>();
     let (ended_sender, ended) = oneshot::channel();
@@ -90,7 +99,7 @@ where
         // It reports accept errors only, and there is nothing to accept.
         let _ = served.await;
     });
-    (CoordinatorConnection { orders, updates, output }, ServedConnection { close, task })
+    (CoordinatorConnection { orders, updates, output }, ServedConnection { close, opened, task })
 }
 
 type Session = (mpsc::Sender<wire::CoordinatorMessage>, mpsc::Receiver<wire::AgentMessage>);
@@ -98,7 +107,8 @@ type Session = (mpsc::Sender<wire::CoordinatorMessage>, mpsc::Receiver<wire::Age
 /// The service of one connection: each of its calls can be made once.
 struct OneRun {
     session: Mutex<Option<Session>>,
-    output: Mutex<Option<mpsc::Receiver<wire::OutputChunk>>>,
+    /// The chunks, and whom to tell that the call was made.
+    output: Mutex<Option<(mpsc::Receiver<wire::OutputChunk>, oneshot::Sender<()>)>>,
 }
 
 #[tonic::async_trait]
@@ -119,7 +129,8 @@ impl Agent for OneRun {
         &self,
         _request: Request<wire::OutputRequest>,
     ) -> Result<Response<Self::OutputStream>, Status> {
-        let output = take_once(&self.output)?;
+        let (output, opened) = take_once(&self.output)?;
+        let _ = opened.send(());
         Ok(Response::new(Box::pin(ReceiverStream::new(output).map(Ok))))
     }
 }

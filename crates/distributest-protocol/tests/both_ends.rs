@@ -41,6 +41,20 @@ async fn messages_and_output_travel_until_the_agent_closes() {
 }
 
 #[tokio::test]
+async fn what_is_said_before_the_second_call_is_not_lost() {
+    let (near, far) = tokio::io::duplex(4096);
+    let (agent, served) = accept(far);
+    let refusal = update(wire::agent_message::Kind::Refusal(wire::Refusal::default()));
+    agent.updates.send(refusal.clone()).await.expect("there is room");
+    drop(agent);
+    let closing = tokio::spawn(served.close(LIMIT));
+    let mut coordinator = connect(near, wire::Hello::default()).await.expect("both calls are answered");
+    assert_eq!(coordinator.updates.message().await.expect("delivered"), Some(refusal));
+    drop(coordinator);
+    tokio::time::timeout(LIMIT, closing).await.expect("closes").expect("does not panic");
+}
+
+#[tokio::test]
 async fn orders_end_when_the_coordinator_goes() {
     let (coordinator, mut agent, _served) = both_ends().await;
     assert!(agent.orders.recv().await.is_some());

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use distributest_process::Exit;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, Config};
@@ -16,7 +15,7 @@ use crate::failure;
 use crate::private;
 use crate::refusal::Refusal;
 use crate::runtime::start_log;
-use crate::session::{self, SessionOptions};
+use crate::session::{self, ResidentOptions};
 
 /// Exit status for a command line that can't be understood (`EX_USAGE`).
 const USAGE_STATUS: u8 = 64;
@@ -83,12 +82,9 @@ struct AgentArguments {
     /// Say in one line on standard output what this is, before anything else
     #[arg(long)]
     banner: bool,
-    /// Be the session process of a watcher
+    /// Be a session process of the daemon that started this
     #[arg(long, conflicts_with = "banner")]
     session: bool,
-    /// The watcher is a daemon
-    #[arg(long, requires = "session")]
-    resident: bool,
     /// The process's own cgroup is its to divide
     #[arg(long, requires = "session")]
     cgroups: bool,
@@ -138,18 +134,10 @@ fn refuse_arguments(error: &clap::Error) -> u8 {
 fn agent(arguments: &AgentArguments) -> u8 {
     start_log(LevelFilter::WARN);
     if !arguments.session {
-        return match private::run(arguments.banner) {
-            Ok(Exit::Code(code)) => u8::try_from(code).unwrap_or(1),
-            Ok(Exit::Signal(_)) => 1,
-            Err(error) => fail(&error, 1),
-        };
+        return private::run(arguments.banner).map_or_else(|error| fail(&error, 1), |()| 0);
     }
-    let options = SessionOptions {
-        resident: arguments.resident,
-        cgroups: arguments.cgroups,
-        refusal: arguments.refuse,
-    };
-    session::run(options).map_or_else(|error| fail(&error, 1), |()| 0)
+    let options = ResidentOptions { cgroups: arguments.cgroups, refusal: arguments.refuse };
+    session::run_resident(options).map_or_else(|error| fail(&error, 1), |()| 0)
 }
 
 fn serve(arguments: ServeArguments) -> u8 {

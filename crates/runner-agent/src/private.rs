@@ -1,18 +1,17 @@
 //! The private agent: serves one run over its standard input and output, and ends with it.
 //!
-//! The process a coordinator starts is only the watcher of the session that does the work, so that killing either leaves
-//! nothing behind.
+//! The process a coordinator starts splits in two: one is the session, the other its guardian, so that killing either
+//! leaves nothing behind.
 
 use std::io::{self, Write as _};
 
-use distributest_process::Exit;
+use distributest_process::GuardError;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::PROTOCOL_VERSION;
 use crate::connection::Connection;
 use crate::dial;
-use crate::runtime;
-use crate::session::SessionOptions;
-use crate::watcher::{SessionSpec, WatchError, WatchedSession};
+use crate::session::{self, SessionError, Watcher};
 
 /// Why there is no private agent.
 #[derive(Debug, thiserror::Error)]
@@ -20,32 +19,28 @@ pub(crate) enum PrivateError {
     /// Something about this process's own streams.
     #[error("failed to use standard input and output")]
     Streams(#[source] io::Error),
-    /// The runtime did not start.
+    /// Nobody would clean up after a session that is killed.
     #[error("failed to start")]
-    Start(#[source] io::Error),
-    /// No session was started.
+    Guard(#[from] GuardError),
+    /// The guardian's end would not be noticed.
+    #[error("failed to watch the guardian")]
+    WatchGuardian(#[source] io::Error),
+    /// The session itself.
     #[error(transparent)]
-    Watch(#[from] WatchError),
+    Session(#[from] SessionError),
 }
 
-/// Serves one run and returns how its session ended. With `banner`, says on standard output first what this is.
-pub(crate) fn run(banner: bool) -> Result<Exit, PrivateError> {
-    let connection = Connection::of_standard_streams().map_err(PrivateError::Streams)?;
+/// Serves one run. With `banner`, says on standard output first what this is. Call it before there are threads.
+pub(crate) fn run(banner: bool) -> Result<(), PrivateError> {
+    distributest_process::guard()?;
+    // Not SIGKILL: a session that loses its guardian still ends its run in order.
+    set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|errno| PrivateError::WatchGuardian(errno.into()))?;
     if banner {
         let line = format!("distributest-agent protocol={PROTOCOL_VERSION} private\n");
         let mut output = dial::standard_output().map_err(PrivateError::Streams)?;
         output.write_all(line.as_bytes()).map_err(PrivateError::Streams)?;
     }
-    let runtime = runtime::new().map_err(PrivateError::Start)?;
-    runtime.block_on(async {
-        let spec = SessionSpec {
-            options: SessionOptions::default(),
-            user: None,
-            environment: std::env::vars_os().collect(),
-            cgroup: None,
-        };
-        let (mut session, _control) = WatchedSession::start(&connection, spec)?;
-        drop(connection);
-        Ok(session.ended().await)
-    })
+    let connection = Connection::of_standard_streams().map_err(PrivateError::Streams)?;
+    Ok(session::run(connection, Watcher::Guardian)?)
 }

@@ -4,6 +4,9 @@ use std::io;
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Names the level of the log on standard error: `error`, `warn`, `info`, `debug`, `trace` or `off`.
 pub const LOG_VARIABLE: &str = "RUNNER_AGENT_LOG";
@@ -14,14 +17,16 @@ pub(crate) fn new() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Starts the log on standard error. `RUNNER_AGENT_LOG` outranks `default`. A second call changes nothing.
+/// Starts the log of the product's own crates on standard error. `RUNNER_AGENT_LOG` outranks `default`. A second call
+/// changes nothing.
 pub fn start_log(default: LevelFilter) {
     let level = std::env::var(LOG_VARIABLE).ok().and_then(|level| level.parse().ok()).unwrap_or(default);
-    // Under systemd the journal knows the time; a terminal's colours are no use in either.
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(false);
-    let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().try_init()
-    } else {
-        log.try_init()
+    let own = Targets::new().with_target("runner_agent", level).with_target("distributest", level);
+    // The journal knows the time; terminal colours are of no use in it.
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let log = match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => log.without_time().boxed(),
+        None => log.boxed(),
     };
+    let _ = tracing_subscriber::registry().with(log.with_filter(own)).try_init();
 }

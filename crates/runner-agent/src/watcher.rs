@@ -1,8 +1,8 @@
-//! The parent of a session process: hands it its connection, and leaves nothing behind when it ends.
+//! The daemon's hold on a session process: hands it its connection, and leaves nothing behind when it ends.
 //!
-//! A session that is killed can't clean up, so somebody else must. Both kinds of watcher, the daemon and the private
-//! agent's first process, do it the same way: the session is the root of a process tree, and the tree is ended when its
-//! root has. The other way round, a session learns from the end of its control socket that its watcher is gone.
+//! A session that is killed can't clean up, so somebody else must: the session is the root of a process tree, and the tree
+//! is ended when its root has. The other way round, a session learns from the end of its control socket that the daemon is
+//! gone.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::task::JoinHandle;
 
 use crate::connection::Connection;
-use crate::session::SessionOptions;
+use crate::session::ResidentOptions;
 
 /// This very program, even if its file has been replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -41,7 +41,7 @@ pub(crate) enum WatchError {
 /// How a session process is started.
 pub(crate) struct SessionSpec {
     /// How it behaves.
-    pub(crate) options: SessionOptions,
+    pub(crate) options: ResidentOptions,
     /// Who it runs as; `None`: as this process does.
     pub(crate) user: Option<User>,
     /// Its whole environment.
@@ -78,14 +78,19 @@ impl WatchedSession {
         Ok((WatchedSession { tree, log }, control))
     }
 
-    /// Waits until the session has ended, and then until nothing of it is left.
-    pub(crate) async fn ended(&mut self) -> Exit {
-        let exit = self.tree.wait().await;
-        if let Err(error) = self.tree.stop(Duration::ZERO).await {
+    /// Waits until the session's own process has ended.
+    pub(crate) async fn exited(&self) -> Exit {
+        self.tree.wait().await
+    }
+
+    /// Ends the session and everything it left: asks first, with `grace` to end in order; without any it kills at once.
+    /// Returns how the session's own process ended, if even SIGKILL could end it.
+    pub(crate) async fn end(&mut self, grace: Duration) -> Option<Exit> {
+        if let Err(error) = self.tree.stop(grace).await {
             tracing::error!(%error, "failed to end what a session left");
         }
         let _ = tokio::time::timeout(LOG_PATIENCE, &mut self.log).await;
-        exit
+        self.tree.poll_exit()
     }
 }
 
@@ -96,11 +101,8 @@ impl Drop for WatchedSession {
 }
 
 /// The arguments that make this program a session process; see `cli::AgentArguments`.
-fn session_arguments(options: SessionOptions) -> Vec<OsString> {
+fn session_arguments(options: ResidentOptions) -> Vec<OsString> {
     let mut arguments = vec!["agent", "--session"];
-    if options.resident {
-        arguments.push("--resident");
-    }
     if options.cgroups {
         arguments.push("--cgroups");
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use distributest_core::slots::{SlotArbiter, SlotCommand, SlotEvent};
-use distributest_process::{Delegation, become_subreaper};
+use distributest_process::{Delegation, become_subreaper, reap_orphans};
 use rustix::process::geteuid;
 use sd_notify::NotifyState;
 use tokio::net::UnixStream;
@@ -97,6 +97,8 @@ impl Daemon {
         let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Start)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Start)?;
         let (events_sender, mut events) = mpsc::channel(EVENTS_IN_FLIGHT);
+        let reaper = reap_orphans();
+        tokio::pin!(reaper);
         notify(&[NotifyState::Ready]);
         loop {
             tokio::select! {
@@ -109,6 +111,10 @@ impl Daemon {
                 },
                 Some(event) = events.recv() => self.arbitrate(event),
                 Some(ended) = self.runs.join_next() => self.run_ended(ended.ok()),
+                error = &mut reaper => {
+                    tracing::error!(?error, "failed to wait for orphans");
+                    break;
+                }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
@@ -167,7 +173,9 @@ impl Daemon {
                 Some(ended) = self.runs.join_next() => self.run_ended(ended.ok()),
             }
         }
-        self.runs.shutdown().await;
+        // Without a way to them, the runs know that they are to stop.
+        self.grants.clear();
+        while self.runs.join_next().await.is_some() {}
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::chown;
+use std::time::Duration;
 
 use distributest_core::slots::SlotEvent;
 use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, User, peer_uid};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use super::admission::{Admission, admit};
 use crate::connection::Connection;
 use crate::runtime::LOG_VARIABLE;
-use crate::session::SessionOptions;
+use crate::session::ResidentOptions;
 use crate::slot_messages::SlotMessage;
 use crate::watcher::{SessionSpec, WatchError, WatchedSession};
 
@@ -25,6 +26,9 @@ const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 
 /// Claims one run may have at a time; no honest session has more than it has runners.
 const CLAIM_LIMIT: usize = 4096;
+
+/// How long a session that is told to end may take to end its run in order.
+const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// The user as whom callers are told why they are not served.
 const UNPRIVILEGED_USER: &str = "nobody";
@@ -39,7 +43,7 @@ pub(crate) struct ResidentRun {
     pub(crate) delegation: Option<Delegation>,
     /// Claims and releases, for the arbiter.
     pub(crate) events: mpsc::Sender<SlotEvent>,
-    /// Claims that were granted.
+    /// Claims that were granted. Its end is the order to stop.
     pub(crate) grants: mpsc::UnboundedReceiver<u64>,
 }
 
@@ -76,25 +80,30 @@ impl ResidentRun {
         drop(connection);
         let (reader, mut writer) = control.into_split();
         let ResidentRun { number, events, mut grants, .. } = self;
-        let grant = async {
+        let stop_wanted = async {
             while let Some(claim) = grants.recv().await {
                 if SlotMessage::Grant(claim).write(&mut writer).await.is_err() {
-                    break;
+                    // The session is about to end.
+                    std::future::pending::<()>().await;
                 }
             }
+        };
+        let claims_end = async {
+            forward_claims(number, reader, events).await;
             std::future::pending::<()>().await;
         };
-        let exit = tokio::select! {
-            exit = session.ended() => exit,
-            () = grant => return Ok(()),
-            () = forward_claims(number, reader, events) => session.ended().await,
+        let stopped = tokio::select! {
+            _ = session.exited() => false,
+            () = stop_wanted => true,
+            () = claims_end => false,
         };
-        tracing::info!(run = number, %exit, "a session ended");
+        let exit = session.end(if stopped { STOP_GRACE } else { Duration::ZERO }).await;
+        tracing::info!(run = number, exit = exit.map(tracing::field::display), "a session ended");
         Ok(())
     }
 
     fn session_spec(&self, admission: Admission) -> Result<SessionSpec, ResidentRunError> {
-        let mut options = SessionOptions { resident: true, ..SessionOptions::default() };
+        let mut options = ResidentOptions::default();
         let user = match admission {
             Admission::ServeAsSelf => None,
             Admission::ServeAs(user) => Some(user),

@@ -57,12 +57,12 @@ pub(crate) struct Driver {
 /// A task of the run that came to its end.
 pub(crate) enum TaskEnd {
     /// `node_setup` is done, and this is the environment it left.
-    NodeReady(Result<(Environment, Prepared), wire::Failure>),
+    NodeReady(Box<Result<(Environment, Prepared), wire::Failure>>),
     /// There was nothing more to do.
     Done,
 }
 
-/// Why the driver stopped.
+/// Why a run is over.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RunOver {
     /// The coordinator ended it.
@@ -71,6 +71,10 @@ pub(crate) enum RunOver {
     Refused,
     /// The connection ended, or nothing came for the lease.
     CoordinatorGone,
+    /// The daemon is gone.
+    WatcherGone,
+    /// The process was told to end.
+    Terminated,
 }
 
 impl Driver {
@@ -126,7 +130,8 @@ fn heartbeat(lease: Duration) -> Interval {
     beat
 }
 
-async fn refuse(updates: &Updates, failure: wire::Failure, lease: Duration) -> RunOver {
+/// Tells the coordinator that the agent takes no part, or no longer.
+pub(crate) async fn refuse(updates: &Updates, failure: wire::Failure, lease: Duration) -> RunOver {
     tell_last(updates, Kind::Refusal(wire::Refusal { failure: Some(failure) }), lease).await;
     RunOver::Refused
 }
@@ -220,7 +225,9 @@ impl Run {
         });
         self.context = Some(context.clone());
         (self.lanes, self.waiting) = (0..prepare.runners).map(|_| mpsc::channel(2)).unzip();
-        tasks.spawn(async move { TaskEnd::NodeReady(prepare_node(&context, node_setup, environment).await) });
+        tasks.spawn(async move {
+            TaskEnd::NodeReady(Box::new(prepare_node(&context, node_setup, environment).await))
+        });
         Ok(())
     }
 
@@ -233,7 +240,7 @@ impl Run {
         match ended {
             Ok(TaskEnd::Done) => Ok(()),
             Ok(TaskEnd::NodeReady(node)) => {
-                let (environment, prepared) = node?;
+                let (environment, prepared) = (*node)?;
                 self.node = Some(prepared);
                 let environment = Arc::new(environment);
                 for (number, attempts) in (1..).zip(self.waiting.drain(..)) {

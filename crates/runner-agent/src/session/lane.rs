@@ -140,7 +140,7 @@ impl Lane {
         else {
             return Ok(());
         };
-        if self.workers[launch].is_some() {
+        if self.workers[launch].as_ref().is_some_and(Worker::is_alive) {
             return Ok(());
         }
         let begin = Instant::now();

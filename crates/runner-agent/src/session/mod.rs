@@ -1,9 +1,9 @@
 //! The session process: serves one run to one coordinator.
 //!
-//! It is started by a watcher (the daemon, or the private agent's own small parent) with a control socket, over which it
-//! is handed its connection and hears of slots. It ends with the run: when the coordinator ends it, when the connection
-//! ends or is silent for the lease, when the watcher is gone, or on SIGTERM. Whatever the reason, every process of the
-//! run is dead before it leaves; and should it be killed itself, its watcher kills what it leaves.
+//! It has a watcher: the daemon, which hands it its connection and tells it of slots over a control socket, or the
+//! private agent's guardian. It ends with the run: when the coordinator ends it, when the connection ends or is silent
+//! for the lease, when the watcher is gone, or on SIGTERM. Whatever the reason, every process of the run is dead before
+//! it leaves; and should it be killed itself, its watcher kills what it leaves.
 
 mod attempt;
 mod command;
@@ -21,10 +21,12 @@ mod worker_messages;
 mod workspace;
 
 use std::io;
+use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
-use distributest_process::{Delegation, User};
+use distributest_process::{Delegation, User, become_subreaper, reap_orphans};
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -36,7 +38,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::context::{Cgroups, Updates};
-use self::driver::Driver;
+use self::driver::{Driver, RunOver};
 use self::output::OutputSink;
 use self::slots::Slots;
 use self::workspace::Workspace;
@@ -47,27 +49,35 @@ use crate::runtime;
 /// How long a coordinator may take to say hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a coordinator may take to take what was sent before the session leaves.
+/// How long a coordinator may take to take what was sent to it before the session leaves: everything, when the run
+/// ended in order; otherwise what a connection that works takes in no time.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+const ABANDON_LIMIT: Duration = Duration::from_millis(300);
 
-/// How a session process behaves.
+/// What a daemon tells a session it starts.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SessionOptions {
-    /// A daemon watches it and shares slots among runs; otherwise it is a private agent.
-    pub(crate) resident: bool,
+pub(crate) struct ResidentOptions {
     /// Its own cgroup was made for it, and it may make others in it.
     pub(crate) cgroups: bool,
     /// It is only to say why the caller is not served.
     pub(crate) refusal: Option<Refusal>,
 }
 
+/// Who cleans up after a session that can't.
+pub(crate) enum Watcher {
+    /// The private agent's. Its end comes as SIGTERM.
+    Guardian,
+    /// The daemon, at the other end of the control socket.
+    Daemon(BlockingUnixStream, ResidentOptions),
+}
+
 /// Why a session could not be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
-    /// It was not started by a watcher.
+    /// It was not started by a daemon.
     #[error("failed to take the control socket; this command is run by runner-agent itself")]
     Control(#[source] io::Error),
-    /// The watcher handed over no usable connection.
+    /// There is no usable connection.
     #[error("failed to take over the connection")]
     Connection(#[source] io::Error),
     /// The runtime did not start.
@@ -75,89 +85,104 @@ pub(crate) enum SessionError {
     Start(#[source] io::Error),
 }
 
-/// Serves the connection the watcher hands over, to its end.
-pub(crate) fn run(options: SessionOptions) -> Result<(), SessionError> {
+/// Serves the connection a daemon hands over, to its end.
+pub(crate) fn run_resident(options: ResidentOptions) -> Result<(), SessionError> {
     let control = distributest_process::take_control_socket().map_err(SessionError::Control)?;
-    // The watcher's end is noticed on the control socket, and answered in order.
-    set_parent_process_death_signal(None).map_err(|error| SessionError::Start(error.into()))?;
+    // The daemon's end is noticed on the control socket, and answered in order.
+    set_parent_process_death_signal(None).map_err(|errno| SessionError::Start(errno.into()))?;
     let connection = Connection::receive(&control).map_err(SessionError::Connection)?;
     control.set_nonblocking(true).map_err(SessionError::Start)?;
+    run(connection, Watcher::Daemon(control, options))
+}
+
+/// Serves a connection to its end.
+pub(crate) fn run(connection: Connection, watcher: Watcher) -> Result<(), SessionError> {
     let runtime = runtime::new().map_err(SessionError::Start)?;
-    let served = runtime.block_on(async {
-        let control = UnixStream::from_std(control).map_err(SessionError::Start)?;
-        serve(connection, control, options).await
-    });
+    let served = runtime.block_on(serve(connection, watcher));
     // Nothing that still reads is worth waiting for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(
-    connection: Connection,
-    control: UnixStream,
-    options: SessionOptions,
-) -> Result<(), SessionError> {
+async fn serve(connection: Connection, watcher: Watcher) -> Result<(), SessionError> {
+    become_subreaper().map_err(SessionError::Start)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(SessionError::Start)?;
     let stream = connection.into_stream().map_err(SessionError::Connection)?;
+    let (slots, options, watcher_gone) = watch(watcher)?;
     let (coordinator, served) = server::accept(stream);
-    let (requests, receiver) = mpsc::unbounded_channel();
-    let slots = if options.resident { Slots::Shared(requests.clone()) } else { Slots::Unlimited };
     let mut tasks = JoinSet::new();
-    tokio::select! {
-        () = converse(coordinator, slots, options, &mut tasks) => {}
-        () = slots::exchange(control, receiver) => tracing::warn!("the watcher is gone, the run is over"),
-        _ = terminate.recv() => tracing::warn!("told to end, the run is over"),
-    }
+    let over = tokio::select! {
+        over = converse(coordinator, slots, options, &mut tasks) => over,
+        () = watcher_gone => RunOver::WatcherGone,
+        _ = terminate.recv() => RunOver::Terminated,
+        error = reap_orphans() => {
+            tracing::error!(?error, "failed to wait for orphans");
+            RunOver::Terminated
+        }
+    };
+    tracing::info!(?over, "the run is over");
     // Aborts what runs and waits until it is gone; the trees they hold are killed with them.
     tasks.shutdown().await;
-    drop(requests);
-    served.close(CLOSE_LIMIT).await;
+    let in_order = matches!(over, RunOver::Ended | RunOver::Refused);
+    served.close(if in_order { CLOSE_LIMIT } else { ABANDON_LIMIT }).await;
     Ok(())
+}
+
+/// What a session has of its watcher: slots, orders, and the news of its end.
+type Watched = (Slots, Option<ResidentOptions>, Pin<Box<dyn Future<Output = ()>>>);
+
+fn watch(watcher: Watcher) -> Result<Watched, SessionError> {
+    match watcher {
+        Watcher::Guardian => Ok((Slots::Unlimited, None, Box::pin(std::future::pending()))),
+        Watcher::Daemon(control, options) => {
+            let control = UnixStream::from_std(control).map_err(SessionError::Start)?;
+            let (requests, receiver) = mpsc::unbounded_channel();
+            let exchange = slots::exchange(control, receiver);
+            Ok((Slots::Shared(requests), Some(options), Box::pin(exchange)))
+        }
+    }
 }
 
 /// Talks to the coordinator from its hello to the end of the run.
 async fn converse(
     coordinator: CoordinatorConnection,
     slots: Slots,
-    options: SessionOptions,
+    options: Option<ResidentOptions>,
     tasks: &mut JoinSet<driver::TaskEnd>,
-) {
+) -> RunOver {
     let CoordinatorConnection { mut orders, updates, output } = coordinator;
     let updates = Updates(updates);
     let first = tokio::time::timeout(HELLO_LIMIT, orders.recv()).await;
     let Ok(Some(wire::CoordinatorMessage { kind: Some(Order::Hello(hello)) })) = first else {
-        tracing::warn!("the coordinator did not say hello");
-        return;
+        tracing::info!("the coordinator did not say hello");
+        return RunOver::CoordinatorGone;
     };
-    if let Some(refusal) = options.refusal {
-        let failure = Some(refusal.failure());
-        return updates.send(Kind::Refusal(wire::Refusal { failure })).await;
+    if let Some(refusal) = options.and_then(|options| options.refusal) {
+        return driver::refuse(&updates, refusal.failure(), HELLO_LIMIT).await;
     }
     let user = User::current().inspect_err(|error| tracing::warn!(%error, "the user is unknown")).ok();
     let home = home(user.as_ref());
     let workspace = match Workspace::open(&hello, home.as_deref()) {
         Ok(workspace) => workspace,
         Err(error) => {
-            let failure = Some(wire::Failure::from(&error));
-            return updates.send(Kind::Refusal(wire::Refusal { failure })).await;
+            return driver::refuse(&updates, wire::Failure::from(&error), HELLO_LIMIT).await;
         }
     };
-    let welcome = welcome(&workspace, user.as_ref(), options);
+    let welcome = welcome(&workspace, user.as_ref(), options.is_some());
     updates.send(Kind::Welcome(welcome)).await;
-    let delegation = options.cgroups.then(find_delegation).flatten();
+    let delegation = options.filter(|options| options.cgroups).and_then(|_| find_delegation());
     let output = OutputSink::new(output);
     let cgroups = Cgroups::new(delegation);
-    let over = Driver { hello, workspace, orders, updates, output, slots, cgroups }.drive(tasks).await;
-    tracing::info!(?over, "the run is over");
+    Driver { hello, workspace, orders, updates, output, slots, cgroups }.drive(tasks).await
 }
 
-fn welcome(workspace: &Workspace, user: Option<&User>, options: SessionOptions) -> wire::Welcome {
+fn welcome(workspace: &Workspace, user: Option<&User>, resident: bool) -> wire::Welcome {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     wire::Welcome {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
-        resident: options.resident,
+        resident,
         workspace: workspace.directory().to_string_lossy().into_owned(),
         user: user.map(|user| user.name.clone()).unwrap_or_default(),
     }

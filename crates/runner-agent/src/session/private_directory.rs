@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
@@ -29,8 +29,8 @@ impl PrivateDirectory {
     /// Makes one in `parent` and removes those of dead sessions there.
     pub(crate) fn create_in(parent: &Path) -> io::Result<Self> {
         remove_abandoned(parent);
-        // Readable by the owner only, as temporary directories are made.
-        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        let owner_only = fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().prefix(PREFIX).permissions(owner_only).tempdir_in(parent)?;
         // In its place only once it is locked, so that nobody takes a new directory for an abandoned one.
         let unfinished = directory.path().join("in-use.new");
         let lock = File::create(&unfinished)?;
@@ -66,8 +66,6 @@ fn is_abandoned(directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -58,8 +58,7 @@ impl Slots {
     }
 }
 
-/// Carries requests and grants between the session and its watcher. Returns when the watcher is gone, which is all that
-/// a private agent's ever says.
+/// Carries requests and grants between the session and the daemon. Returns when the daemon is gone.
 pub(crate) async fn exchange(control: UnixStream, mut requests: mpsc::UnboundedReceiver<SlotRequest>) {
     let (mut reader, mut writer) = control.into_split();
     let waiting = RefCell::new(HashMap::<u64, oneshot::Sender<()>>::new());
@@ -92,7 +91,8 @@ pub(crate) async fn exchange(control: UnixStream, mut requests: mpsc::UnboundedR
     };
     tokio::select! {
         () = take_grants => {}
-        () = make_requests => {}
+        // It ends before the daemon does when nobody is left to ask.
+        () = async { make_requests.await; std::future::pending().await } => {}
     }
 }
 

@@ -169,15 +169,19 @@ impl Worker {
         }
     }
 
+    /// Whether the worker can be given a file, as far as can be told.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.started.tree.poll_exit().is_none()
+    }
+
     /// Runs a file. The worker comes back if it can run another one.
     pub(crate) async fn run(mut self, context: &RunContext, attempt: &Attempt) -> (Ended, Option<Worker>) {
         let block = self.started.capture.block_number();
         let started = wire::AttemptStarted { attempt: attempt.number, block };
         context.updates.send(Kind::AttemptStarted(started)).await;
-        let sent = self.link.send(&WorkerOrder::Run { file: &attempt.file }).await;
-        // A worker that can't be written to has left; why, the conversation tells.
-        let ending = match sent {
-            Ok(()) | Err(WorkerLinkError::Socket(_)) => self.converse(context, attempt).await,
+        let ending = match self.link.send(&WorkerOrder::Run { file: &attempt.file }).await {
+            Ok(()) => self.converse(context, attempt).await,
+            // It left before it took the file, which is not the file's fault.
             Err(error) => Ending::Lost(error),
         };
         let (mut ended, mut stays) = self.conclude(context, attempt, ending).await;

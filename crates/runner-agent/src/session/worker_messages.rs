@@ -140,7 +140,9 @@ impl WorkerLink {
             if let Some(offset) = newline {
                 let rest = self.received.split_off(self.searched + offset + 1);
                 self.searched = 0;
-                return Ok(std::mem::replace(&mut self.received, rest));
+                let mut line = std::mem::replace(&mut self.received, rest);
+                line.pop();
+                return Ok(line);
             }
             self.searched = self.received.len();
             if self.searched > LINE_LIMIT_BYTES {
@@ -231,7 +233,6 @@ fn garbage(line: &[u8], reason: String) -> WorkerLinkError {
 }
 
 fn shown(line: &[u8]) -> String {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
     let cut = &line[..line.len().min(SHOWN_BYTES)];
     let ellipsis = if cut.len() < line.len() { "..." } else { "" };
     format!("\"{}{ellipsis}\"", cut.escape_ascii())

@@ -1,0 +1,8 @@
+//! The agent's real processes, driven by a real coordinator's end of the protocol.
+
+mod commands;
+mod daemon;
+mod endings;
+mod hooks;
+mod support;
+mod workers;

@@ -1,0 +1,286 @@
+//! Workers that speak the protocol, more or less.
+
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind as Update;
+use distributest_protocol::wire::attempt_finished::Result as AttemptResult;
+use distributest_protocol::wire::coordinator_message::Kind as Order;
+
+use crate::support::*;
+
+/// A worker whose files' names say what happens. `$$` is the worker; `child` stands for a forked child.
+const WORKER: &str = r#"
+say() { printf '%s\n' "$1" >&3; }
+test_line() { say '{"type":"test","id":"'$1'","name":"'$1'","status":"passed","seconds":0.25,"line":3}'; }
+finished() { say '{"type":"finished","outcome":"'$1'","message":"'"$2"'","details":"d"}'; }
+echo loading
+say '{"type":"ready","protocol":1,"framework":"fake","version":"1"}'
+while read -r line <&3; do
+  case $line in
+    *'"quit"'*) echo goodbye; exit 0 ;;
+    *pass*) echo "in $$"; test_line one; test_line two; finished passed ;;
+    *broken*) finished broken 'it does not load' ;;
+    *garbage*) test_line one; say 'oh no' ;;
+    *silent_exit*) test_line one; exit 5 ;;
+    *dying_words*) echo $$ > worker.pid; test_line one; finished failed bye; kill -9 $$ ;;
+    *murder*) test_line one; echo last; kill -9 $$ ;;
+    *half_line*) printf '{"type":"test","id":"ha' >&3; say ''; finished crashed 'signal 9' ;;
+    *hang*) setsid sh -c 'echo $$ > child; exec sleep 1000' & wait; finished crashed killed ;;
+    *leak*) setsid sh -c 'echo $$ > child; exec sleep 1000' >/dev/null 2>&1 </dev/null 3>&- &
+            while [ ! -s child ]; do sleep 0.01; done; test_line one; finished passed ;;
+    *unknown_status*) say '{"type":"test","id":"a","name":"a","status":"odd","seconds":0}' ;;
+    *between*) finished passed; while [ ! -e go ]; do sleep 0.01; done; echo straggler; : > gone ;;
+  esac
+done
+"#;
+
+fn launch(source: &str, isolation: wire::Isolation) -> wire::Launch {
+    let worker = wire::WorkerLaunch {
+        programs: vec!["no-such-shell".into(), "/bin/sh".into()],
+        arguments: vec![],
+        worker_file_name: "fake_worker.sh".into(),
+        worker_source: source.as_bytes().to_vec(),
+        worker_arguments: vec![],
+        isolation: isolation.into(),
+        ready_timeout_milliseconds: 5_000,
+    };
+    wire::Launch { framework: "fake".into(), kind: Some(wire::launch::Kind::Worker(worker)) }
+}
+
+async fn with_worker(site: &Site, isolation: wire::Isolation) -> (Coordinator, Process, Vec<Update>) {
+    let (mut coordinator, agent) = Coordinator::with_private_agent(site, site.hello()).await;
+    coordinator.welcome().await;
+    let updates = coordinator.prepare(prepare(launch(WORKER, isolation), 1)).await;
+    (coordinator, agent, updates)
+}
+
+fn worker_prepared(update: &Update) -> Option<wire::WorkerPrepared> {
+    match update {
+        Update::WorkerPrepared(prepared) => Some(prepared.clone()),
+        _ => None,
+    }
+}
+
+fn tests(updates: &[Update]) -> Vec<&str> {
+    let ids = updates.iter().filter_map(|update| match update {
+        Update::TestFinished(test) => Some(test.id.as_str()),
+        _ => None,
+    });
+    ids.collect()
+}
+
+#[tokio::test]
+async fn a_worker_is_kept_from_file_to_file() {
+    let site = Site::new();
+    let (mut coordinator, _agent, updates) = with_worker(&site, wire::Isolation::Shared).await;
+    let [Update::WorkerPrepared(prepared), Update::RunnerReady(ready)] = &updates[..] else {
+        panic!("{updates:?}")
+    };
+    assert_eq!((prepared.framework.as_str(), &prepared.failure), ("fake", &None));
+    assert_eq!(ready.identifier, "laptop_ana_1");
+    let loading = coordinator.output_of(prepared.block.as_ref().unwrap()).await;
+    assert_eq!(loading, "loading\n");
+
+    let mut outputs = Vec::new();
+    for _ in 0..2 {
+        let attempt = coordinator.dispatch(1, "pass", 0).await;
+        let (finished, before) = coordinator.finished(attempt).await;
+        assert_result(&finished, AttemptResult::Passed);
+        assert_eq!(tests(&before), ["one", "two"]);
+        let Some(Update::TestFinished(test)) = before.last() else { panic!("{before:?}") };
+        assert_eq!((test.duration_microseconds, test.line), (250_000, 3));
+        outputs.push(coordinator.output_of(&finished.block.unwrap()).await);
+    }
+    assert_eq!(outputs[0], outputs[1], "the same worker ran both");
+    let broken = coordinator.run("broken").await;
+    assert_result(&broken, AttemptResult::Broken);
+    assert_eq!((broken.message.as_str(), broken.details.as_str()), ("it does not load", "d"));
+    coordinator.end().await;
+    assert_eq!(site.temporary_files(), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn with_process_isolation_each_file_has_a_worker_of_its_own() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Process).await;
+    let mut outputs = Vec::new();
+    for _ in 0..2 {
+        let finished = coordinator.run("pass").await;
+        assert_result(&finished, AttemptResult::Passed);
+        outputs.push(coordinator.output_of(&finished.block.unwrap()).await);
+    }
+    assert_ne!(outputs[0], outputs[1]);
+    assert!(outputs.iter().all(|output| output.ends_with("goodbye\n")), "{outputs:?}");
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn garbage_is_shown_and_its_worker_replaced() {
+    for (file, shown) in [("garbage", "\"oh no\""), ("unknown_status", "odd")] {
+        let site = Site::new();
+        let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
+        let lost = coordinator.run(file).await;
+        assert_result(&lost, AttemptResult::RunnerLost);
+        assert!(lost.message.contains(shown), "{}", lost.message);
+        assert_eq!(coordinator.until(worker_prepared).await.failure, None);
+        assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
+        coordinator.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_in_a_file_crashes_the_file_and_keeps_its_tests() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
+    for (file, result, message) in [
+        ("murder", AttemptResult::Crashed, "the worker died: signal 9 (SIGKILL)"),
+        ("silent_exit", AttemptResult::Crashed, "the worker died: exit status 5"),
+        ("dying_words", AttemptResult::Failed, "bye"),
+    ] {
+        let attempt = coordinator.dispatch(1, file, 0).await;
+        let (crashed, before) = coordinator.finished(attempt).await;
+        assert_result(&crashed, result);
+        assert_eq!(crashed.message, message);
+        assert_eq!(tests(&before), ["one"]);
+        if file == "murder" {
+            assert_eq!(coordinator.output_of(&crashed.block.unwrap()).await, "last\n");
+        }
+    }
+    gone(&[pid_in(&site, "worker.pid").await]).await;
+    assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_line_cut_short_by_a_dying_child_is_no_garbage() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
+    let crashed = coordinator.run("half_line").await;
+    assert_result(&crashed, AttemptResult::Crashed);
+    assert_eq!(crashed.message, "signal 9");
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_time_limit_ends_the_forked_child_and_spares_the_worker() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
+    let first = coordinator.run("pass").await;
+    let attempt = coordinator.dispatch(1, "hang", 1000).await;
+    let child = pid_in(&site, "child").await;
+    let (timed_out, _) = coordinator.finished(attempt).await;
+    assert_result(&timed_out, AttemptResult::TimedOut);
+    assert!(!is_alive(child));
+    let second = coordinator.run("pass").await;
+    let outputs = (
+        coordinator.output_of(&first.block.unwrap()).await,
+        coordinator.output_of(&second.block.unwrap()).await,
+    );
+    assert_eq!(outputs.0, outputs.1, "the same worker ran both");
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_file_costs_a_shared_worker_its_life() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Shared).await;
+    let attempt = coordinator.dispatch(1, "hang", 0).await;
+    let child = pid_in(&site, "child").await;
+    coordinator.order(Order::Cancel(wire::Cancel { attempt })).await;
+    let (cancelled, _) = coordinator.finished(attempt).await;
+    assert_result(&cancelled, AttemptResult::Cancelled);
+    assert!(!is_alive(child));
+    assert_eq!(coordinator.until(worker_prepared).await.failure, None);
+    assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_leak_is_named_and_killed_where_files_have_processes_of_their_own() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
+    let finished = coordinator.run("leak").await;
+    assert_result(&finished, AttemptResult::Passed);
+    let child = pid_in(&site, "child").await;
+    assert_eq!(finished.leaked, [format!("{child} sleep 1000")]);
+    assert!(!is_alive(child));
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn processes_of_a_shared_worker_live_until_it_ends() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Shared).await;
+    let finished = coordinator.run("leak").await;
+    assert_eq!(finished.leaked, Vec::<String>::new());
+    let child = pid_in(&site, "child").await;
+    assert!(is_alive(child));
+    coordinator.end().await;
+    assert!(!is_alive(child));
+}
+
+#[tokio::test]
+async fn what_is_written_between_two_files_opens_the_next_block() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Shared).await;
+    let first = coordinator.run("between").await;
+    assert_eq!(first.block.unwrap().bytes, 0);
+    site.file("go", "", 0o644);
+    wait_for("the straggler wrote", || site.project().join("gone").exists().then_some(())).await;
+    let second = coordinator.run("pass").await;
+    let output = coordinator.output_of(&second.block.unwrap()).await;
+    assert!(output.starts_with("straggler\nin "), "{output}");
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_never_gets_ready_takes_its_runner_out() {
+    let ready_limit = "sleep 1000";
+    let cases = [
+        ("echo tried; exit 3", "exit status 3", "log"),
+        (
+            "printf '%s\\n' '{\"type\":\"unable\",\"message\":\"no gem\",\"hint\":\"bundle\"}' >&3; echo tried",
+            "no gem",
+            "bundle",
+        ),
+        ("echo tried; echo 'Traceback' >&3; sleep 1000", "Traceback", "log"),
+        ("printf '%s\\n' '{\"type\":\"ready\",\"protocol\":9}' >&3; sleep 1000", "version 9", "log"),
+        (ready_limit, "not ready after 0.7 s", "log"),
+    ];
+    for (source, cause, hint) in cases {
+        let site = Site::new();
+        let (mut coordinator, _agent) = Coordinator::with_private_agent(&site, site.hello()).await;
+        coordinator.welcome().await;
+        let mut launch = launch(source, wire::Isolation::Fork);
+        if source == ready_limit
+            && let Some(wire::launch::Kind::Worker(worker)) = &mut launch.kind
+        {
+            worker.ready_timeout_milliseconds = 700;
+        }
+        coordinator.order(Order::Prepare(prepare(launch, 1))).await;
+        let prepared = coordinator.until(worker_prepared).await;
+        let failure = prepared.failure.unwrap();
+        assert!(failure.cause.contains(cause), "{failure:?} should say {cause}");
+        assert!(failure.hint.contains(hint), "{failure:?} should hint {hint}");
+        if source.contains("tried") {
+            assert_eq!(coordinator.output_of(&prepared.block.unwrap()).await, "tried\n");
+        }
+        let Some(Update::RunnerFailed(failed)) = coordinator.next().await else { panic!("not failed") };
+        assert_eq!(failed.failure, Some(failure));
+        coordinator.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_framework_without_any_program_names_its_candidates() {
+    let site = Site::new();
+    let (mut coordinator, _agent) = Coordinator::with_private_agent(&site, site.hello()).await;
+    coordinator.welcome().await;
+    let mut launch = launch("", wire::Isolation::Fork);
+    if let Some(wire::launch::Kind::Worker(worker)) = &mut launch.kind {
+        worker.programs = vec![".venv/bin/python".into(), "no-such-python".into()];
+    }
+    coordinator.order(Order::Prepare(prepare(launch, 1))).await;
+    let failure = coordinator.until(worker_prepared).await.failure.unwrap();
+    assert!(failure.cause.contains(".venv/bin/python, no-such-python"), "{failure:?}");
+    coordinator.end().await;
+}
