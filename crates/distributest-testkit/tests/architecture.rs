@@ -146,6 +146,8 @@ fn arrows_between_crates_point_one_way() {
     let ours: BTreeSet<String> = metadata.members.iter().map(|package| text(&package["name"])).collect();
     let described: BTreeSet<String> = ROOMS.iter().map(|room| room.name.to_owned()).collect();
     assert_eq!(ours, described, "a crate came or went: say here what it may know");
+    let history = metadata.closure("distributest-history");
+    assert!(history.contains("libsqlite3-sys"), "what comes indirectly is not seen: {history:?}");
     for room in ROOMS {
         let direct = metadata.direct(room.name);
         let wrong: Vec<_> =

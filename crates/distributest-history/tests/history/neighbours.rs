@@ -16,14 +16,25 @@ const WRITERS: u32 = 6;
 const RUNS: u32 = 5;
 const FILES: u32 = 40;
 
-fn start_writer(test: &str, path: &Path, project: &str) -> Child {
-    Command::new(env::current_exe().unwrap())
+/// A writing process; ended with this value if it has not ended by itself.
+struct Writer(Child);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start_writer(test: &str, path: &Path, project: &str) -> Writer {
+    let writer = Command::new(env::current_exe().unwrap())
         .args([&format!("neighbours::{test}"), "--exact", "--nocapture"])
         .env(WRITE_TO, path)
         .env("HISTORY_TEST_PROJECT", project)
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .spawn();
+    Writer(writer.unwrap())
 }
 
 fn write_run(path: &Path, start: i64) {
@@ -48,13 +59,13 @@ fn several_processes_lose_nothing() {
     }
     let place = Place::new();
     // Two to a project: neighbours share rows of projects, files and hosts, too.
-    let writers: Vec<Child> = (0..WRITERS)
+    let writers: Vec<Writer> = (0..WRITERS)
         .map(|number| {
             start_writer("several_processes_lose_nothing", &place.path(), &format!("project-{}", number / 2))
         })
         .collect();
     for mut writer in writers {
-        assert!(writer.wait().unwrap().success());
+        assert!(writer.0.wait().unwrap().success());
     }
     assert_eq!(place.count("projects"), i64::from(WRITERS / 2));
     assert_eq!(place.count("runs"), i64::from(WRITERS * RUNS));
@@ -79,14 +90,13 @@ fn a_killed_process_leaves_a_sound_file_with_what_it_had_written() {
     for round in 1..=5 {
         let attempts_before = place.count("attempts");
         let test = "a_killed_process_leaves_a_sound_file_with_what_it_had_written";
-        let mut writer = start_writer(test, &place.path(), &format!("project-{round}"));
+        let writer = start_writer(test, &place.path(), &format!("project-{round}"));
         let deadline = Instant::now() + Duration::from_secs(30);
         while place.count("attempts") < attempts_before + 50 {
             assert!(Instant::now() < deadline, "the writer writes nothing");
             std::thread::yield_now();
         }
-        writer.kill().unwrap();
-        writer.wait().unwrap();
+        drop(writer);
         let check: String =
             place.database().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
