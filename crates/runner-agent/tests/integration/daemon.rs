@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use distributest_process::User;
+use distributest_process::{Cgroup, Delegation, User};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
 use distributest_protocol::wire::attempt_finished::Result as AttemptResult;
@@ -267,6 +267,60 @@ async fn an_ordinary_users_agent_refuses_everybody_else() {
     assert!(refusal.failure.unwrap().cause.contains("only the user it runs as"));
     let mut own = Coordinator::over(connect_as(&daemon, &user), site.hello()).await;
     assert_eq!(own.welcome().await.user, user.name);
+}
+
+/// A cgroup to play systemd's part with; `None`, with a word about it, where that can't be done.
+fn delegated_cgroup() -> Option<Cgroup> {
+    if !geteuid().is_root() {
+        say("SKIPPED: only root can delegate a cgroup");
+        return None;
+    }
+    let found = Delegation::find(Path::new("/proc/self/mounts"), Path::new("/proc/self/cgroup"));
+    let made = found.and_then(|own| own.create_child(&format!("runner-agent-test-{}", std::process::id())));
+    made.inspect_err(|error| say(&format!("SKIPPED: no cgroups here: {error}"))).ok()
+}
+
+#[tokio::test]
+async fn under_systemd_it_says_when_it_is_ready_and_gives_each_run_a_cgroup() {
+    let (Some(user), Some(cgroup)) = (other_user(), delegated_cgroup()) else { return };
+    let site = Site::new();
+    let notified = std::os::unix::net::UnixDatagram::bind(site.root().join("notify")).unwrap();
+    let daemon = Daemon::start_with(&site, "", |command| {
+        // As systemd does: first into the cgroup, then the program.
+        let program = command.get_program().to_owned();
+        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let mut wrapped = Command::new("sh");
+        wrapped.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup.directory().join("cgroup.procs"));
+        wrapped.arg(program).args(arguments).env("NOTIFY_SOCKET", site.root().join("notify"));
+        *command = wrapped;
+    })
+    .await;
+    let mut message = [0; 64];
+    let length = notified.recv(&mut message).unwrap();
+    assert_eq!(&message[..length], b"READY=1\n");
+
+    site.script(
+        "test",
+        "(setsid sh -c 'echo $$ > daemon.pid; exec sleep 1000' </dev/null >/dev/null 2>&1 &)\n\
+         echo $$ > test.pid; sleep 1000",
+    );
+    let mut coordinator = Coordinator::over(connect_as(&daemon, &user), site.hello()).await;
+    coordinator.welcome().await;
+    coordinator.prepare(prepare(command_launch(&["{file}"]), 1)).await;
+    coordinator.dispatch(1, "test", 0).await;
+    let pids = [pid_in(&site, "test.pid").await, pid_in(&site, "daemon.pid").await];
+    let name = cgroup.directory().file_name().unwrap().to_str().unwrap();
+    for pid in pids {
+        let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let own = membership.lines().find(|line| line.starts_with("0::")).unwrap();
+        let (before, below) = own.rsplit_once("/run-").unwrap();
+        assert!(before.ends_with(name) && below.contains("/tree-"), "{membership}");
+    }
+    drop(coordinator);
+    gone(&pids).await;
+    let only_itself =
+        || fs::read_dir(cgroup.directory()).unwrap().all(|entry| !entry.unwrap().path().is_dir());
+    wait_for("the run's cgroup is removed", || only_itself().then_some(())).await;
 }
 
 /// Tells whoever reads the test's output.
