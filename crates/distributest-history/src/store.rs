@@ -11,12 +11,12 @@ use rusqlite::{Connection, named_params};
 
 use crate::opening;
 
-/// Why the history can't be used. The run goes on without it.
+/// Why the history can't be used. The run goes on without it. Displays as what follows "failed to".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {
     /// The directory it should be in can't be made.
-    #[error("failed to create the directory {path} for the history")]
+    #[error("create the directory {path} for the history")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// The file that serialises opening can't be made or locked.
-    #[error("failed to lock {path}, which guards the history; check that you may write there")]
+    #[error("lock {path}, which guards the history; check that you may write there")]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -34,13 +34,13 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// Another process holds the history and did not let go in time.
-    #[error("the history {path} is locked by another process and was not released in time")]
+    #[error("use the history {path}: another process holds it locked")]
     Locked {
         /// The history.
         path: PathBuf,
     },
     /// SQLite can't open it.
-    #[error("failed to open the history {path}")]
+    #[error("open the history {path}")]
     Open {
         /// The history.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum HistoryError {
         source: rusqlite::Error,
     },
     /// It was opened, but the file can't be looked at.
-    #[error("failed to inspect the history {path}")]
+    #[error("inspect the history {path}")]
     Inspect {
         /// The history.
         path: PathBuf,
@@ -59,8 +59,8 @@ pub enum HistoryError {
     },
     /// It was written by a newer program.
     #[error(
-        "the history {path} has format {found} and this distributest knows formats up to {known}; upgrade distributest \
-         or remove the file"
+        "use the history {path}: it has format {found} and this distributest knows formats up to {known}; \
+         upgrade distributest or remove the file"
     )]
     Newer {
         /// The history.
@@ -72,7 +72,7 @@ pub enum HistoryError {
     },
     /// It turned out damaged while it was in use. It is out of the way already; the next run begins a new one.
     #[error(
-        "the history {path} is damaged; it was moved aside to {path}.corrupt-<n> and the next run begins a new one"
+        "use the history {path}: it is damaged and was moved aside to {path}.corrupt-<n>; the next run begins a new one"
     )]
     Damaged {
         /// The history.
@@ -82,7 +82,7 @@ pub enum HistoryError {
         source: rusqlite::Error,
     },
     /// It is damaged and can't be moved out of the way.
-    #[error("failed to move the damaged history {path} to {moved_to}; remove it by hand")]
+    #[error("move the damaged history {path} to {moved_to}; remove it by hand")]
     SetAside {
         /// The history.
         path: PathBuf,
@@ -93,7 +93,7 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// A question to it failed.
-    #[error("failed to read the history {path}")]
+    #[error("read the history {path}")]
     Read {
         /// The history.
         path: PathBuf,
@@ -102,7 +102,7 @@ pub enum HistoryError {
         source: rusqlite::Error,
     },
     /// Recording a run in it failed.
-    #[error("failed to write to the history {path}")]
+    #[error("write to the history {path}")]
     Write {
         /// The history.
         path: PathBuf,
