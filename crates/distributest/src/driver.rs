@@ -2,7 +2,7 @@
 //! its commands, and tells the reporters.
 //!
 //! It decides nothing about files. What it does decide is about its own process: the first Ctrl-C asks the scheduler to
-//! stop, a second one or [`STOP_TIMEOUT`] later ends the loop as it is.
+//! stop, a second one or `STOP_TIMEOUT` later ends the loop as it is.
 
 use std::collections::HashMap;
 use std::sync::Arc;

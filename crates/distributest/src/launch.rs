@@ -1,19 +1,8 @@
 //! Turns a framework's launch description into what an agent is told.
 
-use distributest_frameworks::{Framework, Launch, LaunchOptions};
+use distributest_frameworks::{Framework, Isolation, Launch, LaunchOptions};
 use distributest_protocol::conversions::milliseconds;
 use distributest_protocol::wire;
-
-use crate::config;
-
-/// The configuration's word for isolation as the frameworks know it.
-pub fn isolation(isolation: config::Isolation) -> distributest_frameworks::Isolation {
-    match isolation {
-        config::Isolation::Fork => distributest_frameworks::Isolation::Fork,
-        config::Isolation::Shared => distributest_frameworks::Isolation::Shared,
-        config::Isolation::Process => distributest_frameworks::Isolation::Process,
-    }
-}
 
 /// How a framework's files are run, in the wire's form.
 pub fn to_wire(framework: Framework, options: LaunchOptions) -> wire::Launch {
@@ -25,9 +14,9 @@ pub fn to_wire(framework: Framework, options: LaunchOptions) -> wire::Launch {
             worker_source: worker.worker_source.to_vec(),
             worker_arguments: worker.worker_arguments,
             isolation: match worker.isolation {
-                distributest_frameworks::Isolation::Fork => wire::Isolation::Fork,
-                distributest_frameworks::Isolation::Shared => wire::Isolation::Shared,
-                distributest_frameworks::Isolation::Process => wire::Isolation::Process,
+                Isolation::Fork => wire::Isolation::Fork,
+                Isolation::Shared => wire::Isolation::Shared,
+                Isolation::Process => wire::Isolation::Process,
             }
             .into(),
             ready_timeout_milliseconds: milliseconds(worker.ready_timeout),

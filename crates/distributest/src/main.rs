@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use distributest::cli::{self, Cli, Command};
 use distributest::error::UserError;
 use distributest::terminal;
 
 fn main() -> ExitCode {
-    let Cli { command, run } = Cli::parse();
+    let Cli { command, run } = Cli::from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let ended = match command {
         None => cli::run::run(&run),
         Some(Command::Run(run)) => cli::run::run(&run),

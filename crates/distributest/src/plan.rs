@@ -236,7 +236,7 @@ fn check_matches(
 
 fn launch_options(config: &Config, request: &Request<'_>) -> LaunchOptions {
     LaunchOptions {
-        isolation: config.isolation.map(launch::isolation),
+        isolation: config.isolation,
         command: config.command.clone(),
         arguments: request.framework_arguments.to_vec(),
     }

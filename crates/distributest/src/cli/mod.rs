@@ -106,8 +106,8 @@ pub enum Command {
 /// What `run` takes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Test files or directories, relative to the project [default: all test files]
-    #[arg(value_name = "PATHS")]
+    /// Test files, directories (relative to the project), or parts of their paths [default: all test files]
+    #[arg(value_name = "PATHS|FILTERS")]
     pub paths: Vec<String>,
 
     /// Show the plan (files in order, predicted seconds, runners) and run nothing

@@ -40,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let start = Instant::now();
     let started_at = SystemTime::now();
     let Loaded { sources, config, .. } = args.settings.load()?;
-    let hosts = hosts(&config)?;
+    let hosts = hosts(&config);
     let hooks = find_hooks(&sources)?;
     let project = Project::of(sources.project.clone());
     let state = state_directory(sources.home.as_deref());
@@ -87,24 +87,15 @@ fn runtime() -> Result<tokio::runtime::Runtime, UserError> {
 }
 
 /// The hosts that take part, this machine first.
-fn hosts(config: &Config) -> Result<Vec<HostSpec>, UserError> {
+fn hosts(config: &Config) -> Vec<HostSpec> {
     let local = config
         .local
         .then(|| (LOCALHOST.to_owned(), HostPlace::Local { snapshot: config.snapshot }, config.runners));
     let remote =
         config.hosts.iter().map(|host| (host.name.clone(), HostPlace::Remote(host.clone()), host.runners));
     let places = local.into_iter().chain(remote);
-    let hosts: Vec<HostSpec> = (0..)
-        .map(HostId)
-        .zip(places)
-        .map(|(id, (name, place, runners))| HostSpec { id, name, place, runners })
-        .collect();
-    if hosts.is_empty() {
-        return Err(
-            UserError::usage("no host takes part").hint("set `runners` above 0 here or on a [[host]]")
-        );
-    }
-    Ok(hosts)
+    let numbered = (0..).map(HostId).zip(places);
+    numbered.map(|(id, (name, place, runners))| HostSpec { id, name, place, runners }).collect()
 }
 
 /// `$XDG_STATE_HOME/distributest`, else `~/.local/state/distributest`.

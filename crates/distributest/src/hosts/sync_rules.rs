@@ -9,7 +9,8 @@
 //!   survive `--delete` too: each pattern of each `.gitignore` becomes a *protect* rule, later patterns first because
 //!   git lets the last match win. Protecting never keeps anything from being sent.
 //!
-//! `.git` is never sent. `sync.include` and `sync.exclude` are rsync patterns and come before git's rules.
+//! `.git` is never sent. `sync.include` and `sync.exclude` are rsync patterns and come before git's rules and before
+//! [`MACHINE_BOUND`].
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -20,6 +21,10 @@ use ignore::WalkBuilder;
 
 use crate::config::SyncConfig;
 
+/// Caches that hold this machine's paths: a traceback on the host would name files that are not there, and pytest would
+/// show no source lines. They are made anew on the host and kept there.
+const MACHINE_BOUND: [&str; 1] = ["__pycache__"];
+
 /// The rules for `rsync --from0 --filter='merge FILE'`: NUL-terminated, first match wins.
 pub(super) fn rules(project: &Path, sync: &SyncConfig) -> Vec<u8> {
     let mut rules = Vec::new();
@@ -28,6 +33,9 @@ pub(super) fn rules(project: &Path, sync: &SyncConfig) -> Vec<u8> {
         push(&mut rules, b"+ ", pattern.as_bytes());
     }
     for pattern in &sync.exclude {
+        push(&mut rules, b"- ", pattern.as_bytes());
+    }
+    for pattern in MACHINE_BOUND {
         push(&mut rules, b"- ", pattern.as_bytes());
     }
     if in_git_checkout(project) {
@@ -160,7 +168,7 @@ mod tests {
         let project = tempfile::tempdir().unwrap();
         write(project.path().join(".gitignore"), "*.log\n");
         let sync = SyncConfig { include: vec!["a".into()], exclude: vec!["b".into()] };
-        assert_eq!(lines(&rules(project.path(), &sync)), ["- .git", "+ a", "- b", ""]);
+        assert_eq!(lines(&rules(project.path(), &sync)), ["- .git", "+ a", "- b", "- __pycache__", ""]);
     }
 
     #[test]
