@@ -97,8 +97,8 @@ impl Membership<'_> {
 
 /// Sends SIGKILL to every process that is listed and alive, and returns those it was sent to.
 ///
-/// They are stopped first, newcomers too, until no more appear: a process killed in the middle of a fork would leave
-/// its child behind, one that is stopped starts nothing.
+/// They are stopped first, newcomers too, until no more appear. One that is stopped starts nothing, does not restart
+/// what it sees dying, and keeps its place where a fork bomb has used up all there are.
 pub(crate) fn freeze_and_kill(list: impl Fn() -> io::Result<Vec<Process>>) -> io::Result<Vec<Process>> {
     let mut victims = Vec::new();
     let mut stopped = HashSet::new();

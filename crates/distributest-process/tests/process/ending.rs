@@ -138,24 +138,44 @@ async fn a_flood_arrives_unharmed() {
     assert_eq!(tree.wait().await, Exit::Code(0));
 }
 
-/// Eight chains of processes, each of which starts the next and leaves: no pid is good for long.
-fn chains(word: &str) -> String {
-    format!(
-        "trap '' TERM; export RUNNING='sh -c \"eval \\\"\\$RUNNING\\\" &\" {word}'; \
-         for chain in 1 2 3 4 5 6 7 8; do sh -c 'eval \"$RUNNING\" &' {word}; done; exec sleep {word}"
-    )
-}
+/// A chain of processes, each of which starts the next and leaves: no pid is good for long.
+const CHAIN: &str = r#"trap '' TERM; sleep 0.01; sh -c "$0" "$0" "$1" &"#;
+
+/// Starts eight of them. `$0` is the chain, `$1` the word.
+const EIGHT_CHAINS: &str = r#"for chain in 1 2 3 4 5 6 7 8; do sh -c "$0" "$0" "$1"; done; exec sleep "$1""#;
 
 #[tokio::test]
 async fn chains_of_short_lived_processes_are_ended() {
     for mode in Mode::available() {
         let word = unique();
-        let tree = ProcessTree::spawn(mode.shell(&chains(&word))).unwrap();
+        let tree = ProcessTree::spawn(mode.program("sh", &["-c", EIGHT_CHAINS, CHAIN, &word])).unwrap();
         let reaping = tokio::spawn(reap_orphans());
         until("the chains run", || processes_with(&word).len() >= 4).await;
         tree.stop(Duration::from_millis(50)).await.unwrap();
         reaping.abort();
         assert_eq!(processes_with(&word), [], "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_lives_to_see_another_killed() {
+    // Whoever restarts what has died would start something new in the middle of the end.
+    for mode in Mode::available() {
+        let (word, place) = (unique(), tempfile::tempdir().unwrap());
+        let (pipe, witness) = (place.path().join("pipe"), place.path().join("witness"));
+        let script = format!(
+            "mkfifo {pipe}; sleep {word} >{pipe} & \
+             i=0; while [ $i -lt 60 ]; do sleep {word} & i=$((i+1)); done; \
+             sh -c 'read line; : >{witness}; exec sleep {word}' <{pipe} & wait",
+            pipe = pipe.display(),
+            witness = witness.display(),
+        );
+        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        // The pipe's two ends, those in between, and the root.
+        until_there_are(63, &word).await;
+        tree.stop(Duration::ZERO).await.unwrap();
+        assert_eq!(processes_with(&word), [], "{mode:?}");
+        assert!(!witness.exists(), "{mode:?}");
     }
 }
 
