@@ -99,9 +99,10 @@ impl Initiator {
     /// The user and machine of this process.
     pub fn of_process() -> Initiator {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let uid = rustix::process::getuid().as_raw();
-        let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-        let user = named.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| format!("uid{uid}"));
+        // Not $USER: started by cron or a build server, a run must have the same name as one from a shell.
+        let uid = nix::unistd::getuid();
+        let account = nix::unistd::User::from_uid(uid).ok().flatten();
+        let user = account.map_or_else(|| format!("uid{uid}"), |account| account.name);
         Initiator { host, user }
     }
 }

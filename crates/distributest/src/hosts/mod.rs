@@ -118,11 +118,9 @@ pub async fn participate(
     mut orders: mpsc::UnboundedReceiver<Order>,
     outlets: Outlets,
 ) {
-    let id = host.id;
     let participant = Participant { host, run, outlets };
     let ended = participant.run(&mut orders).await.map_err(|error| error.failure());
     participant.tell(News::Ended(ended)).await;
-    tracing::debug!(host = id.0, "host task ended");
 }
 
 struct Participant {
