@@ -1,6 +1,6 @@
 //! What the tests share: specs, and ways to look at processes that do not go through the code under test.
 
-use std::fmt::Write;
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,12 +17,12 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// The modes that can be tested here. Says so on standard error when the cgroup mode can't.
+    /// The modes that can be tested here.
     pub(crate) fn available() -> Vec<Mode> {
         match delegation() {
             Ok(_) => vec![Mode::Plain, Mode::Cgroup],
             Err(error) => {
-                eprintln!("SKIPPED: process trees in a cgroup: {error}");
+                skipped(&format!("process trees in a cgroup: {error}"));
                 vec![Mode::Plain]
             }
         }
@@ -41,6 +41,12 @@ impl Mode {
         };
         ProcessSpec { cgroup, ..program(name, arguments) }
     }
+}
+
+/// Says on standard error what is not tested here and why, also when the test passes.
+pub(crate) fn skipped(what: &str) {
+    // Not a macro: the test harness keeps what those print to itself.
+    std::io::stderr().write_all(format!("SKIPPED: {what}\n").as_bytes()).unwrap();
 }
 
 fn delegation() -> Result<Delegation, distributest_process::CgroupError> {
@@ -70,9 +76,7 @@ pub(crate) fn program(program: &str, arguments: &[&str]) -> ProcessSpec {
 /// A word no other process has in its command line, and a number of seconds `sleep` takes: about a day.
 pub(crate) fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let mut word = String::new();
-    write!(word, "86400.{:07}{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)).unwrap();
-    word
+    format!("86400.{:07}{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The pids of the processes of the whole host with this word in their command line, zombies excluded.

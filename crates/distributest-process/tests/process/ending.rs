@@ -6,7 +6,7 @@ use distributest_process::{Exit, ProcessSpec, ProcessTree, User, reap_orphans};
 use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::common::{Mode, processes_with, three_descendants, unique, until, until_there_are};
+use crate::common::{Mode, processes_with, skipped, three_descendants, unique, until, until_there_are};
 
 /// Long enough that a test fails on it only when the wait is for nothing.
 const LONG: Duration = Duration::from_secs(20);
@@ -193,20 +193,18 @@ while True:
 #[tokio::test]
 async fn a_fork_bomb_is_ended() {
     if !geteuid().is_root() {
-        eprintln!(
-            "SKIPPED: the fork bomb: only root can give it a user with a limit on processes of its own"
-        );
+        skipped("the fork bomb: only root can give it a user with a limit on processes of its own");
         return;
     }
     for mode in Mode::available() {
         let word = unique();
         let user = Some(User::by_name("nobody").unwrap());
         // The limit is set from outside, so that it can't fail unseen.
-        let arguments = ["--nproc=150", "python3", "-c", FORK_BOMB, &word];
+        let arguments = ["--nproc=60", "python3", "-c", FORK_BOMB, &word];
         let spec = ProcessSpec { user, ..mode.program("prlimit", &arguments) };
         let tree = ProcessTree::spawn(spec).unwrap();
         let reaping = tokio::spawn(reap_orphans());
-        until("the bomb has spread", || processes_with(&word).len() >= 100).await;
+        until("the bomb has spread", || processes_with(&word).len() >= 40).await;
         let start = Instant::now();
         tree.stop(Duration::from_millis(50)).await.unwrap();
         reaping.abort();

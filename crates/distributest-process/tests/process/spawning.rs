@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use crate::common::{Mode, program, shell};
+use crate::common::{Mode, program, shell, skipped};
 use distributest_process::{
     CONTROL_DESCRIPTOR, Exit, ProcessSpec, ProcessTree, SpawnError, User, drain_available,
 };
@@ -198,7 +198,7 @@ async fn the_reasons_of_a_failed_start_are_told_apart() {
 /// A user without any rights, and a directory it may enter; `None`, loudly, when this is not root.
 fn nobody() -> Option<User> {
     if !geteuid().is_root() {
-        eprintln!("SKIPPED: becoming another user: the tests do not run as root");
+        skipped("becoming another user: the tests do not run as root");
         return None;
     }
     Some(User::by_name("nobody").unwrap())
