@@ -49,14 +49,18 @@ impl ListeningSocket {
     /// peer's credentials then decide.
     pub(crate) fn bind(path: PathBuf, everybody: bool) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Listen { path: path.clone(), source };
-        clear(&path)?;
+        check_free(&path)?;
         if let Some(parent) = path.parent() {
             let mode = if everybody { 0o755 } else { 0o700 };
             DirBuilder::new().recursive(true).mode(mode).create(parent).map_err(failed)?;
         }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
+        // It gets its name last, so that whoever sees it may rely on its permissions.
+        let unfinished = path.with_added_extension(std::process::id().to_string());
+        let listener = UnixListener::bind(&unfinished).map_err(failed)?;
         let mode = if everybody { 0o666 } else { 0o600 };
-        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
+        let named = fs::set_permissions(&unfinished, Permissions::from_mode(mode))
+            .and_then(|()| fs::rename(&unfinished, &path));
+        named.inspect_err(|_| _ = fs::remove_file(&unfinished)).map_err(failed)?;
         Ok(ListeningSocket { listener, path })
     }
 }
@@ -67,21 +71,18 @@ impl Drop for ListeningSocket {
     }
 }
 
-/// Removes what a dead daemon left.
-fn clear(path: &Path) -> Result<(), SocketError> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(SocketError::NotASocket { path: path.to_owned() });
-        }
-        Ok(_) | Err(_) => {}
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(SocketError::InUse { path: path.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|source| SocketError::Listen { path: path.to_owned(), source })
-        }
-        Err(source) => Err(SocketError::Listen { path: path.to_owned(), source }),
+/// Makes sure that at most the socket of a dead daemon is in the way.
+fn check_free(path: &Path) -> Result<(), SocketError> {
+    let path = || path.to_owned();
+    match fs::symlink_metadata(path()) {
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(SocketError::NotASocket { path: path() }),
+        Ok(_) => match UnixStream::connect(path()) {
+            Ok(_) => Err(SocketError::InUse { path: path() }),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            Err(source) => Err(SocketError::Listen { path: path(), source }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(SocketError::Listen { path: path(), source }),
     }
 }
 
