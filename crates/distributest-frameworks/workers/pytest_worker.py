@@ -108,12 +108,17 @@ def prepare_or_give_up(agent, arguments, for_many_files=False):
 
 
 def describe_load_error(pytest, error):
+    """One line and all lines on why pytest did not get to its configuration."""
     if isinstance(error, pytest.UsageError):
-        return "\n".join(str(argument) for argument in error.args) + "\n"
+        details = "\n".join(str(argument) for argument in error.args) + "\n"
+        # argparse begins with how it would like to be used.
+        named = [line.split("error: ", 1)[1] for line in details.splitlines() if "error: " in line]
+        return (named or [one_line(details)])[0], details
     if type(error).__name__ == "ConftestImportFailure":
         # Only its cause says something; where that is kept changed in pytest 8.
         error = error.cause if hasattr(error, "cause") else error.excinfo[1]
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return last_error_line(details), details
 
 
 class Prepared:
@@ -137,8 +142,8 @@ class Prepared:
                 prepared.go_ahead()
             return prepared
         except BaseException as error:
-            details = describe_load_error(pytest, error)
-            message = "pytest does not load this project: " + last_error_line(details)
+            headline, details = describe_load_error(pytest, error)
+            message = "pytest does not load this project: " + headline
             raise Unable(message, "see the worker's output; plain `pytest` fails in the same way", details) from error
 
     def __init__(self, pytest, arguments):

@@ -21,6 +21,7 @@ module DistributestWorker
   OLDEST_RSPEC = "3.5"
   SPEC_FILES_LOOKED_INTO = 500
   INSTALL_HINT = "install it where the tests run, for example in node_setup: bundle install, or gem install rspec"
+  PLAIN_RSPEC_HINT = "see the worker's output; plain `rspec` fails in the same way"
   WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
 
   # Why there can be no RSpec for this project here.
@@ -98,8 +99,9 @@ module DistributestWorker
     agent.send_message("type" => "unable", "message" => Text.line(e.message), "hint" => e.hint)
     exit!(0)
   rescue SystemExit => e
-    message = "loading the project ended the process with exit status #{e.status}"
-    agent.send_message("type" => "unable", "message" => message, "hint" => "see the worker's output")
+    # `abort` was called with a message, by RSpec about its options or by the project.
+    message = "RSpec ended while it loaded this project: #{e.message} (exit status #{e.status})"
+    agent.send_message("type" => "unable", "message" => Text.line(message), "hint" => PLAIN_RSPEC_HINT)
     exit!(0)
   end
 
@@ -168,17 +170,15 @@ module DistributestWorker
       options = RSpec::Core::ConfigurationOptions.new(ARGV.dup)
       options.options.delete(:formatters)
       @runner = RSpec::Core::Runner.new(options)
+      configuration.backtrace_exclusion_patterns << /\A#{Regexp.escape(__FILE__)}:/
       listen
       @runner.configure($stderr, $stdout)
       unless @recorder.errors.empty?
-        raise Unable.new("RSpec does not load this project: #{Text.line(@recorder.errors.first)}",
-                         "see the worker's output; plain `rspec` fails in the same way")
+        raise Unable.new("RSpec does not load this project: #{@recorder.headline_of_errors}", PLAIN_RSPEC_HINT)
       end
 
       helpers_spec_files_require.each { |helper| preload(helper) }
       load_what_examples_need
-    rescue RSpec::Core::OptionParser::OptionError, ArgumentError => e
-      raise Unable.new("RSpec does not accept its options: #{e.message}", "check .rspec and the worker's arguments")
     end
 
     # Runs one file and returns its result; its examples are reported on the way.
@@ -196,7 +196,7 @@ module DistributestWorker
     rescue Unable => e
       { "outcome" => "broken", "message" => Text.line(e.message), "details" => "" }
     rescue SystemExit => e
-      @recorder.errors << "The process was asked to exit with status #{e.status}." if @recorder.errors.empty?
+      @recorder.exit_called(e.status)
       @recorder.conclude(1)
     end
 
@@ -300,6 +300,7 @@ module DistributestWorker
       @agent = agent
       @errors = []
       @examples = 0
+      @current = nil
       @failed = false
     end
 
@@ -313,7 +314,8 @@ module DistributestWorker
     end
 
     def example_started(notification)
-      @witness.enter_test(@file, describe(notification.example))
+      @current = describe(notification.example)
+      @witness.enter_test(@file, @current)
     end
 
     def example_passed(notification)
@@ -332,13 +334,29 @@ module DistributestWorker
       report(notification.example, "failed", headline(exception), notification.fully_formatted(nil))
     end
 
+    # RSpec reports it itself while it loads a file, but not while an example runs.
+    def exit_called(status)
+      return unless @errors.empty?
+
+      @errors << "`exit` was called with status #{status}#{" in #{@current['id']}" if @current}"
+    end
+
     # The file's result, by the first of these that holds.
     def conclude(status)
-      return result("broken", broken_headline, @errors.join("\n")) unless @errors.empty?
+      return result("broken", headline_of_errors, @errors.join("\n")) unless @errors.empty?
       return result("failed") if @failed
       return result("failed", "no example failed, but RSpec ended with exit status #{status}") unless status.zero?
 
       result("passed", @examples.zero? ? "no examples" : "")
+    end
+
+    # RSpec's text: a line that says where, the source line, and the error.
+    def headline_of_errors
+      lines = Text.clean(@errors.first).lines.map(&:strip).reject(&:empty?)
+      error = lines.find { |line| line.match?(/\A[A-Z][\w:]*(Error|Exception|Exit)?:\z/) }
+      return lines.first.to_s unless error
+
+      "#{error} #{lines[lines.index(error) + 1]}"
     end
 
     private
@@ -348,6 +366,7 @@ module DistributestWorker
     end
 
     def report(example, status, message, details)
+      @current = nil
       @witness.begin(@file)
       @examples += 1
       @agent.send_message(
@@ -365,15 +384,6 @@ module DistributestWorker
       expectation = %w[RSpec::Expectations:: RSpec::Mocks:: RSpec::Core::Pending]
       name = exception.class.name.to_s
       name.start_with?(*expectation) ? exception.message : "#{name}: #{exception.message.to_s.strip}"
-    end
-
-    # RSpec's text: a line that says where, the source line, and the error.
-    def broken_headline
-      lines = Text.clean(@errors.first).lines.map(&:strip).reject(&:empty?)
-      error = lines.find { |line| line.match?(/\A[A-Z][\w:]*(Error|Exception|Exit)?:\z/) }
-      return lines.first.to_s unless error
-
-      "#{error} #{lines[lines.index(error) + 1]}"
     end
   end
 end

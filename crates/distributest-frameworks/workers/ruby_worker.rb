@@ -14,6 +14,8 @@ module DistributestWorker
   PROTOCOL = 1
   LONGEST_MESSAGE = 1000
   LONGEST_DETAILS = 1024 * 1024
+  BYTES_WAITING = 0x541B # the number of FIONREAD on Linux
+  CHECK_SECONDS = 0.05
 
   # ------------------------------------------------------------------------------------------------------------------
   # Talking to the agent
@@ -32,7 +34,6 @@ module DistributestWorker
       @socket.sync = true
       @socket.close_on_exec = true
       @received = +""
-      @gone = false
     end
 
     def send_message(message)
@@ -65,13 +66,13 @@ module DistributestWorker
       end
     end
 
-    # Reads what has come without waiting, and tells whether the agent is gone.
+    # Whether the agent is gone, told without reading: what is there to read may be for a forked process.
     def gone?
-      loop { @received << @socket.read_nonblock(65_536) }
-    rescue IO::WaitReadable
-      false
-    rescue EOFError, SystemCallError
-      @gone = true
+      return false unless IO.select([@socket], nil, nil, 0)
+
+      waiting = [0].pack("i")
+      @socket.ioctl(BYTES_WAITING, waiting)
+      waiting.unpack1("i").zero?
     end
 
     def keep_for_restart
@@ -86,11 +87,11 @@ module DistributestWorker
         line = @received.slice!(/\A.*\n/)
         return Json.parse_strings(line) if line && !line.strip.empty?
         next if line
-        return nil if @gone
 
-        IO.select([@socket])
-        gone?
+        @received << @socket.readpartial(65_536)
       end
+    rescue EOFError, SystemCallError
+      nil
     end
   end
 
@@ -280,10 +281,15 @@ module DistributestWorker
 
         ready, = IO.select(watched)
         wake_up.read_nonblock(512, exception: false) if ready.include?(wake_up)
-        next unless ready.include?(@agent.socket) && @agent.gone?
+        next unless ready.include?(@agent.socket)
 
-        watched.delete(@agent.socket)
-        end_child("KILL")
+        if @agent.gone?
+          watched.delete(@agent.socket)
+          end_child("KILL")
+        else
+          # Something waits to be read by the forked process, or until it has ended.
+          IO.select([wake_up], nil, nil, CHECK_SECONDS)
+        end
       end
     end
 

@@ -1,0 +1,5 @@
+//! The worker programs against the real frameworks: what they report is compared with the frameworks' own reports.
+
+mod pytest;
+mod rspec;
+mod support;

@@ -1,0 +1,342 @@
+//! The pytest worker against a real pytest.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{FileReport, Project, Start, Worker, wait_for_end_of, wait_for_text};
+use distributest_frameworks::{Framework, Isolation, Selection, discover};
+use serde_json::Value;
+
+/// Files that end or break the whole of a plain pytest run, or notice that it is one process.
+const MISBEHAVING: [&str; 10] = [
+    "tests/test_exit_while_loading.py",
+    "tests/test_hangs.py",
+    "tests/test_import_error.py",
+    "tests/test_interrupt.py",
+    "tests/test_isolation_1.py",
+    "tests/test_isolation_2.py",
+    "tests/test_os_exit.py",
+    "tests/test_pytest_exit.py",
+    "tests/test_segfault.py",
+    "tests/test_syntax_error.py",
+];
+
+fn python() -> PathBuf {
+    let has_pytest = |program: &str| {
+        Command::new(program)
+            .args(["-c", "import pytest"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    for program in ["python3", "/usr/bin/python3"] {
+        if has_pytest(program) {
+            return PathBuf::from(program);
+        }
+    }
+    panic!("these tests need pytest for python3 or /usr/bin/python3: apt-get install python3-pytest");
+}
+
+fn start(isolation: Isolation) -> Start<'static> {
+    Start {
+        framework: Framework::Pytest,
+        program: python(),
+        program_arguments: &[],
+        arguments: &[],
+        isolation,
+    }
+}
+
+fn forking(project: &Project) -> Worker {
+    start(Isolation::Fork).ready_worker(project)
+}
+
+/// Status, file and line by test id, from a plain run of pytest in the project.
+fn reference(project: &Project, arguments: &[&str]) -> BTreeMap<String, (String, String, Option<u64>)> {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let reports = project.directory.path().join("reference-reports");
+    let output = Command::new(python())
+        .args(["-c", "import sys, pytest; sys.path.pop(0); sys.argv[0] = 'pytest'; sys.exit(pytest.main())"])
+        .args(["-p", "pytest_reference"])
+        .args(arguments)
+        .args(MISBEHAVING.iter().map(|file| format!("--ignore={file}")))
+        .current_dir(project.path())
+        .env("PYTHONPATH", fixtures)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("REFERENCE_REPORTS", &reports)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    let mut tests: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for line in std::fs::read_to_string(&reports).unwrap().lines() {
+        let report: Value = serde_json::from_str(line).unwrap();
+        tests.entry(report["id"].as_str().unwrap().to_owned()).or_default().push(report);
+    }
+    tests.into_iter().map(|(id, reports)| (id, status_and_place(&reports))).collect()
+}
+
+fn status_and_place(reports: &[Value]) -> (String, String, Option<u64>) {
+    let any = |check: &dyn Fn(&Value) -> bool| reports.iter().any(check);
+    let status = if any(&|report| report["outcome"] == "failed" && report["when"] == "call") {
+        "failed"
+    } else if any(&|report| report["outcome"] == "failed") {
+        "error"
+    } else if any(&|report| report["xfail"] == true && report["outcome"] == "skipped") {
+        "expected_failure"
+    } else if any(&|report| report["xfail"] == true) {
+        "unexpected_pass"
+    } else if any(&|report| report["outcome"] == "skipped") {
+        "skipped"
+    } else {
+        "passed"
+    };
+    let place = &reports[0];
+    (
+        status.to_owned(),
+        place["file"].as_str().unwrap().to_owned(),
+        place["line"].as_u64().map(|line| line + 1),
+    )
+}
+
+fn reported(report: &FileReport) -> BTreeMap<String, (String, String, Option<u64>)> {
+    let places = report.tests.iter().map(|test| {
+        let file = test["file"].as_str().unwrap().to_owned();
+        (test["id"].as_str().unwrap().to_owned(), (file, test["line"].as_u64()))
+    });
+    let places: BTreeMap<_, _> = places.collect();
+    let with_place = |(id, status): (String, String)| {
+        let (file, line) = places[&id].clone();
+        (id, (status, file, line))
+    };
+    report.statuses().into_iter().map(with_place).collect()
+}
+
+#[test]
+fn reports_the_same_tests_with_the_same_status_as_pytest() {
+    let project = Project::copy_of("pytest");
+    let expected = reference(&project, &[]);
+    assert!(expected.len() > 60, "the fixture has many tests: {}", expected.len());
+    let discovered = discover(project.path(), &Selection::of(Framework::Pytest)).unwrap();
+    let mut worker = forking(&project);
+    let mut actual = BTreeMap::new();
+    for file in discovered.files.iter().filter(|file| !MISBEHAVING.contains(&file.path.as_str())) {
+        let report = worker.run(&file.path);
+        let tests = reported(&report);
+        let failed = tests.values().any(|(status, ..)| status == "failed" || status == "error");
+        assert_eq!(report.outcome(), if failed { "failed" } else { "passed" }, "{}", file.path);
+        actual.extend(tests);
+    }
+    assert_eq!(actual, expected);
+    worker.quit();
+}
+
+#[test]
+fn shared_and_process_isolation_report_the_same() {
+    let project = Project::copy_of("pytest");
+    let files = ["tests/test_outcomes.py", "tests/test_classes.py", "tests/sub/inner/test_depth.py"];
+    let expected = reference(&project, &files);
+    let mut shared = start(Isolation::Shared).ready_worker(&project);
+    let mut from_shared = BTreeMap::new();
+    let mut from_processes = BTreeMap::new();
+    for file in files {
+        from_shared.extend(reported(&shared.run(file)));
+        let mut process = start(Isolation::Process).ready_worker(&project);
+        from_processes.extend(reported(&process.run(file)));
+        process.quit();
+    }
+    assert_eq!(from_shared, expected);
+    assert_eq!(from_processes, expected);
+    shared.quit();
+}
+
+#[test]
+fn a_file_that_does_not_load_is_broken_and_says_why() {
+    let project = Project::copy_of("pytest");
+    let mut worker = forking(&project);
+    for (file, message) in [
+        ("tests/test_syntax_error.py", "SyntaxError: invalid syntax"),
+        ("tests/test_import_error.py", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
+        ("tests/test_exit_while_loading.py", "SystemExit: this module is a script"),
+        ("tests/test_pytest_exit.py", "Exit: enough in tests/test_pytest_exit.py::test_calls_pytest_exit"),
+        ("tests/test_interrupt.py", "KeyboardInterrupt: stop in tests/test_interrupt.py::test_raises"),
+        ("tests/no_such_file.py", "file or directory not found: tests/no_such_file.py"),
+    ] {
+        let report = worker.run(file);
+        assert_eq!(report.outcome(), "broken", "{file}");
+        assert!(report.message().contains(message), "{file}: {}", report.message());
+        assert!(!report.finished["details"].as_str().unwrap().is_empty(), "{file}");
+    }
+    worker.quit();
+}
+
+#[test]
+fn a_file_without_tests_says_so() {
+    let project = Project::copy_of("pytest");
+    let mut worker = forking(&project);
+    let empty = worker.run("tests/test_empty.py");
+    assert_eq!((empty.outcome(), empty.message()), ("passed", "no tests"));
+    let ignored = worker.run("tests/test_ignored.py");
+    assert_eq!(ignored.outcome(), "passed");
+    assert!(ignored.message().contains("ignores this file"), "{}", ignored.message());
+    let skipped = worker.run("tests/test_module_skip.py");
+    assert_eq!(skipped.test("tests/test_module_skip.py")["message"], "not on this platform");
+    worker.quit();
+}
+
+#[test]
+fn a_test_that_ends_its_process_is_named_and_its_last_words_are_kept() {
+    let project = Project::copy_of("pytest");
+    for isolation in Isolation::ALL {
+        for (file, test, how, words) in [
+            ("tests/test_os_exit.py", "test_leaves", "left with exit status 0", "last words\n"),
+            (
+                "tests/test_segfault.py",
+                "test_crashes",
+                "signal 11 (SIGSEGV)",
+                "written by the crashing test\n",
+            ),
+        ] {
+            let mut worker = start(isolation).ready_worker(&project);
+            let report = worker.run(file);
+            let id = format!("{file}::{test}");
+            assert_eq!(report.outcome(), "crashed");
+            assert!(report.message().contains(how) && report.message().contains(&id), "{}", report.message());
+            assert_eq!(report.statuses()[&format!("{file}::test_before")], "passed");
+            assert_eq!(report.test(&id)["status"], "error");
+            assert!(worker.output().contains(words), "{isolation:?}: {}", worker.output());
+            if isolation == Isolation::Fork {
+                assert_eq!(worker.run("tests/test_empty.py").outcome(), "passed");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_byte_a_test_writes_comes_out_and_failures_carry_theirs() {
+    let project = Project::copy_of("pytest");
+    let mut worker = forking(&project);
+    let report = worker.run("tests/test_output.py");
+    let failing = report.test("tests/test_output.py::test_prints_and_fails");
+    assert!(failing["details"].as_str().unwrap().contains("printed by the failing test"));
+    assert_eq!(report.tests.len(), 6);
+    let raw = worker.raw_output();
+    assert_eq!(raw.iter().filter(|byte| **byte == b'x').count(), 40 * 64 * 1024);
+    for expected in
+        [&b"print\n"[..], b"stderr\n", b"raw \xff\xfe bytes\n", b"subprocess\n", b"through fileno\n"]
+    {
+        assert!(raw.windows(expected.len()).any(|window| window == expected), "{expected:?}");
+    }
+    let huge = worker.run("tests/test_huge_failure.py");
+    let details = huge.tests[0]["details"].as_str().unwrap();
+    assert!(details.len() < 1_100_000 && details.contains("characters left out"), "{}", details.len());
+    assert!(huge.tests[0]["message"].as_str().unwrap().chars().count() <= 1001);
+    worker.quit();
+}
+
+#[test]
+fn files_do_not_see_each_other_and_exit_handlers_run_where_they_belong() {
+    let project = Project::copy_of("pytest");
+    let mut worker = forking(&project);
+    for file in ["tests/test_isolation_1.py", "tests/test_isolation_2.py", "tests/test_at_exit.py"] {
+        assert_eq!(worker.run(file).outcome(), "passed", "{file}");
+    }
+    let output = worker.quit();
+    let after = |word: &str| -> Vec<String> {
+        output.lines().filter_map(|line| line.strip_prefix(word)).map(str::to_owned).collect()
+    };
+    let numbers = after("random ");
+    assert!(numbers.len() == 2 && numbers[0] != numbers[1], "{output}");
+    let directory = &after("directory ")[0];
+    assert!(!std::path::Path::new(directory).exists(), "{directory} stayed behind");
+    assert_eq!(after("exit handler of the "), ["test file", "conftest in its own process"], "{output}");
+}
+
+#[test]
+fn what_a_plugin_opens_in_one_hook_is_there_until_it_closes_it() {
+    let project = Project::empty();
+    project.write(
+        "conftest.py",
+        "import os, shutil, tempfile\n\
+         def pytest_configure(config):\n    config.resource = tempfile.mkdtemp()\n\
+         def pytest_unconfigure(config):\n    shutil.rmtree(config.resource)\n\
+         def pytest_sessionstart(session):\n    session.opened_in = os.getpid()\n\
+         def pytest_sessionfinish(session):\n    print('finished in the same process', session.opened_in == os.getpid())\n",
+    );
+    let test = "import os\ndef test_resource(request):\n    assert os.path.isdir(request.config.resource)\n";
+    project.write("test_one.py", test);
+    project.write("test_two.py", test);
+    let mut worker = forking(&project);
+    assert_eq!(worker.run("test_one.py").outcome(), "passed");
+    assert_eq!(worker.run("test_two.py").outcome(), "passed");
+    assert_eq!(worker.quit().matches("finished in the same process True").count(), 2);
+}
+
+#[test]
+fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
+    for (isolation, abandon) in [
+        (Isolation::Fork, true),
+        (Isolation::Fork, false),
+        (Isolation::Shared, true),
+        (Isolation::Process, false),
+    ] {
+        let project = Project::copy_of("pytest");
+        let mut worker = start(isolation).ready_worker(&project);
+        worker.send_run("tests/test_hangs.py");
+        let pid: u32 = wait_for_text(&project.path().join("hanging.txt")).trim().parse().unwrap();
+        if abandon {
+            worker.abandon();
+        } else {
+            let kill = Command::new("kill").args(["-TERM", &worker.pid().to_string()]).status().unwrap();
+            assert!(kill.success());
+        }
+        assert!(!worker.wait().success());
+        wait_for_end_of(pid);
+        assert!(worker.output().contains("written before the hang"), "{isolation:?}: {}", worker.output());
+    }
+}
+
+#[test]
+fn options_reach_pytest_and_those_for_a_whole_run_are_left_out() {
+    let project = Project::copy_of("pytest");
+    project.write(
+        "pytest.ini",
+        "[pytest]\naddopts = --junitxml=report.xml -k passes\nmarkers =\n    slow: slow\n",
+    );
+    let arguments =
+        Start { arguments: &["--deselect", "tests/test_classes.py::UnitTest"], ..start(Isolation::Fork) };
+    let mut worker = arguments.ready_worker(&project);
+    let report = worker.run("tests/test_outcomes.py");
+    assert_eq!(report.statuses().into_keys().collect::<Vec<_>>(), ["tests/test_outcomes.py::test_passes"]);
+    let deselected = worker.run("tests/test_classes.py");
+    assert_eq!(deselected.outcome(), "passed");
+    assert!(deselected.message().contains("deselected"), "{}", deselected.message());
+    worker.quit();
+    assert!(!project.path().join("report.xml").exists());
+}
+
+#[test]
+fn says_why_it_cannot_work() {
+    let project = Project::empty();
+    let without_pytest = Start { program_arguments: &["-S"], ..start(Isolation::Fork) };
+    let unable = without_pytest.worker(&project).next().unwrap();
+    assert_eq!(unable["type"], "unable");
+    assert!(unable["message"].as_str().unwrap().starts_with("pytest is not installed for /"), "{unable}");
+    assert!(unable["hint"].as_str().unwrap().contains("pip install pytest"), "{unable}");
+
+    project.write("conftest.py", "import no_such_module\n");
+    for isolation in [Isolation::Fork, Isolation::Shared] {
+        let mut worker = start(isolation).worker(&project);
+        let unable = worker.next().unwrap();
+        assert!(unable["message"].as_str().unwrap().contains("No module named 'no_such_module'"), "{unable}");
+        assert_eq!(worker.next(), None);
+        assert!(worker.output().contains("conftest.py"), "{}", worker.output());
+    }
+
+    project.write("conftest.py", "");
+    let bad_option = Start { arguments: &["--no-such-option"], ..start(Isolation::Fork) };
+    let unable = bad_option.worker(&project).next().unwrap();
+    assert!(
+        unable["message"].as_str().unwrap().contains("unrecognized arguments: --no-such-option"),
+        "{unable}"
+    );
+}
