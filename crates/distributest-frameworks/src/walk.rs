@@ -1,7 +1,7 @@
 //! Walks a project's files.
 //!
 //! In a git checkout, what `.gitignore` names is left out; `.git` always is. Links to directories are followed, as the
-//! frameworks do; a loop of links is walked once. A directory that can't be read is an error: tests could be in it.
+//! frameworks do; those that lead back to where they are in are not. A directory that can't be read is an error: tests could be in it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,9 @@ pub(crate) fn files(
             if entry.depth() == 0 || !entry.path().is_dir() {
                 return true;
             }
-            entry.file_name() != ".git" && entry.path().strip_prefix(&base).is_ok_and(&enters)
+            entry.file_name() != ".git"
+                && !leads_back(entry)
+                && entry.path().strip_prefix(&base).is_ok_and(&enters)
         })
         .build();
     let mut files = Vec::new();
@@ -48,6 +50,15 @@ pub(crate) fn files(
         }
     }
     Ok(files)
+}
+
+/// Whether an entry is a link to a directory that it is in itself.
+fn leads_back(entry: &ignore::DirEntry) -> bool {
+    let (Some(parent), true) = (entry.path().parent(), entry.path_is_symlink()) else { return false };
+    match (parent.canonicalize(), entry.path().canonicalize()) {
+        (Ok(parent), Ok(target)) => parent.starts_with(target),
+        _ => false,
+    }
 }
 
 /// Loops of links, links to nothing, and files that vanish meanwhile.

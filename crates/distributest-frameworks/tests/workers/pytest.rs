@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{FileReport, Project, Start, Worker, wait_for_end_of, wait_for_text};
+use crate::support::{FileReport, Project, Start, Worker, assert_same, wait_for_end_of, wait_for_text};
 use distributest_frameworks::{Framework, Isolation, Selection, discover};
 use serde_json::Value;
 
 /// Files that end or break the whole of a plain pytest run, or notice that it is one process.
-const MISBEHAVING: [&str; 10] = [
+const MISBEHAVING: [&str; 11] = [
     "tests/test_exit_while_loading.py",
     "tests/test_hangs.py",
     "tests/test_import_error.py",
@@ -19,6 +19,7 @@ const MISBEHAVING: [&str; 10] = [
     "tests/test_os_exit.py",
     "tests/test_pytest_exit.py",
     "tests/test_segfault.py",
+    "tests/test_session.py",
     "tests/test_syntax_error.py",
 ];
 
@@ -126,7 +127,7 @@ fn reports_the_same_tests_with_the_same_status_as_pytest() {
         assert_eq!(report.outcome(), if failed { "failed" } else { "passed" }, "{}", file.path);
         actual.extend(tests);
     }
-    assert_eq!(actual, expected);
+    assert_same(&actual, &expected);
     worker.quit();
 }
 
@@ -144,8 +145,8 @@ fn shared_and_process_isolation_report_the_same() {
         from_processes.extend(reported(&process.run(file)));
         process.quit();
     }
-    assert_eq!(from_shared, expected);
-    assert_eq!(from_processes, expected);
+    assert_same(&from_shared, &expected);
+    assert_same(&from_processes, &expected);
     shared.quit();
 }
 
@@ -237,7 +238,12 @@ fn every_byte_a_test_writes_comes_out_and_failures_carry_theirs() {
 fn files_do_not_see_each_other_and_exit_handlers_run_where_they_belong() {
     let project = Project::copy_of("pytest");
     let mut worker = forking(&project);
-    for file in ["tests/test_isolation_1.py", "tests/test_isolation_2.py", "tests/test_at_exit.py"] {
+    for file in [
+        "tests/test_isolation_1.py",
+        "tests/test_isolation_2.py",
+        "tests/test_at_exit.py",
+        "tests/test_session.py",
+    ] {
         assert_eq!(worker.run(file).outcome(), "passed", "{file}");
     }
     let output = worker.quit();

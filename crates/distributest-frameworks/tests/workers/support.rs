@@ -1,6 +1,7 @@
 //! Drives a worker the way an agent does, for the tests of the workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -219,6 +220,20 @@ impl Worker {
         assert!(status.success(), "{status}; output: {}", self.output());
         self.output()
     }
+}
+
+/// Fails with what differs, and with nothing else.
+pub(crate) fn assert_same<T: PartialEq + Debug>(
+    actual: &BTreeMap<String, T>,
+    expected: &BTreeMap<String, T>,
+) {
+    let ids: BTreeSet<&String> = actual.keys().chain(expected.keys()).collect();
+    let differences: Vec<String> = ids
+        .into_iter()
+        .filter(|id| actual.get(*id) != expected.get(*id))
+        .map(|id| format!("{id}\n  worker:    {:?}\n  framework: {:?}", actual.get(id), expected.get(id)))
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 /// Looks again and again until there is a value.
