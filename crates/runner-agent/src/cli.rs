@@ -85,6 +85,9 @@ struct AgentArguments {
     /// Be a session process of the daemon that started this
     #[arg(long, conflicts_with = "banner")]
     session: bool,
+    /// How much may execute at once on this host
+    #[arg(long, requires = "session", value_name = "NUMBER", default_value_t = 1)]
+    slots: usize,
     /// The process's own cgroup is its to divide
     #[arg(long, requires = "session")]
     cgroups: bool,
@@ -136,7 +139,8 @@ fn agent(arguments: &AgentArguments) -> u8 {
     if !arguments.session {
         return private::run(arguments.banner).map_or_else(|error| fail(&error, 1), |()| 0);
     }
-    let options = ResidentOptions { cgroups: arguments.cgroups, refusal: arguments.refuse };
+    let options =
+        ResidentOptions { slots: arguments.slots, cgroups: arguments.cgroups, refusal: arguments.refuse };
     session::run_resident(options).map_or_else(|error| fail(&error, 1), |()| 0)
 }
 

@@ -63,8 +63,7 @@ impl Config {
 
     /// How much may execute at once, all runs together.
     pub fn slots(&self) -> usize {
-        let configured = self.slots.map(NonZeroUsize::get);
-        configured.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+        self.slots.map_or_else(cores, NonZeroUsize::get)
     }
 
     /// Whether tests may run as root when root asks for it.
@@ -76,6 +75,11 @@ impl Config {
     pub fn stop_grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds.into())
     }
+}
+
+/// Cores this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 #[cfg(test)]

@@ -102,7 +102,8 @@ impl Drop for WatchedSession {
 
 /// The arguments that make this program a session process; see `cli::AgentArguments`.
 fn session_arguments(options: ResidentOptions) -> Vec<OsString> {
-    let mut arguments = vec!["agent", "--session"];
+    let slots = options.slots.to_string();
+    let mut arguments = vec!["agent", "--session", "--slots", &slots];
     if options.cgroups {
         arguments.push("--cgroups");
     }

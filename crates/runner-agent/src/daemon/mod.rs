@@ -69,6 +69,7 @@ pub fn serve(config: &Config, socket: Option<PathBuf>) -> Result<(), DaemonError
 
 /// The daemon's state.
 struct Daemon {
+    slots: usize,
     allow_root: bool,
     stop_grace: Duration,
     delegation: Option<Delegation>,
@@ -83,6 +84,7 @@ struct Daemon {
 impl Daemon {
     fn new(config: &Config) -> Self {
         Daemon {
+            slots: config.slots(),
             allow_root: config.allow_root(),
             stop_grace: config.stop_grace(),
             delegation: find_delegation(),
@@ -132,8 +134,9 @@ impl Daemon {
         let (sender, grants) = mpsc::unbounded_channel();
         self.grants.insert(number, sender);
         self.arbitrate(SlotEvent::RunJoined { run: number });
-        let (allow_root, delegation) = (self.allow_root, self.delegation.clone());
-        let run = ResidentRun { number, allow_root, delegation, events, grants };
+        let Daemon { slots, allow_root, .. } = *self;
+        let delegation = self.delegation.clone();
+        let run = ResidentRun { number, slots, allow_root, delegation, events, grants };
         self.runs.spawn(async move {
             if let Err(error) = run.serve(connection).await {
                 tracing::warn!(run = number, error = crate::failure::chain(&error), "a run was not served");

@@ -37,6 +37,8 @@ const UNPRIVILEGED_USER: &str = "nobody";
 pub(crate) struct ResidentRun {
     /// The daemon's number for it.
     pub(crate) number: u64,
+    /// How much may execute at once, all runs together.
+    pub(crate) slots: usize,
     /// Whether root may run tests.
     pub(crate) allow_root: bool,
     /// Where to make its cgroup.
@@ -103,7 +105,7 @@ impl ResidentRun {
     }
 
     fn session_spec(&self, admission: Admission) -> Result<SessionSpec, ResidentRunError> {
-        let mut options = ResidentOptions::default();
+        let mut options = ResidentOptions { slots: self.slots, cgroups: false, refusal: None };
         let user = match admission {
             Admission::ServeAsSelf => None,
             Admission::ServeAs(user) => Some(user),

@@ -93,8 +93,8 @@ impl Lane {
                 None => break,
             }
         }
-        for worker in self.workers.iter_mut().flatten() {
-            worker.quit().await;
+        for worker in self.workers.drain(..).flatten() {
+            worker.retire().await;
         }
         Ok(())
     }
@@ -140,8 +140,13 @@ impl Lane {
         else {
             return Ok(());
         };
-        if self.workers[launch].as_ref().is_some_and(Worker::is_alive) {
-            return Ok(());
+        match self.workers[launch].take() {
+            Some(worker) if worker.is_alive() => {
+                self.workers[launch] = Some(worker);
+                return Ok(());
+            }
+            Some(died) => died.retire().await,
+            None => {}
         }
         let begin = Instant::now();
         let plan = WorkerPlan { framework, launch: worker_launch, program_file };

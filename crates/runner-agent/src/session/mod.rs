@@ -55,8 +55,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const ABANDON_LIMIT: Duration = Duration::from_millis(300);
 
 /// What a daemon tells a session it starts.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ResidentOptions {
+    /// How much may execute at once on this host.
+    pub(crate) slots: usize,
     /// Its own cgroup was made for it, and it may make others in it.
     pub(crate) cgroups: bool,
     /// It is only to say why the caller is not served.
@@ -170,7 +172,7 @@ async fn converse(
             return driver::refuse(&updates, wire::Failure::from(&error), HELLO_LIMIT).await;
         }
     };
-    let welcome = welcome(&workspace, user.as_ref(), options.is_some());
+    let welcome = welcome(&workspace, user.as_ref(), options);
     updates.send(Kind::Welcome(welcome)).await;
     let delegation = options.filter(|options| options.cgroups).and_then(|_| find_delegation());
     let output = OutputSink::new(output);
@@ -178,13 +180,14 @@ async fn converse(
     Driver { hello, workspace, orders, updates, output, slots, cgroups }.drive(tasks).await
 }
 
-fn welcome(workspace: &Workspace, user: Option<&User>, resident: bool) -> wire::Welcome {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentOptions>) -> wire::Welcome {
+    // More runners than slots would only wait.
+    let cores = options.map_or_else(crate::config::cores, |options| options.slots);
     wire::Welcome {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
-        resident,
+        resident: options.is_some(),
         workspace: workspace.directory().to_string_lossy().into_owned(),
         user: user.map(|user| user.name.clone()).unwrap_or_default(),
     }

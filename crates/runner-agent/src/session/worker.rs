@@ -311,8 +311,14 @@ impl Worker {
         (named, cleared)
     }
 
+    /// Parts with the worker, dead or alive. What it writes on the way arrives in a block that is not announced.
+    pub(crate) async fn retire(mut self) {
+        self.quit().await;
+        self.started.capture.close_block().await;
+    }
+
     /// Asks the worker to leave, and ends it if it does not.
-    pub(crate) async fn quit(&mut self) {
+    async fn quit(&mut self) {
         if self.link.send(&WorkerOrder::Quit).await.is_ok() {
             let _ = tokio::time::timeout(QUIT_GRACE, self.started.tree.wait()).await;
         }

@@ -77,7 +77,9 @@ async fn two_runs_share_the_slots_and_a_run_alone_has_them_all() {
     let mut runs = Vec::new();
     for run in ["one", "two"] {
         let mut coordinator = daemon.connect(wire::Hello { run: run.into(), ..site.hello() }).await;
-        assert!(coordinator.welcome().await.resident);
+        let welcome = coordinator.welcome().await;
+        assert!(welcome.resident);
+        assert_eq!(welcome.cores, 2, "as many as there are slots");
         coordinator.prepare(prepare(command_launch(&["{file}"]), 2)).await;
         runs.push(coordinator);
     }

@@ -102,7 +102,7 @@ impl Drop for Process {
 }
 
 /// What was written to each block.
-type Collected = HashMap<u64, Vec<u8>>;
+pub(crate) type Collected = HashMap<u64, Vec<u8>>;
 
 /// A connected coordinator.
 pub(crate) struct Coordinator {
@@ -233,11 +233,13 @@ impl Coordinator {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Ends the run in order, and sees the session end.
-    pub(crate) async fn end(mut self) {
+    /// Ends the run in order, sees the session end, and returns all output.
+    pub(crate) async fn end(mut self) -> Collected {
         self.order(Order::EndRun(wire::EndRun {})).await;
         self.until(|update| matches!(update, Update::RunEnded(_)).then_some(())).await;
         assert_eq!(self.next().await, None);
+        tokio::time::timeout(LIMIT, self.reader).await.expect("the output ends").unwrap();
+        std::mem::take(&mut self.output.lock().unwrap())
     }
 
     /// Stops reading output, as a coordinator in trouble does.

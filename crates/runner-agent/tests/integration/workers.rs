@@ -94,7 +94,9 @@ async fn a_worker_is_kept_from_file_to_file() {
     let broken = coordinator.run("broken").await;
     assert_result(&broken, AttemptResult::Broken);
     assert_eq!((broken.message.as_str(), broken.details.as_str()), ("it does not load", "d"));
-    coordinator.end().await;
+    let last_block = broken.block.unwrap().number + 1;
+    let output = coordinator.end().await;
+    assert_eq!(output.get(&last_block).map(Vec::as_slice), Some(&b"goodbye\n"[..]), "no byte is lost");
     assert_eq!(site.temporary_files(), Vec::<std::path::PathBuf>::new());
 }
 
