@@ -59,10 +59,12 @@ class Agent:
         self.send(type="ready", protocol=PROTOCOL, framework=self.framework, version=version)
 
     def finished(self, result):
-        # The process that ran the file may have died in the middle of a line.
+        self.send(type="finished", **result)
+
+    def end_line(self):
+        """Ends the line that a process which is dead now may have been in the middle of."""
         with contextlib.suppress(OSError):
             self.socket.sendall(b"\n")
-        self.send(type="finished", **result)
 
     def files(self):
         """The files to run, one by one, until the agent has no more or is gone."""
@@ -241,6 +243,7 @@ class Supervisor:
 
     def report_death(self, end):
         description = end.describe()
+        self.agent.end_line()
         if end.test:
             self.agent.send(type="test", status="error", seconds=0, message=description, details="", **end.test)
         self.agent.finished(result("crashed", description))

@@ -50,9 +50,12 @@ module DistributestWorker
     end
 
     def finished(result)
-      # The process that ran the file may have died in the middle of a line.
-      @socket.write("\n")
       send_message({ "type" => "finished" }.merge(result))
+    end
+
+    # Ends the line that a process which is dead now may have been in the middle of.
+    def end_line
+      @socket.write("\n")
     rescue SystemCallError
       exit!(1)
     end
@@ -264,6 +267,7 @@ module DistributestWorker
 
     def report_death(ending)
       description = ending.describe
+      @agent.end_line
       if ending.test
         @agent.send_message({ "type" => "test", "status" => "error", "seconds" => 0, "message" => description,
                               "details" => "" }.merge(ending.test))
