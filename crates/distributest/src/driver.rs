@@ -24,7 +24,8 @@ use crate::output_blocks::OutputBlocks;
 use crate::plan::RunPlan;
 use crate::signals::Signals;
 
-/// How long hosts may take to end their attempts after a request to stop, or the run after the last verdict.
+/// How long hosts may take to end their attempts after a request to stop, or after the last verdict to end the run or
+/// send more of the output that is still missing.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the live view moves.
@@ -89,7 +90,27 @@ struct LiveAttempt {
 struct HostState {
     orders: mpsc::UnboundedSender<Order>,
     connected: bool,
-    ended: bool,
+    /// How its part ended.
+    ended: Option<HostEnd>,
+    output_ended: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HostEnd {
+    /// It said so itself; what it has sent before is on its way.
+    InOrder,
+    /// Nothing more is to be expected of it.
+    Lost,
+}
+
+impl HostState {
+    fn is_over(&self) -> bool {
+        match self.ended {
+            Some(HostEnd::InOrder) => !self.connected || self.output_ended,
+            Some(HostEnd::Lost) => true,
+            None => !self.connected,
+        }
+    }
 }
 
 struct Driver<'run> {
@@ -138,7 +159,7 @@ impl<'run> Driver<'run> {
         }
         for host in self.options.hosts.clone() {
             let (sender, orders) = mpsc::unbounded_channel();
-            self.hosts.push(HostState { orders: sender, connected: false, ended: false });
+            self.hosts.push(HostState { orders: sender, connected: false, ended: None, output_ended: false });
             self.tasks.spawn(participate(host, Arc::clone(&self.options.run), orders, outlets.clone()));
         }
         let mut commands = Vec::new();
@@ -147,9 +168,9 @@ impl<'run> Driver<'run> {
         self.emit(events);
     }
 
-    /// Over when every file is decided and every host that took part has ended its part.
+    /// Over when every file is decided, every host that took part has ended its part, and all it wrote is here.
     fn is_over(&self) -> bool {
-        self.aborted || (self.finished && self.hosts.iter().all(|host| host.ended || !host.connected))
+        self.aborted || (self.finished && self.hosts.iter().all(HostState::is_over))
     }
 
     fn end(mut self) -> RunSummary {
@@ -261,6 +282,10 @@ impl<'run> Driver<'run> {
         self.sinks.emit(&RunEvent::Output { block, stream: piece.stream, bytes: piece.bytes });
         let events = self.blocks.received(block, count);
         self.emit(events);
+        // What is still coming after the last verdict comes as fast as the link lets it.
+        if self.finished && !self.stopping {
+            self.deadline = Some(Instant::now() + STOP_TIMEOUT);
+        }
     }
 
     fn news(&mut self, HostNews { host, news }: HostNews, output: &mut mpsc::Receiver<OutputPiece>) {
@@ -308,6 +333,7 @@ impl<'run> Driver<'run> {
                 }
                 let events = self.blocks.host_output_ended(host);
                 self.emit(events);
+                self.hosts[host.0 as usize].output_ended = true;
             }
             News::Ended(result) => self.host_ended(host, result),
         }
@@ -366,7 +392,8 @@ impl<'run> Driver<'run> {
     }
 
     fn host_ended(&mut self, host: HostId, result: Result<(), HostFailure>) {
-        self.hosts[host.0 as usize].ended = true;
+        let end = if result.is_ok() { HostEnd::InOrder } else { HostEnd::Lost };
+        self.hosts[host.0 as usize].ended = Some(end);
         let failure = match result {
             Ok(()) if self.finished => return,
             Ok(()) => HostFailure { reason: "its agent ended the run".into(), hint: None },
