@@ -12,7 +12,8 @@ use crate::plan::RunPlan;
 pub fn describe(plan: &RunPlan, hosts: &[HostSpec]) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.
-    let _ = writeln!(text, "{} files, in the order they would be handed out:", plan.files.len());
+    let files = format::count(plan.files.len() as u64, "file");
+    let _ = writeln!(text, "{files}, in the order they would be handed out:");
     for (index, file) in plan.files.iter().enumerate() {
         let predicted = file.predicted.map_or_else(|| "?".into(), format::duration);
         let path = format::display_path(&file.path);
@@ -53,8 +54,8 @@ fn describe_runners(text: &mut String, plan: &RunPlan, hosts: &[HostSpec]) {
     if unknown.is_empty() && predicted {
         hand_out(plan, &mut shares);
         for share in &shares {
-            let busy = format::duration(share.busy);
-            let _ = writeln!(text, "  {} {}: {} files, {busy}", share.host, share.number, share.files);
+            let (files, busy) = (format::count(share.files as u64, "file"), format::duration(share.busy));
+            let _ = writeln!(text, "  {} {}: {files}, {busy}", share.host, share.number);
         }
         return;
     }

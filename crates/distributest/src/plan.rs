@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use distributest_core::prediction::{self, FileFacts, PastAttempt};
 use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
-use distributest_frameworks::{DiscoverError, DiscoveredFile, Framework, LaunchOptions, Selection};
+use distributest_frameworks::{
+    DiscoverError, Discovered, DiscoveredFile, Framework, LaunchOptions, Selection,
+};
 use distributest_history::RecordedAttempt;
 use distributest_protocol::wire;
 
@@ -104,11 +106,10 @@ pub fn plan(
     let mut unmatched: Option<HashSet<String>> = None;
     for (index, framework) in (0..).zip(&frameworks) {
         let discovered = discover(&project, config, *framework, &wanted)?;
-        let files = discovered.files.into_iter().filter(|file| wanted.by_filter(&file.path));
-        unordered.extend(files.map(|file| (index, *framework, file)));
-        let unusable_names = discovered.unusable.into_iter().filter(|name| wanted.by_filter(name));
+        unordered.extend(discovered.files.into_iter().map(|file| (index, *framework, file)));
+        let unusable_files = discovered.unusable.into_iter();
         unusable
-            .extend(unusable_names.map(|name| UnusableFile { name, framework: framework.name().to_owned() }));
+            .extend(unusable_files.map(|name| UnusableFile { name, framework: framework.name().to_owned() }));
         launches.push(launch::to_wire(*framework, launch_options(config, request)));
         let led_nowhere: HashSet<String> = discovered.unmatched.into_iter().collect();
         unmatched = Some(match unmatched {
@@ -120,7 +121,7 @@ pub fn plan(
     let names = paths.chain(unusable.iter().map(|file: &UnusableFile| file.name.as_str()));
     check_matches(config, &wanted, unmatched.unwrap_or_default(), &names.collect::<Vec<_>>())?;
     if unordered.is_empty() && unusable.is_empty() {
-        return Err(no_tests(&project, &frameworks));
+        return Err(no_tests(&project, &frameworks, config));
     }
     let facts: Vec<FileFacts> = unordered.iter().map(|(_, _, file)| facts(file, past)).collect();
     let mut order = prediction::plan(&facts);
@@ -198,14 +199,7 @@ impl Wanted {
     }
 
     fn by_filter(&self, path: &str) -> bool {
-        self.filters.is_empty()
-            || self.filters.iter().any(|filter| path.contains(filter.as_str()))
-            || self.paths.iter().any(|wanted| path.starts_with(wanted.trim_start_matches("./")))
-    }
-
-    /// What discovery is to look at: with a filter, everything, for it may match anywhere.
-    fn only(&self) -> Vec<String> {
-        if self.filters.is_empty() { self.paths.clone() } else { Vec::new() }
+        self.filters.iter().any(|filter| path.contains(filter.as_str()))
     }
 }
 
@@ -217,18 +211,19 @@ fn check_matches(
     names: &[&str],
 ) -> Result<(), UserError> {
     let mut problems = Vec::new();
+    let list = "`distributest --dry-run` lists the test files";
     for glob in config.files.iter().filter(|glob| unmatched.contains(*glob)) {
         problems.push(Problem::new(format!("the glob {glob:?} of `files` matches no file")).with_hint(
             "globs are relative to the project; `distributest config` shows where this one was set",
         ));
     }
     for path in wanted.paths.iter().filter(|path| unmatched.contains(*path)) {
-        problems.push(Problem::new(format!("there is no test file in {path:?}")));
+        problems.push(Problem::new(format!("there is no test file in {path:?}")).with_hint(list));
     }
     for filter in &wanted.filters {
         if !names.iter().any(|name| name.contains(filter.as_str())) {
             let message = format!("{filter:?} is neither a file, a directory nor part of a test file's path");
-            problems.push(Problem::new(message));
+            problems.push(Problem::new(message).with_hint(list));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(UserError::usage_problems(problems)) }
@@ -242,36 +237,55 @@ fn launch_options(config: &Config, request: &Request<'_>) -> LaunchOptions {
     }
 }
 
+/// The files of a framework that the paths lead to, and those whose own paths hold a filter.
 fn discover(
     project: &Project,
     config: &Config,
     framework: Framework,
     wanted: &Wanted,
-) -> Result<distributest_frameworks::Discovered, UserError> {
-    let selection = Selection {
-        framework,
-        files: config.files.clone(),
-        exclude: config.exclude.clone(),
-        only: wanted.only(),
+) -> Result<Discovered, UserError> {
+    let find = |only: &[String]| {
+        let selection = Selection {
+            framework,
+            files: config.files.clone(),
+            exclude: config.exclude.clone(),
+            only: only.to_vec(),
+        };
+        distributest_frameworks::discover(&project.directory, &selection)
+            .map_err(|error| discover_error(&error))
     };
-    distributest_frameworks::discover(&project.directory, &selection).map_err(|error| discover_error(&error))
+    if wanted.filters.is_empty() {
+        return find(&wanted.paths);
+    }
+    let mut discovered = find(&[])?;
+    discovered.files.retain(|file| wanted.by_filter(&file.path));
+    discovered.unusable.retain(|name| wanted.by_filter(name));
+    if !wanted.paths.is_empty() {
+        // A file that is found both ways is dropped with the other duplicates; names that are not UTF-8 can be equal
+        // in their lossy form without being duplicates.
+        let led_to = find(&wanted.paths)?;
+        discovered.files.extend(led_to.files);
+        discovered.unusable.extend(led_to.unusable.into_iter().filter(|name| !wanted.by_filter(name)));
+        discovered.unmatched.extend(led_to.unmatched);
+    }
+    Ok(discovered)
 }
 
 fn discover_error(error: &DiscoverError) -> UserError {
     UserError::usage_problems(vec![Problem::from_error(error)])
 }
 
-fn no_tests(project: &Project, frameworks: &[Framework]) -> UserError {
-    let directory = project.directory.display();
-    let mut problem = match frameworks {
-        [] => Problem::new(format!("no tests found in {directory}: no test framework was detected")).with_hint(
-            "distributest knows pytest and RSpec by their files; for anything else set `files` and `command` in \
-             .distributest/config.toml (`distributest init` writes one)",
-        ),
-        _ => Problem::new(format!("no tests found in {directory}")),
+fn no_tests(project: &Project, frameworks: &[Framework], config: &Config) -> UserError {
+    let found = format!("no tests found in {}", project.directory.display());
+    let (message, hint) = if frameworks.is_empty() {
+        let hint = "distributest knows pytest and RSpec by their files; for anything else set `files` and `command` in \
+                    .distributest/config.toml (`distributest init` writes one)";
+        (format!("{found}: no test framework was detected"), hint)
+    } else if config.exclude.is_empty() {
+        (found, "set `files` in .distributest/config.toml to where the tests are")
+    } else {
+        (found, "`exclude` may leave all of them out; `distributest config` shows where it was set")
     };
-    if problem.hint.is_none() {
-        problem = problem.with_hint("set `files` in .distributest/config.toml to where the tests are");
-    }
+    let problem = Problem::new(message).with_hint(hint);
     UserError { problems: vec![problem], exit_status: distributest_core::ledger::EXIT_NO_TESTS }
 }
