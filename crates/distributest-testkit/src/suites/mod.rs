@@ -14,8 +14,9 @@
 //! }
 //! ```
 //!
-//! `outcome` and `status` are the words of [`Outcome`] and [`TestStatus`]. `tests` are those that end before the file
-//! does, in order: a file that does not load has none, one that crashes has those before the crash.
+//! `outcome` and `status` are the words of [`Outcome`] and [`TestStatus`]. `tests` are those that are
+//! reported, in order: a file that does not load has none, one that crashes has those before the crash and, as an error,
+//! the one that was running.
 
 mod command;
 mod durations;
@@ -141,7 +142,7 @@ pub struct ExpectedFile {
     pub kind: Kind,
     /// How long it sleeps; zero for one that is broken.
     pub duration: Duration,
-    /// The tests that end before the file does, in order.
+    /// The tests that are reported, in order.
     pub tests: Vec<ExpectedTest>,
 }
 

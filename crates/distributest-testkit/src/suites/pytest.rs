@@ -24,9 +24,11 @@ pub(super) fn file(number: usize, kind: Kind, duration: Duration) -> (String, Ex
             Some(TestStatus::ExpectedFailure),
         ),
         Kind::Broken => ("import no_module_of_this_name_exists", "", None),
-        Kind::Crash => {
-            ("def test_crashes():\n    os.kill(os.getpid(), signal.SIGKILL)", "test_crashes", None)
-        }
+        Kind::Crash => (
+            "def test_crashes():\n    os.kill(os.getpid(), signal.SIGKILL)",
+            "test_crashes",
+            Some(TestStatus::Error),
+        ),
     };
     let seconds = duration.as_secs_f64();
     let text = format!(

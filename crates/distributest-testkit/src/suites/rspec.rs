@@ -20,7 +20,7 @@ pub(super) fn file(number: usize, kind: Kind, duration: Duration) -> (String, Ex
             Some(TestStatus::ExpectedFailure),
         ),
         Kind::Broken => ("raise 'made not to load'", None),
-        Kind::Crash => ("it('crashes') { Process.kill(:KILL, Process.pid) }", None),
+        Kind::Crash => ("it('crashes') { Process.kill(:KILL, Process.pid) }", Some(TestStatus::Error)),
     };
     let seconds = duration.as_secs_f64();
     let text = format!(
