@@ -1,5 +1,7 @@
 //! Decides whom a daemon serves, and as whom.
 
+use std::fmt;
+
 use distributest_process::{IdentityError, User};
 
 use crate::refusal::Refusal;
@@ -13,6 +15,16 @@ pub(crate) enum Admission {
     ServeAs(User),
     /// It is told why not.
     Refuse(Refusal),
+}
+
+impl fmt::Display for Admission {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Admission::ServeAsSelf => write!(formatter, "served"),
+            Admission::ServeAs(user) => write!(formatter, "served as {}", user.name),
+            Admission::Refuse(refusal) => write!(formatter, "refused: {}", refusal.word()),
+        }
+    }
 }
 
 /// Decides by the uids of the daemon and of the caller, as the kernel tells them.

@@ -74,7 +74,7 @@ impl ResidentRun {
         // Accounts may live on the network.
         let decision = tokio::task::spawn_blocking(move || admit(own, peer, allow_root)).await;
         let admission = decision.map_err(|error| ResidentRunError::Peer(error.into()))??;
-        tracing::info!(run = self.number, peer, ?admission, "a coordinator called");
+        tracing::info!(run = self.number, peer, %admission, "a coordinator called");
         let spec = self.session_spec(admission)?;
         let connection = connection.into_std().and_then(|stream| Connection::of_socket(stream.into()));
         let connection = connection.map_err(ResidentRunError::Connection)?;

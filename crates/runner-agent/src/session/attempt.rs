@@ -32,6 +32,8 @@ pub(crate) struct Ended {
     pub(crate) message: String,
     /// Many lines on the same.
     pub(crate) details: String,
+    /// From its start until it was over; what cleaning up took does not count.
+    pub(crate) duration: Duration,
     /// Processes that outlived it and were killed.
     pub(crate) leaked: Vec<String>,
     /// Its output; `None` when nothing was started.
@@ -61,15 +63,16 @@ impl Ended {
     }
 
     fn new(result: AttemptResult, message: String) -> Self {
-        Ended { result, message, details: String::new(), leaked: Vec::new(), block: None }
+        let (details, duration) = (String::new(), Duration::ZERO);
+        Ended { result, message, details, duration, leaked: Vec::new(), block: None }
     }
 
     /// The message that closes the attempt.
-    pub(crate) fn into_update(self, attempt: u64, duration: Duration) -> Kind {
+    pub(crate) fn into_update(self, attempt: u64) -> Kind {
         Kind::AttemptFinished(wire::AttemptFinished {
             attempt,
             result: result_to_wire(self.result).into(),
-            duration_microseconds: microseconds(duration),
+            duration_microseconds: microseconds(self.duration),
             message: self.message,
             details: self.details,
             leaked: self.leaked,

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
-use distributest_process::{Exit, ProcessTree, SpawnError};
+use distributest_process::{Exit, LeakedProcess, ProcessTree, SpawnError};
 use distributest_protocol::conversions::test_to_wire;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -42,10 +43,10 @@ pub(crate) async fn run(
         () = run_out(attempt.timeout) => Ended::timed_out(attempt.timeout),
         exit = started.tree.wait() => judge(exit),
     };
-    let duration = begin.elapsed();
+    ended.duration = begin.elapsed();
     ended.leaked = clear_away(&started.tree).await;
     ended.block = Some(started.capture.close_block().await);
-    report_as_test(context, attempt, &ended, duration).await;
+    report_as_test(context, attempt, &ended).await;
     (ended, None)
 }
 
@@ -59,22 +60,24 @@ async fn clear_away(tree: &ProcessTree) -> Vec<String> {
 }
 
 /// The processes of an attempt that outlive it, besides those that were there before.
-pub(crate) async fn name_leaked(
-    tree: &ProcessTree,
-    known: &[u32],
-) -> Vec<distributest_process::LeakedProcess> {
-    // Those that were there before would always use up the patience.
-    let patience = if known.is_empty() { LEAK_PATIENCE } else { Duration::ZERO };
-    match tree.leaked(patience).await {
-        Ok(mut leaked) => {
-            leaked.retain(|process| !known.contains(&process.pid));
-            leaked
-        }
-        Err(error) => {
-            tracing::warn!(%error, "failed to look for leaked processes");
-            Vec::new()
-        }
+pub(crate) async fn name_leaked(tree: &ProcessTree, known: &[u32]) -> Vec<LeakedProcess> {
+    if known.is_empty() {
+        return list_leaked(tree, LEAK_PATIENCE).await;
     }
+    // Those that were there before would always use up the patience, so it is only had when there are others.
+    let is_new = |process: &LeakedProcess| !known.contains(&process.pid);
+    if list_leaked(tree, Duration::ZERO).await.iter().any(is_new) {
+        tokio::time::sleep(LEAK_PATIENCE).await;
+        return list_leaked(tree, Duration::ZERO).await.into_iter().filter(is_new).collect();
+    }
+    Vec::new()
+}
+
+async fn list_leaked(tree: &ProcessTree, patience: Duration) -> Vec<LeakedProcess> {
+    tree.leaked(patience).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "failed to look for leaked processes");
+        Vec::new()
+    })
 }
 
 fn judge(exit: Exit) -> Ended {
@@ -128,8 +131,7 @@ fn command_line(launch: &wire::CommandLaunch, file: &str) -> (OsString, Vec<OsSt
 }
 
 /// A command is one test, of the file's name.
-async fn report_as_test(context: &RunContext, attempt: &Attempt, ended: &Ended, duration: Duration) {
-    use distributest_core::run_event::AttemptResult;
+async fn report_as_test(context: &RunContext, attempt: &Attempt, ended: &Ended) {
     let status = match ended.result {
         AttemptResult::Outcome(Outcome::Passed) => TestStatus::Passed,
         AttemptResult::Outcome(Outcome::Failed) => TestStatus::Failed,
@@ -139,7 +141,7 @@ async fn report_as_test(context: &RunContext, attempt: &Attempt, ended: &Ended, 
         id: attempt.file.clone(),
         name: attempt.file.clone(),
         status,
-        duration,
+        duration: ended.duration,
         message: ended.message.clone(),
         details: String::new(),
         file: Some(attempt.file.clone()),

@@ -290,7 +290,7 @@ impl Run {
         let ended = Ended::interrupted(Interruption::RunnerLost, problem);
         let updates = self.updates.clone();
         tasks.spawn(async move {
-            updates.send(ended.into_update(dispatch.attempt, Duration::ZERO)).await;
+            updates.send(ended.into_update(dispatch.attempt)).await;
             TaskEnd::Done
         });
     }

@@ -54,7 +54,7 @@ pub(crate) async fn run(
         attempts.close();
         while let Some(attempt) = attempts.recv().await {
             let ended = Ended::interrupted(Interruption::RunnerLost, cause.clone());
-            context.updates.send(ended.into_update(attempt.number, std::time::Duration::ZERO)).await;
+            context.updates.send(ended.into_update(attempt.number)).await;
         }
     }
 }
@@ -104,16 +104,15 @@ impl Lane {
         let context = self.context.clone();
         let claimed = attempt.cancelled.run_until_cancelled(context.slots.claim(attempt.number)).await;
         let Some(_slot) = claimed else {
-            let ended = Ended::cancelled().into_update(attempt.number, std::time::Duration::ZERO);
+            let ended = Ended::cancelled().into_update(attempt.number);
             context.updates.send(ended).await;
             return Ok(());
         };
-        let begin = Instant::now();
         let (ended, failure) = match &context.launches[attempt.launch] {
             Launch::Command(launch) => command::run(&context, &self.environment, launch, attempt).await,
             Launch::Worker { .. } => self.run_on_worker(attempt).await,
         };
-        context.updates.send(ended.into_update(attempt.number, begin.elapsed())).await;
+        context.updates.send(ended.into_update(attempt.number)).await;
         failure.map_or(Ok(()), Err)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It has a watcher: the daemon, which hands it its connection and tells it of slots over a control socket, or the
 //! private agent's guardian. It ends with the run: when the coordinator ends it, when the connection ends or is silent
-//! for the lease, when the watcher is gone, or on SIGTERM. Whatever the reason, every process of the run is dead before
+//! for the lease, when the watcher is gone, or on SIGTERM, SIGINT or SIGHUP. Whatever the reason, every process of the run is dead before
 //! it leaves; and should it be killed itself, its watcher kills what it leaves.
 
 mod attempt;
@@ -110,7 +110,7 @@ pub(crate) fn run(connection: Connection, watcher: Watcher) -> Result<(), Sessio
 
 async fn serve(connection: Connection, watcher: Watcher) -> Result<(), SessionError> {
     become_subreaper().map_err(SessionError::Start)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(SessionError::Start)?;
+    let told_to_end = told_to_end().map_err(SessionError::Start)?;
     let stream = connection.into_stream().map_err(SessionError::Connection)?;
     let (slots, options, watcher_gone) = watch(watcher)?;
     let (coordinator, served) = server::accept(stream);
@@ -118,7 +118,7 @@ async fn serve(connection: Connection, watcher: Watcher) -> Result<(), SessionEr
     let over = tokio::select! {
         over = converse(coordinator, slots, options, &mut tasks) => over,
         () = watcher_gone => RunOver::WatcherGone,
-        _ = terminate.recv() => RunOver::Terminated,
+        () = told_to_end => RunOver::Terminated,
         error = reap_orphans() => {
             tracing::error!(?error, "failed to wait for orphans");
             RunOver::Terminated
@@ -130,6 +130,20 @@ async fn serve(connection: Connection, watcher: Watcher) -> Result<(), SessionEr
     let in_order = matches!(over, RunOver::Ended | RunOver::Refused);
     served.close(if in_order { CLOSE_LIMIT } else { ABANDON_LIMIT }).await;
     Ok(())
+}
+
+/// Waits for the signals by which processes are told to end.
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
 }
 
 /// What a session has of its watcher: slots, orders, and the news of its end.

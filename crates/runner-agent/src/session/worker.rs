@@ -16,6 +16,7 @@ use distributest_process::{Exit, SpawnError};
 use distributest_protocol::conversions::test_to_wire;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
+use tokio::time::Instant;
 
 use super::attempt::{Attempt, Ended};
 use super::command::name_leaked;
@@ -176,6 +177,7 @@ impl Worker {
 
     /// Runs a file. The worker comes back if it can run another one.
     pub(crate) async fn run(mut self, context: &RunContext, attempt: &Attempt) -> (Ended, Option<Worker>) {
+        let begin = Instant::now();
         let block = self.started.capture.block_number();
         let started = wire::AttemptStarted { attempt: attempt.number, block };
         context.updates.send(Kind::AttemptStarted(started)).await;
@@ -184,7 +186,9 @@ impl Worker {
             // It left before it took the file, which is not the file's fault.
             Err(error) => Ending::Lost(error),
         };
-        let (mut ended, mut stays) = self.conclude(context, attempt, ending).await;
+        let duration = begin.elapsed();
+        let (ended, mut stays) = self.conclude(context, attempt, ending).await;
+        let mut ended = Ended { duration, ..ended };
         if stays {
             (ended.leaked, stays) = self.clear_leaks().await;
         }
