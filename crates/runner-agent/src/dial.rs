@@ -1,8 +1,8 @@
 //! `runner-agent dial`: joins its standard input and output with the resident agent's socket, byte for byte.
 //!
 //! This is what a coordinator runs over ssh. It needs no runtime: two threads copy, and the relay is over when the
-//! agent has nothing more to say. The end of the input is passed on, so that an agent learns that its coordinator is
-//! gone and what it still says is delivered.
+//! agent has nothing more to say. The end of the input is passed on, so that an agent learns that its coordinator
+//! is gone and what it still says is delivered.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -22,7 +22,7 @@ const COPY_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// No daemon listens where one could.
-    #[error("no resident agent listens on {}", .tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or "))]
+    #[error("no resident agent listens on {}", list(.tried))]
     NoAgent {
         /// The sockets tried.
         tried: Vec<PathBuf>,
@@ -33,6 +33,11 @@ pub enum DialError {
     /// This process's own input or output failed.
     #[error("failed to relay between standard streams and the agent")]
     Relay(#[source] io::Error),
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(" or ")
 }
 
 /// Connects to the daemon's socket (`path`, or the system's and then the user's), says so in one line on standard

@@ -9,8 +9,9 @@
 //! - **dial** ([`dial::relay`]) joins its standard input and output with the daemon's socket, for coordinators that
 //!   come over ssh.
 //!
-//! What must never happen is that something of a run outlives it. Every session is watched by another process, which ends
-//! what the session leaves; and every session watches its connection and its watcher, and ends its run with either.
+//! What must never happen is that something of a run outlives it. Every session is watched by another process,
+//! which ends what the session leaves; and every session watches its connection and its watcher, and ends its run
+//! with either.
 
 pub mod cli;
 pub mod daemon;

@@ -1,7 +1,7 @@
 //! The private agent: serves one run over its standard input and output, and ends with it.
 //!
-//! The process a coordinator starts splits in two: one is the session, the other its guardian, so that killing either
-//! leaves nothing behind.
+//! The process a coordinator starts splits in two: one is the session, the other its guardian, so that killing
+//! either leaves nothing behind.
 
 use std::io::{self, Write as _};
 

@@ -1,5 +1,5 @@
-//! What a session and the daemon say to each other about slots: nine bytes a message, so that neither has to trust the
-//! other with a buffer.
+//! What a session and the daemon say to each other about slots: nine bytes a message, so that neither has to trust
+//! the other with a buffer.
 
 use std::io;
 

@@ -1,8 +1,8 @@
 //! The daemon's hold on a session process: hands it its connection, and leaves nothing behind when it ends.
 //!
-//! A session that is killed can't clean up, so somebody else must: the session is the root of a process tree, and the tree
-//! is ended when its root has. The other way round, a session learns from the end of its control socket that the daemon is
-//! gone.
+//! A session that is killed can't clean up, so somebody else must: the session is the root of a process tree, and
+//! the tree is ended when its root has. The other way round, a session learns from the end of its control socket
+//! that the daemon is gone.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

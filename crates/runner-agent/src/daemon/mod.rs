@@ -1,9 +1,9 @@
 //! The daemon: a tiny accept loop on a Unix socket, as sshd is one on a port.
 //!
-//! For each connection it starts a session process that is, from its first instruction on, the user who calls; the daemon
-//! itself neither reads a byte of the connection nor touches a file for anybody. It shares the host's slots among the
-//! sessions, and ends what they leave. On SIGTERM it accepts nothing more, lets runs go on for the configured grace, and
-//! ends what is left.
+//! For each connection it starts a session process that is, from its first instruction on, the user who calls; the
+//! daemon itself neither reads a byte of the connection nor touches a file for anybody. It shares the host's slots
+//! among the sessions, and ends what they leave. On SIGTERM it accepts nothing more, lets runs go on for the
+//! configured grace, and ends what is left.
 
 mod admission;
 mod resident_run;

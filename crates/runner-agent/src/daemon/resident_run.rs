@@ -1,5 +1,5 @@
-//! One connection of a daemon: finds out who calls, starts the session, carries its claims for slots, and sees to it that
-//! nothing is left when it ends.
+//! One connection of a daemon: finds out who calls, starts the session, carries its claims for slots, and sees to
+//! it that nothing is left when it ends.
 
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -1,8 +1,8 @@
 //! Drives one run: takes the coordinator's orders, hands them to hooks and lanes, watches the lease.
 //!
 //! The driver is one loop over orders, the lease, its own heartbeat and the tasks it started. It never waits for
-//! anything else, so neither a slow hook nor an unread log keeps it from noticing that the run is over. It returns when
-//! the run has ended in order; when it is dropped or returns early, what its tasks hold is killed by
+//! anything else, so neither a slow hook nor an unread log keeps it from noticing that the run is over. It returns
+//! when the run has ended in order; when it is dropped or returns early, what its tasks hold is killed by
 //! [`JoinSet::shutdown`], which its caller awaits.
 
 use std::collections::{HashMap, HashSet};

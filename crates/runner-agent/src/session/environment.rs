@@ -1,5 +1,5 @@
-//! The environment of hooks, workers and tests, in layers: the agent user's own (or nothing), the run's, the product's
-//! variables, and what hooks append to the file `$DISTRIBUTEST_ENV`.
+//! The environment of hooks, workers and tests, in layers: the agent user's own (or nothing), the run's, the
+//! product's variables, and what hooks append to the file `$DISTRIBUTEST_ENV`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

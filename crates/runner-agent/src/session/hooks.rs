@@ -1,8 +1,8 @@
 //! Runs the hooks `node_setup` and `runner_setup`.
 //!
-//! A hook runs in the workspace, at its place there or from the run's private directory, and may append `KEY=value` lines
-//! to the file `$DISTRIBUTEST_ENV`. With a fingerprint it is skipped while that is unchanged. What a hook leaves running
-//! (a database server, say) lives as long as the run.
+//! A hook runs in the workspace, at its place there or from the run's private directory, and may append `KEY=value`
+//! lines to the file `$DISTRIBUTEST_ENV`. With a fingerprint it is skipped while that is unchanged. What a hook
+//! leaves running (a database server, say) lives as long as the run.
 
 use std::ffi::OsString;
 use std::io;

@@ -1,9 +1,9 @@
 //! The session process: serves one run to one coordinator.
 //!
 //! It has a watcher: the daemon, which hands it its connection and tells it of slots over a control socket, or the
-//! private agent's guardian. It ends with the run: when the coordinator ends it, when the connection ends or is silent
-//! for the lease, when the watcher is gone, or on SIGTERM, SIGINT or SIGHUP. Whatever the reason, every process of the run is dead before
-//! it leaves; and should it be killed itself, its watcher kills what it leaves.
+//! private agent's guardian. It ends with the run: when the coordinator ends it, when the connection ends or is
+//! silent for the lease, when the watcher is gone, or on SIGTERM, SIGINT or SIGHUP. Whatever the reason, every
+//! process of the run is dead before it leaves; and should it be killed itself, its watcher kills what it leaves.
 
 mod attempt;
 mod command;

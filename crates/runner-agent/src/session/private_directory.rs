@@ -1,8 +1,8 @@
 //! A directory only this run sees: worker programs, hooks that came over the wire, their environment files.
 //!
-//! It is made in the user's temporary directory, readable by nobody else, and removed with the run. Should the session
-//! be killed before that, the next session of this user removes it: each directory holds a file its session keeps
-//! locked.
+//! It is made in the user's temporary directory, readable by nobody else, and removed with the run. Should the
+//! session be killed before that, the next session of this user removes it: each directory holds a file its session
+//! keeps locked.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,7 +1,7 @@
 //! The session's end of slot sharing: the right to execute, asked of the daemon that shares it among runs.
 //!
-//! A claim's number is its attempt's. A private agent has nobody to share with and does not ask: its coordinator decides
-//! how much runs at once by the number of runners.
+//! A claim's number is its attempt's. A private agent has nobody to share with and does not ask: its coordinator
+//! decides how much runs at once by the number of runners.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

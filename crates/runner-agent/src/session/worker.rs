@@ -1,11 +1,11 @@
 //! One worker of one runner: starts it, runs files on it, notices when it is of no more use.
 //!
-//! What a worker said before it died counts: its messages are read to the last one, and only then is it asked why it
-//! left. Where the worker forks for each file, a timeout or a cancellation ends what is below it and the worker stays;
-//! otherwise, and whenever in doubt, the whole worker goes and the lane starts another.
+//! What a worker said before it died counts: its messages are read to the last one, and only then is it asked why
+//! it left. Where the worker forks for each file, a timeout or a cancellation ends what is below it and the worker
+//! stays; otherwise, and whenever in doubt, the whole worker goes and the lane starts another.
 //!
-//! Processes a file leaves behind are leaks where each file has processes of its own (`fork`, `process`); with `shared`,
-//! processes belong to the worker and live as long as it does.
+//! Processes a file leaves behind are leaks where each file has processes of its own (`fork`, `process`); with
+//! `shared`, processes belong to the worker and live as long as it does.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

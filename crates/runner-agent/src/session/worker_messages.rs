@@ -1,7 +1,7 @@
 //! The agent's end of the worker protocol (`proto/worker.md`): lines on a socket, JSON in them.
 //!
-//! A worker is a program anyone may have written. Its lines are bounded, and whatever is not a message of the protocol
-//! becomes [`WorkerLinkError::Garbage`] with the offending text fit to be shown.
+//! A worker is a program anyone may have written. Its lines are bounded, and whatever is not a message of the
+//! protocol becomes [`WorkerLinkError::Garbage`] with the offending text fit to be shown.
 
 use std::io;
 use std::time::Duration;

@@ -1,12 +1,13 @@
 //! The directory a run's tests are in, and what is remembered beside it.
 //!
-//! A synced workspace is `<root>/<initiating host>/<initiating user>/<project>-<hash>`; what the coordinator sends of
-//! these names is encoded so that each is one path component and different names stay different. The run holds a lock
-//! on the file `<workspace>.lock` beside it. When another run has it, `-2`, `-3` and so on are tried, so two runs
-//! never share a workspace. A run in place locks nothing: its directory is the user's own.
+//! A synced workspace is `<root>/<initiating host>/<initiating user>/<project>-<hash>`; what the coordinator sends
+//! of these names is encoded so that each is one path component and different names stay different. The run holds a
+//! lock on the file `<workspace>.lock` beside it. When another run has it, `-2`, `-3` and so on are tried, so two
+//! runs never share a workspace. A run in place locks nothing: its directory is the user's own.
 //!
-//! What a hook with a fingerprint gave is remembered in `<workspace>.<hook>`, beside the workspace, where neither rsync
-//! nor the tests get in the way of it; for a run in place, below `~/.cache/distributest/in-place` in the same manner.
+//! What a hook with a fingerprint gave is remembered in `<workspace>.<hook>`, beside the workspace, where neither
+//! rsync nor the tests get in the way of it; for a run in place, below `~/.cache/distributest/in-place` in the same
+//! manner.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
