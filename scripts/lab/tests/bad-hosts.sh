@@ -42,13 +42,14 @@ expect 'no such host' h9 'resolve'
 
 # Root owns the home, so nothing can be created in it; h1 has a resident agent, h3 has none.
 for host in h1 h3; do
-  lab exec $host sh -c 'mkdir -p /home/dev/.cache && mv /home/dev/.cache /root/cache-away && chown root /home/dev'
+  lab as $host dev mkdir -p .cache
+  lab exec $host sh -c 'mv /home/dev/.cache /root/cache-away; chown root /home/dev'
   expect "unwritable home, $host" $host 'Permission denied|permission denied'
   lab exec $host sh -c 'chown dev /home/dev; mv /root/cache-away /home/dev/.cache'
 done
 
 # A cache of one megabyte: not even the agent fits.
-lab exec h3 sh -c 'mkdir -p /home/dev/.cache && mount -t tmpfs -o size=1M,uid=1000,mode=700 tmpfs /home/dev/.cache'
+lab exec h3 sh -c 'mount -t tmpfs -o size=1M,uid=1000,mode=700 tmpfs /home/dev/.cache'
 expect 'full disk' h3 '[Nn]o space left'
 lab exec h3 umount /home/dev/.cache
 
