@@ -110,6 +110,7 @@ impl Ledger {
             | RunEvent::HostConnected { .. }
             | RunEvent::HookFinished { .. }
             | RunEvent::WorkerPrepared { .. }
+            | RunEvent::WorkerEnded { .. }
             | RunEvent::Output { .. }
             | RunEvent::Warning { .. }
             | RunEvent::RunFinished(_) => {}

@@ -210,6 +210,15 @@ pub enum RunEvent {
         /// Its output block.
         block: BlockId,
     },
+    /// A worker left at the end of the run and wrote something after its last file; its block is complete.
+    WorkerEnded {
+        /// The runner it lived in.
+        runner: RunnerId,
+        /// Its framework.
+        framework: String,
+        /// Its output block.
+        block: BlockId,
+    },
     /// A runner waits for its first file.
     RunnerReady {
         /// The runner.

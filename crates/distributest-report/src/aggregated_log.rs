@@ -99,6 +99,10 @@ impl AggregatedLog {
                 let end = phrases::worker_end(failure.as_deref(), *duration);
                 self.close_block(Some(*block), &title, &[], &end)
             }
+            RunEvent::WorkerEnded { runner, framework, block } => {
+                let title = format!("host {} {framework} worker", self.names.runner(*runner));
+                self.close_block(Some(*block), &title, &[], "left")
+            }
             RunEvent::RunFinished(summary) => {
                 self.close_forgotten_blocks()?;
                 self.note(&summary_line(summary))

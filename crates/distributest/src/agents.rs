@@ -230,6 +230,11 @@ fn news(update: Update) -> Result<News, AgentError> {
             duration: Duration::from_micros(worker.duration_microseconds),
             block: agent_block(worker.block.unwrap_or_default()),
         },
+        Update::WorkerEnded(worker) => News::WorkerEnded {
+            runner: runner_number(worker.runner),
+            framework: worker.framework,
+            block: agent_block(worker.block.unwrap_or_default()),
+        },
         Update::RunnerReady(ready) => {
             News::RunnerReady { runner: runner_number(ready.runner), identifier: ready.identifier }
         }

@@ -310,6 +310,10 @@ impl<'run> Driver<'run> {
                     vec![RunEvent::WorkerPrepared { runner, framework, failure, duration, block }]
                 });
             }
+            News::WorkerEnded { runner, framework, block } => {
+                let runner = RunnerId { host, number: runner };
+                self.close(host, block, |block| vec![RunEvent::WorkerEnded { runner, framework, block }]);
+            }
             News::RunnerReady { runner, identifier } => {
                 let runner = RunnerId { host, number: runner };
                 self.sinks.emit(&RunEvent::RunnerReady { runner, identifier });

@@ -209,7 +209,9 @@ impl Console {
 /// The block an event closes.
 fn closed_block(event: &RunEvent) -> Option<BlockId> {
     match event {
-        RunEvent::HookFinished { block, .. } | RunEvent::WorkerPrepared { block, .. } => Some(*block),
+        RunEvent::HookFinished { block, .. }
+        | RunEvent::WorkerPrepared { block, .. }
+        | RunEvent::WorkerEnded { block, .. } => Some(*block),
         RunEvent::AttemptFinished(report) => report.block,
         _ => None,
     }

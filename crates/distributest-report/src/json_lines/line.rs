@@ -50,6 +50,12 @@ enum Event<'a> {
     },
     HookFinished(HookLine<'a>),
     WorkerPrepared(WorkerLine<'a>),
+    WorkerEnded {
+        host: &'a str,
+        runner: u16,
+        framework: &'a str,
+        block: u64,
+    },
     RunnerReady {
         host: &'a str,
         runner: u16,
@@ -221,6 +227,9 @@ impl<'a> Event<'a> {
                     seconds: seconds(*duration),
                     block: block.number,
                 })
+            }
+            RunEvent::WorkerEnded { runner: RunnerId { host, number }, framework, block } => {
+                Event::WorkerEnded { host: host_name(host), runner: *number, framework, block: block.number }
             }
             RunEvent::RunnerReady { runner: RunnerId { host, number }, identifier } => {
                 Event::RunnerReady { host: host_name(host), runner: *number, identifier }

@@ -54,6 +54,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
         duration: Duration::from_millis(300),
         block,
     });
+    script.push(RunEvent::WorkerEnded { runner, framework: "pytest".to_owned(), block });
     script.ready(0, 1);
     script.push(RunEvent::RunnerFailed { runner, reason: "its worker left".to_owned() });
     let attempt = script.start(0, 0, 1);
@@ -77,6 +78,7 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
         RunEvent::HostFailed { .. } => "host_failed",
         RunEvent::HookFinished { .. } => "hook_finished",
         RunEvent::WorkerPrepared { .. } => "worker_prepared",
+        RunEvent::WorkerEnded { .. } => "worker_ended",
         RunEvent::RunnerReady { .. } => "runner_ready",
         RunEvent::RunnerFailed { .. } => "runner_failed",
         RunEvent::AttemptStarted { .. } => "attempt_started",
@@ -90,7 +92,7 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
     })
 }
 
-const EVENT_KINDS: usize = 15;
+const EVENT_KINDS: usize = 16;
 
 #[test]
 fn the_format_is_what_it_was() {
@@ -99,6 +101,7 @@ fn the_format_is_what_it_was() {
     {"at":0.1,"event":"host_progress","host":"h1","activity":"syncing"}
     {"at":0.1,"event":"hook_finished","host":"h1","runner":2,"hook":"runner_setup","failure":"exited with status 1","skipped":false,"seconds":1.234568,"block":5}
     {"at":0.1,"event":"worker_prepared","host":"h1","runner":2,"framework":"pytest","failure":null,"seconds":0.3,"block":5}
+    {"at":0.1,"event":"worker_ended","host":"h1","runner":2,"framework":"pytest","block":5}
     {"at":0.1,"event":"host_connected","host":"h1","agent":"resident agent 0.1.0","cores":1,"runners":1}
     {"at":0.1,"event":"runner_ready","host":"h1","runner":1,"identifier":"dev_ana_1"}
     {"at":0.1,"event":"runner_failed","host":"h1","runner":2,"reason":"its worker left"}

@@ -75,6 +75,15 @@ pub enum News {
         /// Its output so far.
         block: AgentBlock,
     },
+    /// A worker left and wrote something after its last file.
+    WorkerEnded {
+        /// Its runner.
+        runner: u16,
+        /// Its framework.
+        framework: String,
+        /// What it wrote.
+        block: AgentBlock,
+    },
     /// A runner waits for its first file.
     RunnerReady {
         /// The runner.

@@ -93,8 +93,8 @@ impl Lane {
                 None => break,
             }
         }
-        for worker in self.workers.drain(..).flatten() {
-            worker.retire().await;
+        for launch in 0..self.workers.len() {
+            self.retire_worker(launch).await;
         }
         Ok(())
     }
@@ -133,23 +133,19 @@ impl Lane {
 
     /// Starts a launch's worker unless it has a living one or needs none, and tells the coordinator how that went.
     async fn ensure_worker(&mut self, launch: usize) -> Result<(), RunnerFailure> {
-        let context = &self.context;
+        let context = self.context.clone();
         let Some(Launch::Worker { framework, launch: worker_launch, program_file }) =
             context.launches.get(launch)
         else {
             return Ok(());
         };
-        match self.workers[launch].take() {
-            Some(worker) if worker.is_alive() => {
-                self.workers[launch] = Some(worker);
-                return Ok(());
-            }
-            Some(died) => died.retire().await,
-            None => {}
+        if self.workers[launch].as_ref().is_some_and(Worker::is_alive) {
+            return Ok(());
         }
+        self.retire_worker(launch).await;
         let begin = Instant::now();
         let plan = WorkerPlan { framework, launch: worker_launch, program_file };
-        let (worker, block) = Worker::start(context, &self.environment, &plan).await;
+        let (worker, block) = Worker::start(&context, &self.environment, &plan).await;
         let prepared = wire::WorkerPrepared {
             runner: self.number.into(),
             framework: framework.clone(),
@@ -160,5 +156,16 @@ impl Lane {
         context.updates.send(Kind::WorkerPrepared(prepared)).await;
         self.workers[launch] = Some(worker?);
         Ok(())
+    }
+
+    /// Parts with a launch's worker, if it has one, dead or alive, and tells the coordinator what it still wrote.
+    async fn retire_worker(&mut self, launch: usize) {
+        let Some(worker) = self.workers[launch].take() else { return };
+        let block = worker.retire().await;
+        if let (1.., Launch::Worker { framework, .. }) = (block.bytes, &self.context.launches[launch]) {
+            let (runner, framework) = (self.number.into(), framework.clone());
+            let left = wire::WorkerEnded { runner, framework, block: Some(block) };
+            self.context.updates.send(Kind::WorkerEnded(left)).await;
+        }
     }
 }

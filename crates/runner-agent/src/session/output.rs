@@ -2,8 +2,7 @@
 //!
 //! Every process tree has one [`Capture`], which always has exactly one block open. Closing a block takes
 //! everything that was written up to that moment into it and opens the next one; so what a worker writes between
-//! two files opens the block of the next file, and what it writes after its last block was closed arrives in a
-//! block that is never announced. Memory is bounded by one chunk per pipe and the output stream's own few chunks:
+//! two files opens the block of the next file, and what it writes after its last file has a block of its own. Memory is bounded by one chunk per pipe and the output stream's own few chunks:
 //! when the coordinator does not read, the pipes fill and the writers wait.
 
 use std::sync::Arc;

@@ -315,10 +315,10 @@ impl Worker {
         (named, cleared)
     }
 
-    /// Parts with the worker, dead or alive. What it writes on the way arrives in a block that is not announced.
-    pub(crate) async fn retire(mut self) {
+    /// Parts with the worker, dead or alive. The block holds what it wrote since its last file.
+    pub(crate) async fn retire(mut self) -> wire::OutputBlock {
         self.quit().await;
-        self.started.capture.close_block().await;
+        self.started.capture.close_block().await
     }
 
     /// Asks the worker to leave, and ends it if it does not.

@@ -60,6 +60,13 @@ fn worker_prepared(update: &Update) -> Option<wire::WorkerPrepared> {
     }
 }
 
+fn worker_ended(update: &Update) -> Option<wire::WorkerEnded> {
+    match update {
+        Update::WorkerEnded(ended) => Some(ended.clone()),
+        _ => None,
+    }
+}
+
 fn tests(updates: &[Update]) -> Vec<&str> {
     let ids = updates.iter().filter_map(|update| match update {
         Update::TestFinished(test) => Some(test.id.as_str()),
@@ -94,9 +101,12 @@ async fn a_worker_is_kept_from_file_to_file() {
     let broken = coordinator.run("broken").await;
     assert_result(&broken, AttemptResult::Broken);
     assert_eq!((broken.message.as_str(), broken.details.as_str()), ("it does not load", "d"));
-    let last_block = broken.block.unwrap().number + 1;
-    let output = coordinator.end().await;
-    assert_eq!(output.get(&last_block).map(Vec::as_slice), Some(&b"goodbye\n"[..]), "no byte is lost");
+    coordinator.order(Order::EndRun(wire::EndRun {})).await;
+    let left = coordinator.until(worker_ended).await;
+    assert_eq!((left.runner, left.framework.as_str()), (1, "fake"));
+    assert_eq!(coordinator.output_of(&left.block.unwrap()).await, "goodbye\n", "no byte is lost");
+    coordinator.until(|update| matches!(update, Update::RunEnded(_)).then_some(())).await;
+    assert_eq!(coordinator.next().await, None);
     assert_eq!(site.temporary_files(), Vec::<std::path::PathBuf>::new());
 }
 
