@@ -3,11 +3,12 @@
 Started by an agent, which talks to it over the socket in DISTRIBUTEST_FD (see proto/worker.md). Needs pytest 6.2 or
 newer on Python 3.8 or newer, and nothing else. The command line after this file's name is pytest's own: `-k`, `-m`, `-p`.
 
-How it works. `prepare` does what pytest does up to having a configuration: options, ini file, plugins, the initial
-conftest files. That is the slow part. For each file a process is forked from there; it does the rest exactly as a
-pytest started with that one file would: pytest_configure, session start, collection, tests, session finish,
-pytest_unconfigure. So whatever a plugin opens in one hook and closes in another, both happen in the same process.
-With isolation "shared" and "process" the whole work is done in one child process instead.
+How it works. `Prepared` does what pytest does up to having a configuration: options, ini file, plugins, the initial
+conftest files; and then goes as far ahead as nobody minds (`go_ahead`): pytest_configure and the session's start too,
+unless a plugin or conftest has the hook that undoes them. For each file a process is forked from there, and does the
+rest as a pytest started with that one file would: collection, tests, session finish, pytest_unconfigure. So what a
+plugin opens in one hook and closes in another is opened and closed in the same process, once. With isolation "shared"
+and "process" the whole work is done in one child process instead.
 
 Rules:
 - Tests run under pytest's own capturing, because tests notice the difference. What was captured is written to the real
@@ -19,7 +20,9 @@ Rules:
 - Options that make no sense for one file of many are switched off: see `quieten`.
 """
 
+import contextlib
 import gc
+import importlib
 import os
 import random
 import sys
@@ -53,14 +56,13 @@ def serve_by_forking(agent, supervisor, arguments):
     prepared = prepare_or_give_up(agent, arguments, for_many_files=True)
     project_seeded_random = random.getstate() != random_state
     warn_of_threads()
-    # Objects made so far are not looked at again by the garbage collectors of the forked processes.
-    gc.collect()
-    gc.freeze()
+    loaded_ahead = set()
+    load_ahead(loaded_ahead)
     agent.ready(prepared.pytest_version)
 
     def run_file(witness, file):
         begin_own_life(project_seeded_random)
-        witness.finish(prepared.run(file, witness, agent))
+        witness.finish(prepared.run(file, witness, agent), prepared.loaded_late)
 
     for file in agent.files():
         end = supervisor.run(lambda witness: run_file(witness, file), file)
@@ -68,7 +70,22 @@ def serve_by_forking(agent, supervisor, arguments):
             supervisor.report_death(end)
         else:
             agent.finished(end.result)
+            new = [module for module in end.loaded_late if module not in loaded_ahead]
+            if new:
+                load_ahead(new)
+                loaded_ahead.update(new)
     prepared.close()
+
+
+def load_ahead(modules):
+    """Loads modules that would be loaded by every forked process."""
+    for module in modules:
+        # One that can't be loaded here is loaded where it is needed, as before.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+    # Objects made so far are not looked at again by the garbage collectors of the forked processes.
+    gc.collect()
+    gc.freeze()
 
 
 def serve_in_this_process(agent, witness, arguments):
@@ -157,6 +174,7 @@ class Prepared:
         quieten(self.config)
         self.session = pytest.Session.from_config(self.config)
         self.session_started = False
+        self.loaded_late = []
         # What conftest files printed while they were loaded belongs to the worker's start, not to the first file.
         capture = self.config.pluginmanager.getplugin("capturemanager")
         if capture is not None and capture._global_capturing is not None:
@@ -204,12 +222,15 @@ class Prepared:
             self.run_session()
         finally:
             os.chdir(directory)
+        loaded = set(sys.modules)
         try:
             if self.session_started:
                 self.config.hook.pytest_sessionfinish(session=self.session, exitstatus=self.session.exitstatus)
             self.config._ensure_unconfigure()
         except BaseException:
             self.reporter.broken.append("pytest failed to finish:\n" + traceback.format_exc())
+        # By plugins, when their session ends: Hypothesis loads itself to print statistics.
+        self.loaded_late = [module for module in sys.modules if module not in loaded]
         return self.reporter.conclude(self.session.exitstatus)
 
     def run_session(self):

@@ -124,8 +124,8 @@ class Witness:
     def clear(self):
         self.write()
 
-    def finish(self, outcome):
-        self.write(result=outcome)
+    def finish(self, outcome, loaded_late):
+        self.write(result=outcome, loaded_late=loaded_late)
 
     def write(self, **notes):
         if os.getpid() != self.writer:
@@ -162,6 +162,7 @@ class End:
         self.status = status
         self.result = notes.get("result")
         self.during = notes.get("file")
+        self.loaded_late = notes.get("loaded_late", [])
         self.test = notes.get("test")
 
     def describe(self):

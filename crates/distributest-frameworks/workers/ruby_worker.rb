@@ -314,18 +314,23 @@ module DistributestWorker
   module AtExit
     def self.keep_to_this_process
       owner = Process.pid
-      [Kernel, Kernel.singleton_class].each do |place|
-        original = place.instance_method(:at_exit)
-        place.send(:define_method, :at_exit) do |&block|
+      originals = [Kernel, Kernel.singleton_class].to_h { |place| [place, place.instance_method(:at_exit)] }
+      originals.each do |place, original|
+        replace(place) do |&block|
           original.bind(self).call { block.call if Process.pid == owner }
           block
         end
-        (@originals ||= {})[place] = original
       end
       yield
     ensure
-      @originals.each { |place, original| place.send(:define_method, :at_exit, original) }
-      Kernel.send(:private, :at_exit)
+      originals.each { |place, original| replace(place, original) }
+    end
+
+    def self.replace(place, method = nil, &body)
+      # Defining it again without removing it first would be warned of.
+      place.send(:remove_method, :at_exit)
+      place.send(:define_method, :at_exit, *method, &body)
+      place.send(:private, :at_exit) if place == Kernel
     end
 
     # SimpleCov measures the process it was started in; in a fork it has to be started anew.
