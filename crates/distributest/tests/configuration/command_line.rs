@@ -63,7 +63,7 @@ fn a_command_behind_other_arguments_is_not_taken_for_a_path() {
       or, for tests of that name:   distributest run ... config
 
 
-    Usage: distributest [OPTIONS] [PATHS]... [-- <FRAMEWORK ARGS>...]
+    Usage: distributest [OPTIONS] [PATHS|FILTERS]... [-- <FRAMEWORK ARGS>...]
            distributest <COMMAND>
 
     For more information, try '--help'.
