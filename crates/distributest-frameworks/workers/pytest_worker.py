@@ -184,22 +184,24 @@ class Prepared:
     def go_ahead(self):
         """Takes the next steps too, once for all files, as far as nobody undoes them after each file.
 
-        What pytest's own plugins undo is known to be fit for that. A plugin or conftest with a pytest_unconfigure
-        gets its pytest_configure called in the process that will call that; so with the session's start and finish.
+        What pytest's own plugins do is known to be fit for that, and plugins that undo nothing are taken to be. A
+        project's own conftest files are given less credit: they use whatever hook comes first or last.
         """
-        if not self.others_implement("pytest_unconfigure"):
-            self.configure()
-            if not self.others_implement("pytest_sessionstart", "pytest_sessionfinish"):
-                self.start_session()
 
-    def others_implement(self, *hooks):
-        """Whether plugins other than pytest's own and this file's have one of these hooks."""
-        own = (self.reporter, self.guide, self.session)
-        return any(
-            implementation.plugin not in own and not module_of(implementation.plugin).startswith("_pytest.")
-            for hook in hooks
-            for implementation in getattr(self.config.hook, hook).get_hookimpls()
-        )
+        def plugins_with(name):
+            hook = getattr(self.config.hook, name)
+            return [each.plugin for each in hook.get_hookimpls() if self.is_foreign(each.plugin)]
+
+        starting, finishing = plugins_with("pytest_sessionstart"), plugins_with("pytest_sessionfinish")
+        if plugins_with("pytest_unconfigure") or any(belongs_to_project(plugin) for plugin in finishing):
+            return
+        self.configure()
+        if not any(plugin in finishing or belongs_to_project(plugin) for plugin in starting):
+            self.start_session()
+
+    def is_foreign(self, plugin):
+        name = getattr(plugin, "__name__", None) or type(plugin).__module__
+        return plugin not in (self.reporter, self.guide, self.session) and not name.startswith("_pytest.")
 
     def configure(self):
         if not self.config._configured:
@@ -264,8 +266,9 @@ class Prepared:
         self.config._ensure_unconfigure()
 
 
-def module_of(plugin):
-    return getattr(plugin, "__name__", None) or type(plugin).__module__
+def belongs_to_project(plugin):
+    file = getattr(plugin, "__file__", None) or ""
+    return file.startswith(os.getcwd() + os.sep) and "site-packages" not in file
 
 
 def pytest_argument(file):

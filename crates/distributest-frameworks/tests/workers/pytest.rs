@@ -258,23 +258,31 @@ fn files_do_not_see_each_other_and_exit_handlers_run_where_they_belong() {
 }
 
 #[test]
-fn what_a_plugin_opens_in_one_hook_is_there_until_it_closes_it() {
-    let project = Project::empty();
-    project.write(
-        "conftest.py",
-        "import os, shutil, tempfile\n\
-         def pytest_configure(config):\n    config.resource = tempfile.mkdtemp()\n\
-         def pytest_unconfigure(config):\n    shutil.rmtree(config.resource)\n\
-         def pytest_sessionstart(session):\n    session.opened_in = os.getpid()\n\
-         def pytest_sessionfinish(session):\n    print('finished in the same process', session.opened_in == os.getpid())\n",
-    );
+fn what_a_conftest_opens_in_one_hook_is_there_until_it_closes_it_in_another() {
     let test = "import os\ndef test_resource(request):\n    assert os.path.isdir(request.config.resource)\n";
-    project.write("test_one.py", test);
-    project.write("test_two.py", test);
-    let mut worker = forking(&project);
-    assert_eq!(worker.run("test_one.py").outcome(), "passed");
-    assert_eq!(worker.run("test_two.py").outcome(), "passed");
-    assert_eq!(worker.quit().matches("finished in the same process True").count(), 2);
+    for (opens, closes) in [
+        ("pytest_configure(config)", "pytest_unconfigure(config)"),
+        ("pytest_configure(config)", "pytest_sessionfinish(session)"),
+        ("pytest_sessionstart(session)", "pytest_sessionfinish(session)"),
+    ] {
+        let project = Project::empty();
+        let config = |hook: &str| if hook.ends_with("(session)") { "session.config" } else { "config" };
+        let (opened, closed) = (config(opens), config(closes));
+        project.write(
+            "conftest.py",
+            &format!(
+                "import os, shutil, tempfile\n\
+                 def {opens}:\n    {opened}.resource, {opened}.pid = tempfile.mkdtemp(), os.getpid()\n\
+                 def {closes}:\n    shutil.rmtree({closed}.resource)\n    print('same process', {closed}.pid == os.getpid())\n"
+            ),
+        );
+        project.write("test_one.py", test);
+        project.write("test_two.py", test);
+        let mut worker = forking(&project);
+        assert_eq!(worker.run("test_one.py").outcome(), "passed", "{opens} {closes}");
+        assert_eq!(worker.run("test_two.py").outcome(), "passed", "{opens} {closes}");
+        assert_eq!(worker.quit().matches("same process True").count(), 2, "{opens} {closes}");
+    }
 }
 
 #[test]
