@@ -111,10 +111,16 @@ impl Process {
     /// Waits until the process has ended or the time is up, holding up the thread.
     pub(crate) fn wait_blocking(&self, deadline: Instant) -> io::Result<()> {
         let Some(handle) = self.open()? else { return Ok(()) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = left.try_into().map_err(io::Error::other)?;
-        poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout))?;
-        Ok(())
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = left.try_into().map_err(io::Error::other)?;
+            match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)) {
+                // A signal for this process, most likely to say that a child has ended.
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 
     /// Waits for a zombie child of this process so that it leaves the process table.
