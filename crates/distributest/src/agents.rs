@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::hosts::link::Link;
-use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, HostNews, News, Order, OutputPiece};
+use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, News, Order, OutputPiece};
 
 /// Silence after which either side gives the other up.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -52,6 +52,10 @@ impl AgentError {
             AgentError::Refused(failure) => hint(failure),
             AgentError::Connect(ConnectError::Version) => Some(
                 "install the same version of runner-agent there, or stop it to use a private agent".into(),
+            ),
+            AgentError::Silent(_) | AgentError::Broken => Some(
+                "the system log there (journalctl) may tell whether it ran out of memory, was shut down or cut off"
+                    .into(),
             ),
             _ => None,
         }
@@ -191,13 +195,8 @@ async fn send_heartbeats(orders: mpsc::Sender<wire::CoordinatorMessage>) {
 pub struct OutputReader(tonic::Streaming<wire::OutputChunk>);
 
 impl OutputReader {
-    /// Passes every byte on, as fast as it is taken, then says that no more will come.
-    pub async fn forward(
-        mut self,
-        host: HostId,
-        pieces: mpsc::Sender<OutputPiece>,
-        news: mpsc::Sender<HostNews>,
-    ) {
+    /// Passes every byte on, as fast as it is taken, until no more will come.
+    pub async fn forward(mut self, host: HostId, pieces: mpsc::Sender<OutputPiece>) {
         while let Ok(Some(chunk)) = self.0.message().await {
             let stream = if chunk.stderr { OutputStream::Stderr } else { OutputStream::Stdout };
             let piece = OutputPiece { host, block: chunk.block, stream, bytes: chunk.data.to_vec() };
@@ -205,8 +204,6 @@ impl OutputReader {
                 return;
             }
         }
-        // The pieces go before the news on another channel: the driver empties it first.
-        let _ = news.send(HostNews { host, news: News::OutputEnded }).await;
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::event_sinks::EventSinks;
 use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, HostNews, News, Order, OutputPiece};
 use crate::hosts::{HostSpec, Outlets, RunSpec, participate};
-use crate::output_blocks::OutputBlocks;
+use crate::output_blocks::{Lane, OutputBlocks};
 use crate::plan::RunPlan;
 use crate::signals::Signals;
 
@@ -90,27 +90,7 @@ struct LiveAttempt {
 struct HostState {
     orders: mpsc::UnboundedSender<Order>,
     connected: bool,
-    /// How its part ended.
-    ended: Option<HostEnd>,
-    output_ended: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum HostEnd {
-    /// It said so itself; what it has sent before is on its way.
-    InOrder,
-    /// Nothing more is to be expected of it.
-    Lost,
-}
-
-impl HostState {
-    fn is_over(&self) -> bool {
-        match self.ended {
-            Some(HostEnd::InOrder) => !self.connected || self.output_ended,
-            Some(HostEnd::Lost) => true,
-            None => !self.connected,
-        }
-    }
+    ended: bool,
 }
 
 struct Driver<'run> {
@@ -159,7 +139,7 @@ impl<'run> Driver<'run> {
         }
         for host in self.options.hosts.clone() {
             let (sender, orders) = mpsc::unbounded_channel();
-            self.hosts.push(HostState { orders: sender, connected: false, ended: None, output_ended: false });
+            self.hosts.push(HostState { orders: sender, connected: false, ended: false });
             self.tasks.spawn(participate(host, Arc::clone(&self.options.run), orders, outlets.clone()));
         }
         let mut commands = Vec::new();
@@ -170,7 +150,7 @@ impl<'run> Driver<'run> {
 
     /// Over when every file is decided, every host that took part has ended its part, and all it wrote is here.
     fn is_over(&self) -> bool {
-        self.aborted || (self.finished && self.hosts.iter().all(HostState::is_over))
+        self.aborted || (self.finished && self.hosts.iter().all(|host| host.ended || !host.connected))
     }
 
     fn end(mut self) -> RunSummary {
@@ -297,26 +277,37 @@ impl<'run> Driver<'run> {
                 self.step(Event::HostExpected { host, runners });
             }
             News::HookFinished { runner, hook, failure, skipped, duration, block } => {
+                let lane = Lane { host, runner };
                 let runner = runner.map(|number| RunnerId { host, number });
                 let failure = failure.map(told);
-                self.close(host, block, |block| {
-                    vec![RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, block }]
+                self.close(lane, block, |block| RunEvent::HookFinished {
+                    host,
+                    runner,
+                    hook,
+                    failure,
+                    skipped,
+                    duration,
+                    block,
                 });
             }
             News::WorkerPrepared { runner, framework, failure, duration, block } => {
                 let runner = RunnerId { host, number: runner };
                 let failure = failure.map(told);
-                self.close(host, block, |block| {
-                    vec![RunEvent::WorkerPrepared { runner, framework, failure, duration, block }]
+                self.close(runner.into(), block, |block| RunEvent::WorkerPrepared {
+                    runner,
+                    framework,
+                    failure,
+                    duration,
+                    block,
                 });
             }
             News::WorkerEnded { runner, framework, block } => {
                 let runner = RunnerId { host, number: runner };
-                self.close(host, block, |block| vec![RunEvent::WorkerEnded { runner, framework, block }]);
+                self.close(runner.into(), block, |block| RunEvent::WorkerEnded { runner, framework, block });
             }
             News::RunnerReady { runner, identifier } => {
                 let runner = RunnerId { host, number: runner };
-                self.sinks.emit(&RunEvent::RunnerReady { runner, identifier });
+                self.emit_in_order(runner, RunEvent::RunnerReady { runner, identifier });
                 self.step(Event::RunnerReady { runner });
             }
             News::RunnerFailed { runner, failure } => {
@@ -325,33 +316,38 @@ impl<'run> Driver<'run> {
             News::AttemptStarted { attempt, block } => self.attempt_started(attempt, block),
             News::TestFinished(attempt, test) => {
                 if let Some(live) = self.attempts.get(&attempt) {
-                    let file = live.file;
-                    self.sinks.emit(&RunEvent::TestFinished { attempt, file, test });
+                    let (file, runner) = (live.file, live.runner);
+                    self.emit_in_order(runner, RunEvent::TestFinished { attempt, file, test });
                 }
             }
             News::AttemptFinished(finished) => self.attempt_finished(host, finished),
-            News::OutputEnded => {
+            News::Ended(result) => {
                 // Every piece was sent before this was: what is in the channel now is all there is.
                 while let Ok(piece) = output.try_recv() {
                     self.output(piece);
                 }
                 let events = self.blocks.host_output_ended(host);
                 self.emit(events);
-                self.hosts[host.0 as usize].output_ended = true;
+                self.host_ended(host, result);
             }
-            News::Ended(result) => self.host_ended(host, result),
         }
     }
 
-    fn close(&mut self, host: HostId, block: AgentBlock, events: impl FnOnce(BlockId) -> Vec<RunEvent>) {
-        let id = BlockId { host, number: block.number };
-        let events = self.blocks.close(id, block.bytes, events(id));
+    fn close(&mut self, lane: Lane, block: AgentBlock, event: impl FnOnce(BlockId) -> RunEvent) {
+        let id = BlockId { host: lane.host, number: block.number };
+        let events = self.blocks.close(lane, id, block.bytes, vec![event(id)]);
+        self.emit(events);
+    }
+
+    /// Tells what happened on a runner after everything that happened there before.
+    fn emit_in_order(&mut self, runner: RunnerId, event: RunEvent) {
+        let events = self.blocks.in_lane(runner.into(), vec![event]);
         self.emit(events);
     }
 
     fn runner_failed(&mut self, runner: RunnerId, failure: HostFailure) {
         let reason = told(failure);
-        self.sinks.emit(&RunEvent::RunnerFailed { runner, reason: reason.clone() });
+        self.emit_in_order(runner, RunEvent::RunnerFailed { runner, reason: reason.clone() });
         self.step(Event::RunnerLost { runner, reason });
     }
 
@@ -361,7 +357,7 @@ impl<'run> Driver<'run> {
         live.started = now;
         live.block = Some(block);
         let (file, runner) = (live.file, live.runner);
-        self.sinks.emit(&RunEvent::AttemptStarted { attempt, file, runner });
+        self.emit_in_order(runner, RunEvent::AttemptStarted { attempt, file, runner });
         self.step(Event::AttemptStarted { attempt });
     }
 
@@ -389,15 +385,14 @@ impl<'run> Driver<'run> {
         let mut events = vec![RunEvent::AttemptFinished(report)];
         events.extend(self.step_quietly(event));
         let events = match (block, block_id) {
-            (Some(block), Some(id)) => self.blocks.close(id, block.bytes, events),
-            _ => events,
+            (Some(block), Some(id)) => self.blocks.close(live.runner.into(), id, block.bytes, events),
+            _ => self.blocks.in_lane(live.runner.into(), events),
         };
         self.emit(events);
     }
 
     fn host_ended(&mut self, host: HostId, result: Result<(), HostFailure>) {
-        let end = if result.is_ok() { HostEnd::InOrder } else { HostEnd::Lost };
-        self.hosts[host.0 as usize].ended = Some(end);
+        self.hosts[host.0 as usize].ended = true;
         let failure = match result {
             Ok(()) if self.finished => return,
             Ok(()) => HostFailure { reason: "its agent ended the run".into(), hint: None },

@@ -109,9 +109,7 @@ pub enum News {
     TestFinished(AttemptId, TestResult),
     /// An attempt ended.
     AttemptFinished(FinishedAttempt),
-    /// No more output will come from this host.
-    OutputEnded,
-    /// The last news: the run is over there, or the host is lost.
+    /// The last news, after the last piece of output: the run is over there, or the host is lost.
     Ended(Result<(), HostFailure>),
 }
 

@@ -14,11 +14,13 @@ mod sync_rules;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use distributest_core::identity::HostId;
 use distributest_protocol::client::ConnectError;
 use distributest_protocol::wire;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use self::link::Link;
 use self::local_agent::LocalAgentError;
@@ -92,7 +94,7 @@ enum HostError {
     LocalAgent(#[from] LocalAgentError),
     #[error("failed to copy the project")]
     Sync(#[from] SyncError),
-    #[error("lost")]
+    #[error(transparent)]
     Agent(#[from] AgentError),
 }
 
@@ -110,6 +112,9 @@ impl HostError {
     }
 }
 
+/// How long the output of a lost host is waited for.
+const LOST_OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Lets a host take part in the run until its orders end, it is told to end, or it fails. Its last news is
 /// [`News::Ended`]; dropping the future ends everything of the run on the host.
 pub async fn participate(
@@ -119,7 +124,12 @@ pub async fn participate(
     outlets: Outlets,
 ) {
     let participant = Participant { host, run, outlets };
-    let ended = participant.run(&mut orders).await.map_err(|error| error.failure());
+    let mut output = JoinSet::new();
+    let ended = participant.run(&mut orders, &mut output).await.map_err(|error| error.failure());
+    // Of a host that has ended in order all the output comes; of one that is lost, what is here already.
+    let patience = if ended.is_ok() { Duration::MAX } else { LOST_OUTPUT_PATIENCE };
+    let _ = tokio::time::timeout(patience, output.join_next()).await;
+    output.shutdown().await;
     participant.tell(News::Ended(ended)).await;
 }
 
@@ -139,7 +149,12 @@ impl Participant {
         self.tell(News::Progress(activity.to_owned())).await;
     }
 
-    async fn run(&self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Result<(), HostError> {
+    /// Takes part. What hooks, workers and tests write is passed on by a task in `output_tasks`.
+    async fn run(
+        &self,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        output_tasks: &mut JoinSet<()>,
+    ) -> Result<(), HostError> {
         self.progress("connecting").await;
         let (mut agent, ssh) = self.connect().await?;
         let runners =
@@ -149,11 +164,7 @@ impl Participant {
         let cores = u16::try_from(agent.welcome.cores).unwrap_or(u16::MAX);
         self.tell(News::Connected { agent: description, cores, runners }).await;
         if let Some(output) = agent.take_output() {
-            tokio::spawn(output.forward(
-                self.host.id,
-                self.outlets.output.clone(),
-                self.outlets.news.clone(),
-            ));
+            output_tasks.spawn(output.forward(self.host.id, self.outlets.output.clone()));
         }
         if !self.in_place() {
             tokio::select! {
