@@ -73,8 +73,12 @@ impl SshError {
 }
 
 fn refusal_hint(destination: &str, complaint: &str) -> String {
-    if complaint.contains("Host key verification failed") || complaint.contains("REMOTE HOST IDENTIFICATION")
-    {
+    if complaint.contains("has changed") {
+        return format!(
+            "if {destination} has been set up anew, remove its old key with `ssh-keygen -R`, then run `ssh {destination}` once by hand and check the new one"
+        );
+    }
+    if complaint.contains("Host key verification failed") {
         return format!("run `ssh {destination}` once by hand and check its host key");
     }
     if complaint.contains("Permission denied") {
@@ -84,6 +88,11 @@ fn refusal_hint(destination: &str, complaint: &str) -> String {
     }
     if complaint.contains("Could not resolve") {
         return format!("check `name` of this [[host]]: `ssh {destination}` does not know it");
+    }
+    if ["Connection refused", "timed out", "No route to host"].iter().any(|words| complaint.contains(words)) {
+        return format!(
+            "check that it is up and its sshd is running: `ssh -o BatchMode=yes {destination} true` must work"
+        );
     }
     format!("`ssh -o BatchMode=yes {destination} true` must work")
 }
@@ -125,10 +134,11 @@ impl SshConnection {
         Ok(SshConnection { session: Arc::new(session), control_path, destination, reused: false })
     }
 
-    /// Ends the master: for one that turned out to lead nowhere.
+    /// Lets nobody else use this master: for one that turned out to lead nowhere. It is not ended, for another run
+    /// may be at work over it.
     pub(super) async fn discard(self) {
         let mut command = tokio::process::Command::new("ssh");
-        command.arg("-S").arg(&self.control_path).args(["-O", "exit", "--", &self.destination]);
+        command.arg("-S").arg(&self.control_path).args(["-O", "stop", "--", &self.destination]);
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
         let _ = std::fs::remove_file(&self.control_path);
     }
@@ -214,8 +224,10 @@ async fn start_master(host: &HostConfig, control_path: &Path) -> Result<(), SshE
 /// The lines of a complaint that matter, as one.
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let kept = &lines[lines.len().saturating_sub(4)..];
-    if kept.is_empty() { "it gave no reason".into() } else { kept.join("; ") }
+    let kept = lines[lines.len().saturating_sub(4)..].iter();
+    let joined = kept.map(|line| line.strip_prefix("ssh: ").unwrap_or(line).trim_end_matches('.'));
+    let joined = joined.collect::<Vec<_>>().join("; ");
+    if joined.is_empty() { "it gave no reason".into() } else { joined }
 }
 
 /// The control socket of a host: the same for the same way to reach it, different for another.
@@ -273,12 +285,18 @@ mod tests {
         let hint = |complaint| refused(complaint).hint().unwrap_or_default();
         assert!(hint("Host key verification failed.").contains("check its host key"));
         assert!(hint("dev@h1: Permission denied (publickey).").contains("identity"));
-        assert!(hint("Connection timed out").contains("must work"));
+        assert!(hint("Host key for h1 has changed; Host key verification failed").contains("ssh-keygen -R"));
+        assert!(hint("connect to host h1 port 22: Connection timed out").contains("is up"));
+        assert!(hint("kex_exchange_identification: read: Connection reset").contains("must work"));
     }
 
     #[test]
     fn a_complaint_is_its_last_lines() {
-        assert_eq!(last_lines("\na\n  b\n"), "a; b");
+        assert_eq!(last_lines("\na.\n  b.\n"), "a; b");
+        assert_eq!(
+            last_lines("ssh: connect to host h1 port 22: No route to host\n"),
+            "connect to host h1 port 22: No route to host"
+        );
         assert_eq!(last_lines(""), "it gave no reason");
     }
 
