@@ -1,6 +1,7 @@
 //! `distributest [run]`: puts a run together from the configuration and drives it to its end.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,13 +11,14 @@ use distributest_core::ledger::EXIT_NOT_RUN;
 use distributest_history::{History, RecordedAttempt, Recorder, RunInfo};
 use distributest_protocol::conversions::milliseconds;
 use distributest_protocol::wire;
+use distributest_report::format::shell_quote;
 use distributest_report::{
-    AggregatedLog, Console, ConsoleOptions, JUnit, JsonLines, LogDestination, PreparedLog, Reporters,
-    Verbosity, prepare_log,
+    AggregatedLog, Console, ConsoleOptions, JUnit, JsonLines, LogDestination, LogFileError, PreparedLog,
+    Reporters, Verbosity, prepare_log,
 };
 use sha2::{Digest, Sha256};
 
-use super::{Loaded, RunArgs};
+use super::{Loaded, RunArgs, SettingsArgs};
 use crate::config::{Config, Hook, HookSource, LOCALHOST, find_hooks};
 use crate::driver::{DriverOptions, drive};
 use crate::dry_run;
@@ -30,6 +32,9 @@ use crate::terminal::{self, Terminal};
 
 /// Threads of the coordinator: one may wait for a disk while the other keeps connections alive.
 const THREADS: usize = 2;
+
+/// The flags that decide whether a file is a test and how it is run.
+const FLAGS_OF_A_FILE: [&str; 4] = ["framework", "files", "command", "isolation"];
 
 /// Runs the tests and returns the exit status.
 ///
@@ -77,8 +82,17 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     Ok(status)
 }
 
-fn failed(operation: &str, error: &dyn std::error::Error) -> UserError {
+fn failed(operation: &str, error: &dyn Error) -> UserError {
     UserError::usage(format!("failed to {operation}")).because(error)
+}
+
+/// Tells an error whose own words say which operation failed.
+fn failed_to(error: &dyn Error) -> UserError {
+    let failed = UserError::usage(format!("failed to {error}"));
+    match error.source() {
+        Some(source) => failed.because(source),
+        None => failed,
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, UserError> {
@@ -142,24 +156,32 @@ fn run_info(plan: &RunPlan, started_at: SystemTime) -> RunInfo {
     }
 }
 
+/// Opens the log where the user wants it, else in the state directory, else in a new temporary directory.
 fn open_log(
     config: &Config,
     state: Option<&Path>,
     run: &str,
     started_at: SystemTime,
 ) -> Result<PreparedLog, UserError> {
-    let keep = usize::try_from(config.log.keep).unwrap_or(usize::MAX);
-    let destination = match (&config.log.path, state) {
-        (Some(path), _) => LogDestination::File(path.clone()),
-        (None, Some(state)) => LogDestination::Directory { directory: state.join("logs"), keep },
-        (None, None) => {
-            LogDestination::Directory { directory: std::env::temp_dir().join("distributest"), keep }
-        }
+    let unusable = |error: LogFileError| {
+        failed_to(&error).hint("set `log.path` (DISTRIBUTEST_LOG_PATH, --log-file) to a file you can write")
     };
-    prepare_log(&destination, run, started_at).map_err(|error| {
-        failed("open the log of this run", &error)
-            .hint("set `log.path` (DISTRIBUTEST_LOG_PATH, --log-file) to a file you can write")
-    })
+    if let Some(path) = &config.log.path {
+        return prepare_log(&LogDestination::File(path.clone()), run, started_at).map_err(unusable);
+    }
+    let keep = usize::try_from(config.log.keep).unwrap_or(usize::MAX);
+    let in_directory =
+        |directory| prepare_log(&LogDestination::Directory { directory, keep }, run, started_at);
+    let reason = match state.map(|state| in_directory(state.join("logs"))) {
+        Some(Ok(log)) => return Ok(log),
+        Some(Err(error)) => format!("failed to {}", chain(&error)),
+        None => "neither XDG_STATE_HOME nor HOME is set".to_owned(),
+    };
+    let made = tempfile::Builder::new().prefix("distributest-log-").tempdir();
+    let directory = made.map_err(|error| failed("make a temporary directory for the log", &error))?.keep();
+    let mut log = in_directory(directory).map_err(unusable)?;
+    log.warnings.push(format!("{reason}; the log of this run is in a temporary directory"));
+    Ok(log)
 }
 
 /// Every consumer of the run's events; the console last, so that it can tell what befell the others.
@@ -191,16 +213,24 @@ fn reporters(
         verbosity,
         slow_file: config.slow_file.unwrap_or(Duration::MAX),
         slow_test: config.slow_test.unwrap_or(Duration::MAX),
-        rerun_command: "distributest".into(),
+        rerun_command: rerun_command(&args.settings),
         log_path: Some(log_path),
     };
     reporters.add(Console::new(options, terminal.outputs()));
     Ok(reporters)
 }
 
+/// `distributest` with those flags of this run without which a file would not be found or be run in another way.
+fn rerun_command(settings: &SettingsArgs) -> String {
+    let project = settings.project.iter().map(|project| ("project", project.display().to_string()));
+    let flags = settings.flags().into_iter().filter(|flag| FLAGS_OF_A_FILE.contains(&flag.key));
+    let flags = flags.flat_map(|flag| flag.values.into_iter().map(move |value| (flag.key, value)));
+    let words = project.chain(flags).map(|(flag, value)| format!(" --{flag} {}", shell_quote(&value)));
+    std::iter::once("distributest".to_owned()).chain(words).collect()
+}
+
 fn report_error(error: &distributest_report::ReportError, flag: &str) -> UserError {
-    failed(&error.to_string(), std::error::Error::source(error).unwrap_or(error))
-        .hint(format!("give {flag} a file in a directory you can write to"))
+    failed_to(error).hint(format!("give {flag} a file in a directory you can write to"))
 }
 
 fn run_spec(
