@@ -1,0 +1,12 @@
+//! The whole product: the real command, its real private agent, real frameworks, in an environment of the test's own.
+//!
+//! What the user sees (standard output, standard error, exit status) is one snapshot per case; what the run was is
+//! compared through `--json`.
+
+mod bad_input;
+mod ending;
+mod history;
+mod hooks;
+mod outcomes;
+mod sandbox;
+mod zero_configuration;
