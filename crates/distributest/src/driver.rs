@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::ledger::{EXIT_NOT_RUN, EXIT_PASSED};
 use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
 use distributest_core::scheduler::{Scheduler, SchedulerOptions};
@@ -27,6 +28,9 @@ use crate::signals::Signals;
 /// How long hosts may take to end their attempts after a request to stop, or after the last verdict to end the run or
 /// send more of the output that is still missing.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a finished run waits for required hosts that have not answered yet: what reaching one may take at most.
+const REQUIRED_HOST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often the live view moves.
 const TICK: Duration = Duration::from_millis(250);
@@ -93,6 +97,13 @@ struct HostState {
     ended: bool,
 }
 
+impl HostState {
+    /// Neither its agent nor the reason why there is none was heard of so far.
+    fn is_awaited(&self) -> bool {
+        !self.connected && !self.ended
+    }
+}
+
 struct Driver<'run> {
     plan: &'run RunPlan,
     options: DriverOptions,
@@ -107,6 +118,8 @@ struct Driver<'run> {
     stopping: bool,
     finished: bool,
     aborted: bool,
+    /// A host that has to take part did not.
+    required_host_missing: bool,
     deadline: Option<Instant>,
 }
 
@@ -127,6 +140,7 @@ impl<'run> Driver<'run> {
             stopping: false,
             finished: false,
             aborted: false,
+            required_host_missing: false,
             deadline: None,
         }
     }
@@ -149,8 +163,11 @@ impl<'run> Driver<'run> {
     }
 
     /// Over when every file is decided, every host that took part has ended its part, and all it wrote is here.
+    /// Hosts that are still being reached are waited for only if they have to take part.
     fn is_over(&self) -> bool {
-        self.aborted || (self.finished && self.hosts.iter().all(|host| host.ended || !host.connected))
+        let waits_for_all = self.options.require_hosts && !self.stopping;
+        let host_is_over = |host: &HostState| host.ended || (host.is_awaited() && !waits_for_all);
+        self.aborted || (self.finished && self.hosts.iter().all(host_is_over))
     }
 
     fn end(mut self) -> RunSummary {
@@ -163,9 +180,27 @@ impl<'run> Driver<'run> {
             let file = FileId(u32::try_from(index).unwrap_or(u32::MAX));
             self.decide(file, Verdict::NotRun(NotRunReason::Stopped), None);
         }
-        let summary = self.sinks.summary();
+        self.give_up_awaited_hosts();
+        let mut summary = self.sinks.summary();
+        if self.required_host_missing && summary.exit_status == EXIT_PASSED {
+            summary.exit_status = EXIT_NOT_RUN;
+        }
         self.sinks.emit(&RunEvent::RunFinished(summary.clone()));
         summary
+    }
+
+    /// Says of each host that never answered why it took no part.
+    fn give_up_awaited_hosts(&mut self) {
+        for index in 0..self.hosts.len() {
+            if self.hosts[index].is_awaited() && !self.stopping {
+                let host = HostId(u32::try_from(index).unwrap_or(u32::MAX));
+                let reason = "it was still being connected to when the last file was done".to_owned();
+                self.sinks.emit(&RunEvent::HostFailed { host, reason, hint: None });
+                if self.options.require_hosts {
+                    self.miss_required_host(host);
+                }
+            }
+        }
     }
 
     fn signal(&mut self) {
@@ -224,7 +259,9 @@ impl<'run> Driver<'run> {
 
     fn finish(&mut self) {
         self.finished = true;
-        self.deadline = Some(Instant::now() + STOP_TIMEOUT);
+        let waits_for_all = self.options.require_hosts && self.hosts.iter().any(HostState::is_awaited);
+        let patience = if waits_for_all { REQUIRED_HOST_TIMEOUT } else { STOP_TIMEOUT };
+        self.deadline = Some(Instant::now() + patience);
         for index in 0..self.hosts.len() {
             self.order(HostId(u32::try_from(index).unwrap_or(u32::MAX)), Order::EndRun);
         }
@@ -398,7 +435,7 @@ impl<'run> Driver<'run> {
             Ok(()) => HostFailure { reason: "its agent ended the run".into(), hint: None },
             Err(failure) => failure,
         };
-        if self.finished {
+        if self.finished && self.hosts[host.0 as usize].connected {
             // Every file has its verdict already: worth knowing, nobody's loss.
             let name = &self.options.hosts[host.0 as usize].name;
             let message = format!("{name}: {}, after the last verdict", failure.reason);
@@ -409,10 +446,22 @@ impl<'run> Driver<'run> {
         self.sinks.emit(&RunEvent::HostFailed { host, reason: reason.clone(), hint });
         self.interrupt_attempts_of(host, &reason);
         self.step(Event::HostLost { host, reason });
-        if self.options.require_hosts && !self.stopping {
-            let name = &self.options.hosts[host.0 as usize].name;
-            let message = format!("stopping: {name} takes no part and require_hosts is set");
-            self.sinks.emit(&RunEvent::Warning { message });
+        if self.options.require_hosts {
+            self.miss_required_host(host);
+        }
+    }
+
+    /// A run without a host that has to take part is no success, and need not go on.
+    fn miss_required_host(&mut self, host: HostId) {
+        self.required_host_missing = true;
+        if self.stopping {
+            return;
+        }
+        let name = &self.options.hosts[host.0 as usize].name;
+        let stopping = if self.finished { "" } else { "stopping: " };
+        let message = format!("{stopping}{name} takes no part and require_hosts is set");
+        self.sinks.emit(&RunEvent::Warning { message });
+        if !self.finished {
             self.stop();
         }
     }

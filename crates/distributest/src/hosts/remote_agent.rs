@@ -4,20 +4,26 @@
 //! copy of this very program from an earlier run, as a private agent; without that it says so, with the host's system
 //! and processor, and the copy is made. Whatever a login shell prints before the agent's banner is skipped.
 
-use std::path::Path;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::OnceCell;
 
 use super::link::Link;
 use super::ssh::{SshConnection, SshError, last_lines};
 
-/// How long the first answer may take: a cold disk, a login shell with opinions.
+/// How long the first answer may take over a new connection: a cold disk, a login shell with opinions.
 const BANNER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long it may take over a connection that an earlier run opened, which may lead nowhere by now.
+const REUSED_BANNER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a login shell's chatter that are skipped before the agent's banner.
 const CHATTER_LIMIT: u64 = 64 * 1024;
+
+/// This program's own file, also after it was replaced by a newer build.
+const OWN_PROGRAM_FILE: &str = "/proc/self/exe";
 
 /// The first words of the line an agent greets with.
 const BANNER: &str = "distributest-agent ";
@@ -83,7 +89,7 @@ impl RemoteAgentError {
 ///
 /// When the host can't be used; the error says why and has a hint.
 pub(super) async fn reach(ssh: &SshConnection, bootstrap: bool) -> Result<Link, RemoteAgentError> {
-    let program = OwnProgram::read()?;
+    let program = OwnProgram::get().await?;
     match greet(ssh, &program.start_script(true)).await? {
         Greeting::Agent(link) => return Ok(link),
         Greeting::Missing(_) if !bootstrap => return Err(RemoteAgentError::BootstrapOff),
@@ -92,7 +98,7 @@ pub(super) async fn reach(ssh: &SshConnection, bootstrap: bool) -> Result<Link, 
         }
         Greeting::Missing(_) => program.copy(ssh).await?,
     }
-    private(ssh, &program).await
+    private(ssh, program).await
 }
 
 /// Opens a link to a private agent, passing by a resident one (of another protocol version).
@@ -101,12 +107,12 @@ pub(super) async fn reach(ssh: &SshConnection, bootstrap: bool) -> Result<Link, 
 ///
 /// As [`reach`].
 pub(super) async fn reach_private(ssh: &SshConnection) -> Result<Link, RemoteAgentError> {
-    let program = OwnProgram::read()?;
+    let program = OwnProgram::get().await?;
     match greet(ssh, &program.start_script(false)).await? {
         Greeting::Agent(link) => Ok(link),
         Greeting::Missing(_) => {
             program.copy(ssh).await?;
-            private(ssh, &program).await
+            private(ssh, program).await
         }
     }
 }
@@ -135,7 +141,8 @@ async fn greet(ssh: &SshConnection, script: &str) -> Result<Greeting, RemoteAgen
         return Err(RemoteAgentError::NoBanner { complaint: "its streams are not connected".into() });
     };
     let mut stdout = BufReader::new(stdout);
-    match tokio::time::timeout(BANNER_TIMEOUT, read_banner(&mut stdout)).await {
+    let patience = if ssh.reused { REUSED_BANNER_TIMEOUT } else { BANNER_TIMEOUT };
+    match tokio::time::timeout(patience, read_banner(&mut stdout)).await {
         Ok(Some(words)) => match words.strip_prefix("missing ") {
             Some(machine) => Ok(Greeting::Missing(machine.to_owned())),
             None => {
@@ -151,7 +158,7 @@ async fn greet(ssh: &SshConnection, script: &str) -> Result<Greeting, RemoteAgen
             Err(RemoteAgentError::NoBanner { complaint: last_lines(&String::from_utf8_lossy(&said)) })
         }
         Err(_) => Err(RemoteAgentError::NoBanner {
-            complaint: format!("nothing came within {} s", BANNER_TIMEOUT.as_secs()),
+            complaint: format!("nothing came within {} s", patience.as_secs()),
         }),
     }
 }
@@ -175,15 +182,20 @@ async fn read_banner(stdout: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> Opt
 
 /// This very program, as it is copied to hosts without an agent.
 struct OwnProgram {
-    bytes: Vec<u8>,
     hash: String,
 }
 
+/// Found out once, however many hosts there are.
+static OWN_PROGRAM: OnceCell<OwnProgram> = OnceCell::const_new();
+
 impl OwnProgram {
-    fn read() -> Result<OwnProgram, RemoteAgentError> {
-        let bytes = std::fs::read(Path::new("/proc/self/exe")).map_err(RemoteAgentError::OwnProgram)?;
-        let hash = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Ok(OwnProgram { bytes, hash })
+    async fn get() -> Result<&'static OwnProgram, RemoteAgentError> {
+        let hashed = OWN_PROGRAM.get_or_try_init(async || {
+            let bytes = tokio::fs::read(OWN_PROGRAM_FILE).await?;
+            let hash = Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            Ok(OwnProgram { hash })
+        });
+        hashed.await.map_err(RemoteAgentError::OwnProgram)
     }
 
     fn directory(&self) -> String {
@@ -209,18 +221,19 @@ impl OwnProgram {
     /// Copies the program and drops all but the three newest earlier copies.
     async fn copy(&self, ssh: &SshConnection) -> Result<(), RemoteAgentError> {
         let failed = |complaint: String| RemoteAgentError::Copy { path: self.directory(), complaint };
+        let bytes = tokio::fs::read(OWN_PROGRAM_FILE).await.map_err(RemoteAgentError::OwnProgram)?;
         let script = format!(
             "set -e; umask 077; cd; mkdir -p .cache/distributest/agents; cd .cache/distributest/agents\n\
              mkdir -p {hash}; new={hash}/incoming.$$; trap 'rm -f \"$new\"' EXIT\n\
              cat > \"$new\"; [ \"$(wc -c < \"$new\")\" -eq {size} ]; chmod 700 \"$new\"; mv \"$new\" {hash}/distributest\n\
              ls -t | tail -n +5 | while read -r old; do rm -rf \"./$old\"; done\n",
             hash = self.hash,
-            size = self.bytes.len(),
+            size = bytes.len(),
         );
         let mut child = ssh.start(&script).await?;
         if let Some(mut stdin) = child.stdin().take() {
             // When the host stops reading, its exit status and words say more than our broken pipe.
-            let _ = stdin.write_all(&self.bytes).await;
+            let _ = stdin.write_all(&bytes).await;
             let _ = stdin.shutdown().await;
         }
         let output = child.wait_with_output().await.map_err(|error| failed(error.to_string()))?;

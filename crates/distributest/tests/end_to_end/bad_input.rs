@@ -526,6 +526,33 @@ fn a_run_that_requires_every_host_ends_when_one_takes_no_part() {
 }
 
 #[test]
+fn a_required_host_is_waited_for_when_all_files_have_passed_already() {
+    let sandbox = Sandbox::new();
+    sandbox.shell_tests("require_hosts = true\n[[host]]\nname = \"build1\"\n").file("tests/a", "");
+    let refuse =
+        "until grep -q file_verdict events; do sleep 0.01; done\necho Connection closed >&2\nexit 255\n";
+    sandbox.fake("ssh", &format!("#!/bin/sh\n{refuse}"));
+    insta::assert_snapshot!(sandbox.run(&["--runners", "1", "--json", "events"]), @"
+    exit status: 3
+    ----- standard output
+
+    Hosts
+      localhost  1 runner, 1 file, busy SHARE
+      build1     took no part
+        failed to connect: ssh build1: Connection closed
+
+    1 file: 1 passed; 1 test: 1 passed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ----- standard error
+    1 file on localhost, build1
+    warning: host build1: failed to connect: ssh build1: Connection closed
+             `ssh -o BatchMode=yes build1 true` must work
+    warning: build1 takes no part and require_hosts is set
+    ");
+}
+
+#[test]
 fn no_ssh_on_this_machine() {
     let sandbox = Sandbox::new().with_only(&["sh", "bash"]);
     sandbox.shell_tests("[[host]]\nname = \"build1\"\n").file("tests/a", "");

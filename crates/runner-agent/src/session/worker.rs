@@ -214,28 +214,26 @@ impl Worker {
                 () = &mut limit => return Ending::TimedOut,
                 event = self.next_event() => event,
             };
-            // A forked child that dies while it writes leaves half a line, and the worker says next that it died.
-            if let Some(error) = cut_short.take() {
-                return match event {
-                    Event::Message(WorkerMessage::Finished(finished))
-                        if finished.outcome == FileOutcome::Crashed =>
-                    {
-                        Ending::Finished(finished)
-                    }
-                    _ => Ending::Lost(error),
-                };
-            }
-            match event {
-                Event::Message(WorkerMessage::Test(test)) => {
+            match (event, cut_short.take()) {
+                (Event::Message(WorkerMessage::Test(test)), cut) => {
+                    cut_short = cut;
                     context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, *test))).await;
                 }
-                Event::Message(WorkerMessage::Finished(finished)) => return Ending::Finished(finished),
-                Event::Message(_) => return Ending::OutOfTurn,
-                Event::Lost(error @ WorkerLinkError::Garbage { cut_short: true, .. }) => {
+                // A forked child that dies while it writes leaves half a line; what its worker says next, perhaps
+                // after a word on the test it died in, is that it died.
+                (Event::Message(WorkerMessage::Finished(finished)), Some(error))
+                    if finished.outcome != FileOutcome::Crashed =>
+                {
+                    return Ending::Lost(error);
+                }
+                (Event::Message(WorkerMessage::Finished(finished)), _) => return Ending::Finished(finished),
+                (_, Some(error)) => return Ending::Lost(error),
+                (Event::Message(_), None) => return Ending::OutOfTurn,
+                (Event::Lost(error @ WorkerLinkError::Garbage { cut_short: true, .. }), None) => {
                     cut_short = Some(error)
                 }
-                Event::Lost(error) => return Ending::Lost(error),
-                Event::Exited(exit) => return Ending::Exited(exit),
+                (Event::Lost(error), None) => return Ending::Lost(error),
+                (Event::Exited(exit), None) => return Ending::Exited(exit),
             }
         }
     }

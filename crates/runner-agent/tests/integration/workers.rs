@@ -23,7 +23,8 @@ while read -r line <&3; do
     *silent_exit*) test_line one; exit 5 ;;
     *dying_words*) echo $$ > worker.pid; test_line one; finished failed bye; kill -9 $$ ;;
     *murder*) test_line one; echo last; kill -9 $$ ;;
-    *half_line*) printf '{"type":"test","id":"ha' >&3; say ''; finished crashed 'signal 9' ;;
+    *half_line*) printf '{"type":"test","id":"ha' >&3; say ''; test_line died_in; finished crashed 'signal 9' ;;
+    *half_garbage*) printf '{"type":"test","id":"ha' >&3; say ''; finished passed ;;
     *hang*) setsid sh -c 'echo $$ > child; exec sleep 1000' & wait; finished crashed killed ;;
     *leak*) setsid sh -c 'echo $$ > child; exec sleep 1000' >/dev/null 2>&1 </dev/null 3>&- &
             while [ ! -s child ]; do sleep 0.01; done; test_line one; finished passed ;;
@@ -166,9 +167,12 @@ async fn a_worker_that_dies_in_a_file_crashes_the_file_and_keeps_its_tests() {
 async fn a_line_cut_short_by_a_dying_child_is_no_garbage() {
     let site = Site::new();
     let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
-    let crashed = coordinator.run("half_line").await;
+    let attempt = coordinator.dispatch(1, "half_line", 0).await;
+    let (crashed, before) = coordinator.finished(attempt).await;
     assert_result(&crashed, AttemptResult::Crashed);
     assert_eq!(crashed.message, "signal 9");
+    assert_eq!(tests(&before), ["died_in"]);
+    assert_result(&coordinator.run("half_garbage").await, AttemptResult::RunnerLost);
     coordinator.end().await;
 }
 
