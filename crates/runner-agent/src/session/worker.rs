@@ -241,7 +241,12 @@ impl Worker {
     /// Says what came of the file, and whether the worker can run another.
     async fn conclude(&mut self, context: &RunContext, attempt: &Attempt, ending: Ending) -> (Ended, bool) {
         match ending {
-            Ending::Finished(finished) => (from_finished(finished), true),
+            Ending::Finished(finished) => {
+                // What serves the files of a shared worker died with this one, and what told of it is about to leave.
+                let server_died =
+                    self.isolation == wire::Isolation::Shared && finished.outcome == FileOutcome::Crashed;
+                (from_finished(finished), !server_died)
+            }
             Ending::TimedOut => (Ended::timed_out(attempt.timeout), self.end_file().await),
             Ending::Cancelled => (Ended::cancelled(), self.end_file().await),
             Ending::Lost(error) => {

@@ -24,6 +24,7 @@ while read -r line <&3; do
     *dying_words*) echo $$ > worker.pid; test_line one; finished failed bye; kill -9 $$ ;;
     *murder*) test_line one; echo last; kill -9 $$ ;;
     *half_line*) printf '{"type":"test","id":"ha' >&3; say ''; test_line died_in; finished crashed 'signal 9' ;;
+    *last_of_all*) finished crashed 'signal 9'; read -r line <&3; exit 1 ;;
     *half_garbage*) printf '{"type":"test","id":"ha' >&3; say ''; finished passed ;;
     *hang*) setsid sh -c 'echo $$ > child; exec sleep 1000' & wait; finished crashed killed ;;
     *leak*) setsid sh -c 'echo $$ > child; exec sleep 1000' >/dev/null 2>&1 </dev/null 3>&- &
@@ -299,4 +300,15 @@ async fn a_framework_without_any_program_names_its_candidates() {
     let failure = coordinator.until(worker_prepared).await.failure.unwrap();
     assert!(failure.cause.contains(".venv/bin/python, no-such-python"), "{failure:?}");
     coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_without_a_process_per_file_gets_no_file_after_a_crash() {
+    for isolation in [wire::Isolation::Shared, wire::Isolation::Process] {
+        let site = Site::new();
+        let (mut coordinator, _agent, _) = with_worker(&site, isolation).await;
+        assert_result(&coordinator.run("last_of_all").await, AttemptResult::Crashed);
+        assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
+        coordinator.end().await;
+    }
 }
