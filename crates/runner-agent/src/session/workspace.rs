@@ -5,17 +5,22 @@
 //! lock on the file `<workspace>.lock` beside it. When another run has it, `-2`, `-3` and so on are tried, so two
 //! runs never share a workspace. A run in place locks nothing: its directory is the user's own.
 //!
+//! A root may be in a place where others can write, so what is found below it is used only if it is a directory of
+//! the agent's user: whatever it is, rsync makes it the same as the developer's copy and deletes the rest. Nor may
+//! others write to the directories above a workspace, or they could put something else in its place later.
+//!
 //! What a hook with a fingerprint gave is remembered in `<workspace>.<hook>`, beside the workspace, where neither
 //! rsync nor the tests get in the way of it; for a run in place, below `~/.cache/distributest/in-place` in the same
 //! manner.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use distributest_protocol::wire;
 use distributest_protocol::wire::hello::Place;
+use rustix::process::{Uid, geteuid};
 
 use super::environment::Environment;
 use crate::failure::{self, Failure};
@@ -80,6 +85,14 @@ pub(crate) enum WorkspaceError {
         #[source]
         source: io::Error,
     },
+    /// What is there can't be trusted.
+    #[error("{path} {flaw}, so it is not used for workspaces")]
+    Untrusted {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        flaw: &'static str,
+    },
     /// The lock beside a workspace can't be had.
     #[error("failed to lock {path}")]
     Lock {
@@ -102,6 +115,10 @@ impl From<&WorkspaceError> for wire::Failure {
         let hint = match error {
             WorkspaceError::Create { .. } | WorkspaceError::Lock { .. } => {
                 "check the free space and the permissions there, or set remote_dir"
+            }
+            WorkspaceError::Untrusted { .. } => {
+                "see who made it and remove it, take away others' right to write there (chmod go-w), or set \
+                 remote_dir to a directory of your own"
             }
             WorkspaceError::Relative { .. } => {
                 "set remote_dir to an absolute path, or to one that begins with ~/"
@@ -136,21 +153,29 @@ impl Workspace {
             .map_err(|source| WorkspaceError::NotADirectory { path: path.to_owned(), source })?;
         // Tests in place need nothing of the home, so it may be missing or unwritable; hooks then always run.
         let memory = match cache_directory(home) {
-            Ok(cache) => Some(project_parent(hello, &cache.join("in-place"))?.join(project_name(hello)?)),
+            Ok(cache) => {
+                let directory = cache.join("in-place").join(host_name(hello)?).join(user_name(hello)?);
+                Some(directory.join(project_name(hello)?))
+            }
             Err(_) => None,
         };
         Ok(Workspace { directory: path.to_owned(), memory, _lock: None })
     }
 
     fn synced(hello: &wire::Hello, root: &Path) -> Result<Self, WorkspaceError> {
-        let parent = project_parent(hello, root)?;
+        let host = root.join(host_name(hello)?);
+        let parent = host.join(user_name(hello)?);
         let name = project_name(hello)?;
-        make_directory(&parent)?;
+        make_directory(root)?;
+        for directory in [&host, &parent] {
+            make_own_directory(directory)?;
+            refuse_writable(directory)?;
+        }
         for number in 1..=WORKSPACE_LIMIT {
             let name = if number == 1 { name.clone() } else { format!("{name}-{number}") };
             if let Some(lock) = try_lock(&parent.join(format!("{name}.lock")))? {
                 let directory = parent.join(name);
-                make_directory(&directory)?;
+                make_own_directory(&directory)?;
                 return Ok(Workspace { memory: Some(directory.clone()), directory, _lock: Some(lock) });
             }
         }
@@ -212,9 +237,12 @@ fn expand_root(root: &str, home: Option<&Path>) -> Result<PathBuf, WorkspaceErro
     if path.is_absolute() { Ok(path) } else { Err(WorkspaceError::Relative { path }) }
 }
 
-fn project_parent(hello: &wire::Hello, root: &Path) -> Result<PathBuf, WorkspaceError> {
-    let host = component("initiating host", &hello.initiating_host)?;
-    Ok(root.join(host).join(component("initiating user", &hello.initiating_user)?))
+fn host_name(hello: &wire::Hello) -> Result<String, WorkspaceError> {
+    component("initiating host", &hello.initiating_host)
+}
+
+fn user_name(hello: &wire::Hello) -> Result<String, WorkspaceError> {
+    component("initiating user", &hello.initiating_user)
 }
 
 fn project_name(hello: &wire::Hello) -> Result<String, WorkspaceError> {
@@ -241,11 +269,45 @@ fn component(what: &'static str, name: &str) -> Result<String, WorkspaceError> {
 
 /// Makes a directory and those above it; new ones are the user's alone.
 fn make_directory(path: &Path) -> Result<(), WorkspaceError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| WorkspaceError::Create { path: path.to_owned(), source })
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| WorkspaceError::Create { path: path.to_owned(), source })
+}
+
+/// Makes a directory that is the user's alone, or makes sure that what is there is a directory of the user's.
+fn make_own_directory(path: &Path) -> Result<(), WorkspaceError> {
+    let failed = |source| WorkspaceError::Create { path: path.to_owned(), source };
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map_err(failed),
+    }
+    match find_flaw(path, geteuid()).map_err(failed)? {
+        Some(flaw) => Err(WorkspaceError::Untrusted { path: path.to_owned(), flaw }),
+        None => Ok(()),
+    }
+}
+
+/// What keeps something from being a directory of `owner`.
+fn find_flaw(path: &Path, owner: Uid) -> io::Result<Option<&'static str>> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok(if metadata.is_symlink() {
+        Some("is a symbolic link")
+    } else if !metadata.is_dir() {
+        Some("is not a directory")
+    } else if metadata.uid() != owner.as_raw() {
+        Some("belongs to another user")
+    } else {
+        None
+    })
+}
+
+/// Refuses a directory in which others could exchange what is there.
+fn refuse_writable(path: &Path) -> Result<(), WorkspaceError> {
+    let path = path.to_owned();
+    match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.mode() & 0o022 == 0 => Ok(()),
+        Ok(_) => Err(WorkspaceError::Untrusted { path, flaw: "can be written to by others" }),
+        Err(source) => Err(WorkspaceError::Create { path, source }),
+    }
 }
 
 /// Locks a file, made if need be; `None` when another run holds it.
@@ -340,6 +402,61 @@ mod tests {
         fs::write(&file, "").unwrap();
         let blocked = hello(Place::WorkspaceRoot(file.to_str().unwrap().into()));
         assert!(matches!(Workspace::open(&blocked, None), Err(WorkspaceError::Create { .. })));
+    }
+
+    #[test]
+    fn nothing_planted_below_the_root_is_taken_for_a_workspace() {
+        let others = tempfile::tempdir().unwrap();
+        fs::write(others.path().join("precious"), "").unwrap();
+        for planted in ["laptop", "laptop/ana", "laptop/ana/shop-0123abcd"] {
+            let root = tempfile::tempdir().unwrap();
+            let link = root.path().join(planted);
+            let parent = link.parent().unwrap();
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).unwrap();
+            std::os::unix::fs::symlink(others.path(), &link).unwrap();
+            let place = Place::WorkspaceRoot(root.path().to_str().unwrap().into());
+            let failure = wire::Failure::from(&Workspace::open(&hello(place.clone()), None).unwrap_err());
+            assert!(failure.cause.contains(link.to_str().unwrap()), "{failure}");
+            assert!(failure.cause.contains("symbolic link"), "{failure}");
+            assert!(failure.hint.contains("remove it"), "{failure}");
+            assert_eq!(fs::read_dir(others.path()).unwrap().count(), 1);
+
+            fs::remove_file(&link).unwrap();
+            fs::write(&link, "").unwrap();
+            let error = Workspace::open(&hello(place), None).unwrap_err();
+            assert!(error.to_string().contains("not a directory"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_directory_others_can_write_to_holds_no_workspace() {
+        let root = tempfile::tempdir().unwrap();
+        let open =
+            || Workspace::open(&hello(Place::WorkspaceRoot(root.path().to_str().unwrap().into())), None);
+        let set_mode = |path: &str, mode| {
+            fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        open().unwrap();
+        // rsync gives the workspace itself the mode of the developer's directory.
+        set_mode("laptop/ana/shop-0123abcd", 0o775);
+        open().unwrap();
+        for path in ["laptop", "laptop/ana"] {
+            for mode in [0o720, 0o702] {
+                set_mode(path, mode);
+                let error = open().unwrap_err();
+                assert!(error.to_string().contains("can be written to by others"), "{error}");
+                set_mode(path, 0o755);
+            }
+        }
+        open().unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_not_ones_own() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(find_flaw(directory.path(), geteuid()).unwrap(), None);
+        let other = Uid::from_raw(geteuid().as_raw() + 1);
+        assert_eq!(find_flaw(directory.path(), other).unwrap(), Some("belongs to another user"));
     }
 
     #[test]
