@@ -223,6 +223,7 @@ class Prepared:
         try:
             self.run_session()
         finally:
+            agent.end_stray()
             os.chdir(directory)
         loaded = set(sys.modules)
         try:
@@ -409,6 +410,12 @@ def reporter_class(pytest):
             self.reports = []
             self.current = nodeid
             self.witness.enter_test(self.file, self.describe(nodeid, location))
+
+        # Last among the wrappers: before pytest's own read what was captured, which is there once for all processes.
+        @pytest.hookimpl(hookwrapper=True, trylast=True)
+        def pytest_runtest_call(self):
+            outcome = yield
+            self.agent.end_stray(1 if outcome.excinfo else 0)
 
         def pytest_runtest_logreport(self, report):
             if report.outcome == "rerun":  # pytest-rerunfailures: only the last try counts

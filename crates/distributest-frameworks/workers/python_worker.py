@@ -36,7 +36,8 @@ LONGEST_DETAILS = 1024 * 1024
 class Agent:
     """The agent's end of the socket. Its descriptor is closed in every program a test starts.
 
-    Only one process speaks at a time. A test that forks and lets both processes go on has one too many: it is not heard.
+    Only one process speaks at a time. A test that forks and lets both processes go on has one too many: it is not heard,
+    and ends where the test does (`end_stray`).
     """
 
     def __init__(self, descriptor, framework):
@@ -68,12 +69,21 @@ class Agent:
 
     def files(self):
         """The files to run, one by one, until the agent has no more or is gone."""
-        for line in self.incoming:
+        while True:
+            self.end_stray()
+            line = self.incoming.readline()
+            if not line:
+                return
             message = json.loads(line) if line.strip() else {}
             if message.get("type") == "quit":
                 return
             if message.get("type") == "run":
                 yield message["file"]
+
+    def end_stray(self, status=0):
+        """Ends this process, exit handlers left out, if a test forked it and let it come back from there."""
+        if os.getpid() != self.speaker:
+            os._exit(status)
 
 
 def result(outcome, message="", details=""):

@@ -196,6 +196,7 @@ module DistributestWorker
     rescue Unable => e
       { "outcome" => "broken", "message" => Text.line(e.message), "details" => "" }
     rescue SystemExit => e
+      agent.end_stray(e.status)
       @recorder.exit_called(e.status)
       @recorder.conclude(1)
     end
@@ -366,6 +367,7 @@ module DistributestWorker
     end
 
     def report(example, status, message, details)
+      @agent.end_stray(status == "failed" ? 1 : 0)
       @current = nil
       @witness.begin(@file)
       @examples += 1

@@ -22,7 +22,8 @@ module DistributestWorker
 
   # The agent's end of the socket. Its descriptor is closed in every program a test starts.
   #
-  # Only one process speaks at a time. A test that forks and lets both processes go on has one too many: it is not heard.
+  # Only one process speaks at a time. A test that forks and lets both processes go on has one too many: it is not heard,
+  # and ends where the test does (`end_stray`).
   class Agent
     attr_reader :socket
     attr_writer :speaker
@@ -62,11 +63,18 @@ module DistributestWorker
 
     # The files to run, one by one, until the agent has no more or is gone.
     def each_file
-      while (message = next_message)
-        return if message["type"] == "quit"
+      loop do
+        end_stray
+        message = next_message
+        return if message.nil? || message["type"] == "quit"
 
         yield message["file"] if message["type"] == "run"
       end
+    end
+
+    # Ends this process, exit handlers left out, if a test forked it and let it come back from there.
+    def end_stray(status = 0)
+      exit!(status) unless Process.pid == @speaker
     end
 
     # Whether the agent is gone, told without reading: what is there to read may be for a forked process.

@@ -258,6 +258,40 @@ fn files_do_not_see_each_other_and_exit_handlers_run_where_they_belong() {
 }
 
 #[test]
+fn a_forked_child_that_returns_from_its_test_ends_there() {
+    let project = Project::empty();
+    project.write(
+        "conftest.py",
+        "def pytest_sessionfinish():\n    with open('sessions', 'a') as file:\n        file.write('finished\\n')\n",
+    );
+    project.write(
+        "test_forks.py",
+        "import os\n\ndef test_forks():\n    child = os.fork()\n    if child == 0:\n        return\n    \
+         print('printed by the parent')\n    with open('child', 'w') as file:\n        file.write(f'{child}\\n')\n\n\
+         def test_next():\n    with open('next', 'a') as file:\n        file.write('ran\\n')\n",
+    );
+    project.write("test_other.py", "def test_other():\n    pass\n");
+    for isolation in Isolation::ALL {
+        for file in ["child", "next", "sessions"] {
+            project.write(file, "");
+        }
+        let mut worker = start(isolation).ready_worker(&project);
+        let report = worker.run("test_forks.py");
+        assert_eq!((report.outcome(), report.tests.len()), ("passed", 2), "{isolation:?}");
+        wait_for_end_of(wait_for_text(&project.path().join("child")).trim().parse().unwrap());
+        let mut files = 1;
+        if isolation != Isolation::Process {
+            files += 1;
+            assert_eq!(worker.run("test_other.py").tests.len(), 1, "{isolation:?}");
+        }
+        let output = worker.quit();
+        assert!(output.contains("printed by the parent"), "{isolation:?}: {output}");
+        let lines = |file: &str| wait_for_text(&project.path().join(file)).lines().count();
+        assert_eq!((lines("next"), lines("sessions")), (1, files), "{isolation:?}");
+    }
+}
+
+#[test]
 fn what_a_conftest_opens_in_one_hook_is_there_until_it_closes_it_in_another() {
     let test = "import os\ndef test_resource(request):\n    assert os.path.isdir(request.config.resource)\n";
     for (opens, closes) in [

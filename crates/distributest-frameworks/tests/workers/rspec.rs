@@ -200,6 +200,33 @@ fn an_example_that_ends_its_process_is_named_and_its_last_words_are_kept() {
 }
 
 #[test]
+fn a_forked_child_that_returns_from_its_example_ends_there() {
+    let project = Project::empty();
+    project.write(
+        "spec/forks_spec.rb",
+        "RSpec.configure { |c| c.after(:suite) { File.write('sessions', \"finished\\n\", mode: 'a') } }\n\
+         RSpec.describe('a child') do\n  it('forks') { (child = fork) && File.write('child', \"#{child}\\n\") }\n  \
+         it('is next') { File.write('next', \"ran\\n\", mode: 'a') }\nend\n",
+    );
+    project.write("spec/other_spec.rb", "RSpec.describe('other') { it('passes') {} }\n");
+    for isolation in Isolation::ALL {
+        for file in ["child", "next", "sessions"] {
+            project.write(file, "");
+        }
+        let mut worker = start(isolation).ready_worker(&project);
+        let report = worker.run("spec/forks_spec.rb");
+        assert_eq!((report.outcome(), report.tests.len()), ("passed", 2), "{isolation:?}");
+        wait_for_end_of(wait_for_text(&project.path().join("child")).trim().parse().unwrap());
+        let lines = |file: &str| wait_for_text(&project.path().join(file)).lines().count();
+        assert_eq!((lines("next"), lines("sessions")), (1, 1), "{isolation:?}");
+        if isolation != Isolation::Process {
+            assert_eq!(worker.run("spec/other_spec.rb").tests.len(), 1, "{isolation:?}");
+        }
+        worker.quit();
+    }
+}
+
+#[test]
 fn every_byte_an_example_writes_comes_out() {
     let project = Project::copy_of("rspec");
     let mut worker = forking(&project);
