@@ -50,13 +50,11 @@ pub(crate) enum WorkspaceError {
     /// The coordinator named no place.
     #[error("the coordinator named no directory to run in")]
     NoPlace,
-    /// A name the path is made of can't be part of one.
-    #[error("the {what} {name:?} is empty or too long to name a directory")]
-    UnusableName {
+    /// A name the path is made of is empty.
+    #[error("the {what} is empty, so it can't name a directory")]
+    NoName {
         /// Which name.
         what: &'static str,
-        /// The name.
-        name: String,
     },
     /// The place is not absolute.
     #[error("{path} is not an absolute path")]
@@ -151,14 +149,8 @@ impl Workspace {
         }
         fs::read_dir(path)
             .map_err(|source| WorkspaceError::NotADirectory { path: path.to_owned(), source })?;
-        // Tests in place need nothing of the home, so it may be missing or unwritable; hooks then always run.
-        let memory = match cache_directory(home) {
-            Ok(cache) => {
-                let directory = cache.join("in-place").join(host_name(hello)?).join(user_name(hello)?);
-                Some(directory.join(project_name(hello)?))
-            }
-            Err(_) => None,
-        };
+        // Tests in place need no memory: where there is no place for one, hooks always run.
+        let memory = in_place_memory(hello, home).ok();
         Ok(Workspace { directory: path.to_owned(), memory, _lock: None })
     }
 
@@ -225,6 +217,12 @@ fn cache_directory(home: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
     Ok(home.ok_or(WorkspaceError::NoHome)?.join(CACHE_DIRECTORY))
 }
 
+/// Where the results of hooks are remembered for a run in place.
+fn in_place_memory(hello: &wire::Hello, home: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
+    let host = cache_directory(home)?.join("in-place").join(host_name(hello)?);
+    Ok(host.join(user_name(hello)?).join(project_name(hello)?))
+}
+
 fn expand_root(root: &str, home: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
     if root.is_empty() {
         return Ok(cache_directory(home)?.join("workspaces"));
@@ -251,8 +249,12 @@ fn project_name(hello: &wire::Hello) -> Result<String, WorkspaceError> {
 }
 
 /// Makes one path component of a name: everything but letters, digits, `-`, `_` and dots within it becomes `%` and two
-/// hexadecimal digits, so no name is special and no two become the same.
+/// hexadecimal digits, so no name is special and no two become the same. One too long is cut and given, after a `~`
+/// that no other has, a hash of the whole.
 fn component(what: &'static str, name: &str) -> Result<String, WorkspaceError> {
+    if name.is_empty() {
+        return Err(WorkspaceError::NoName { what });
+    }
     let mut encoded = String::with_capacity(name.len());
     for (index, byte) in name.bytes().enumerate() {
         match byte {
@@ -261,10 +263,18 @@ fn component(what: &'static str, name: &str) -> Result<String, WorkspaceError> {
             _ => encoded.push_str(&format!("%{byte:02x}")),
         }
     }
-    if encoded.is_empty() || encoded.len() > NAME_LIMIT {
-        return Err(WorkspaceError::UnusableName { what, name: name.to_owned() });
+    if encoded.len() > NAME_LIMIT {
+        let ending = format!("~{:016x}", fnv1a(name.as_bytes()));
+        encoded.truncate(NAME_LIMIT - ending.len());
+        encoded.push_str(&ending);
     }
     Ok(encoded)
+}
+
+/// FNV-1a, 64 bits: stable across versions, which the standard hasher does not promise.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// Makes a directory and those above it; new ones are the user's alone.
@@ -385,12 +395,39 @@ mod tests {
     }
 
     #[test]
+    fn long_names_are_cut_and_stay_different() {
+        let home = tempfile::tempdir().unwrap();
+        let project =
+            "\u{30d7}\u{30ed}\u{30b8}\u{30a7}\u{30af}\u{30c8}\u{7ba1}\u{7406}\u{30b7}\u{30b9}".repeat(8);
+        let open = |ending: &str| {
+            let workspace = synced(home.path(), |hello| {
+                hello.initiating_host = format!("{}{ending}", "h".repeat(300));
+                hello.initiating_user = format!("{project}{ending}");
+                hello.project.clone_from(&project);
+            });
+            workspace.unwrap().directory().to_owned()
+        };
+        assert_eq!(open("1"), open("1"));
+        assert_ne!(open("1").parent().unwrap(), open("2").parent().unwrap());
+        assert_ne!(open("1").ancestors().nth(2), open("2").ancestors().nth(2));
+    }
+
+    #[test]
+    fn a_run_in_place_needs_no_names() {
+        let project = tempfile::tempdir().unwrap();
+        let mut hello = hello(Place::InPlace(project.path().to_str().unwrap().into()));
+        hello.project.clear();
+        let workspace = Workspace::open(&hello, Some(project.path())).unwrap();
+        assert_eq!(workspace.directory(), project.path());
+        workspace.remember("node_setup", "f1", &Environment::default()).unwrap();
+        assert_eq!(workspace.recall("node_setup", "f1"), None);
+    }
+
+    #[test]
     fn unusable_places_are_refused() {
         let home = tempfile::tempdir().unwrap();
         let empty = synced(home.path(), |hello| hello.project.clear());
-        assert!(matches!(empty, Err(WorkspaceError::UnusableName { what: "project name", .. })));
-        let long = synced(home.path(), |hello| hello.initiating_user = "x".repeat(300));
-        assert!(matches!(long, Err(WorkspaceError::UnusableName { .. })));
+        assert!(matches!(empty, Err(WorkspaceError::NoName { what: "project name" })));
         let relative = hello(Place::WorkspaceRoot("srv".into()));
         assert!(matches!(Workspace::open(&relative, None), Err(WorkspaceError::Relative { .. })));
         let missing = hello(Place::InPlace("/nonexistent/project".into()));
