@@ -73,10 +73,10 @@ pub async fn drive(
         tokio::select! {
             biased;
             () = signals.next() => driver.signal(),
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+            _ = ticks.tick() => driver.sinks.tick(),
             Some(host_news) = news.recv() => driver.news(host_news, &mut output),
             Some(piece) = output.recv() => driver.output(piece),
-            _ = ticks.tick() => driver.sinks.tick(),
-            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
         }
     }
     driver.end()

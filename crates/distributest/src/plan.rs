@@ -97,6 +97,10 @@ pub fn plan(
     request: &Request<'_>,
     past: &HashMap<String, Vec<RecordedAttempt>>,
 ) -> Result<RunPlan, UserError> {
+    if request.paths.iter().any(String::is_empty) {
+        let hint = "an unset variable on the command line? Without arguments everything is run";
+        return Err(UserError::usage("an empty argument names no test file").hint(hint));
+    }
     let frameworks = frameworks(&project, config)?;
     let wanted = Wanted::of(&project, request.paths);
     let mut unordered = Vec::new();
@@ -212,6 +216,8 @@ fn check_matches(
 ) -> Result<(), UserError> {
     let mut problems = Vec::new();
     let list = "`distributest --dry-run` lists the test files";
+    let whole_files = "files are run whole; give the file, and the framework its own way to select tests: \
+                       `distributest FILE -- -k NAME` (pytest), `distributest FILE -- --example NAME` (RSpec)";
     for glob in config.files.iter().filter(|glob| unmatched.contains(*glob)) {
         problems.push(Problem::new(format!("the glob {glob:?} of `files` matches no file")).with_hint(
             "globs are relative to the project; `distributest config` shows where this one was set",
@@ -223,10 +229,20 @@ fn check_matches(
     for filter in &wanted.filters {
         if !names.iter().any(|name| name.contains(filter.as_str())) {
             let message = format!("{filter:?} is neither a file, a directory nor part of a test file's path");
-            problems.push(Problem::new(message).with_hint(list));
+            problems.push(Problem::new(message).with_hint(if names_a_test(filter) {
+                whole_files
+            } else {
+                list
+            }));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(UserError::usage_problems(problems)) }
+}
+
+/// Whether it looks like pytest's `file::test` or RSpec's `file:12` and `file[1:2]`.
+fn names_a_test(argument: &str) -> bool {
+    let line = argument.rsplit_once(':').is_some_and(|(_, line)| line.parse::<u32>().is_ok());
+    line || argument.contains("::") || argument.ends_with(']')
 }
 
 fn launch_options(config: &Config, request: &Request<'_>) -> LaunchOptions {

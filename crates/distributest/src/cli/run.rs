@@ -17,6 +17,7 @@ use distributest_report::{
     Reporters, Verbosity, prepare_log,
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
 use super::{Loaded, RunArgs, SettingsArgs};
 use crate::config::{Config, Hook, HookSource, LOCALHOST, find_hooks};
@@ -47,6 +48,12 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let Loaded { sources, config, .. } = args.settings.load()?;
     let hosts = hosts(&config);
     let hooks = find_hooks(&sources)?;
+    if sources.project.to_str().is_none() {
+        let message = format!("the path of the project, {}, is not valid UTF-8", sources.project.display());
+        return Err(
+            UserError::usage(message).hint("rename the directory that is not, or work in a copy elsewhere")
+        );
+    }
     let project = Project::of(sources.project.clone());
     let state = state_directory(sources.home.as_deref());
     let mut warnings = Vec::new();
@@ -71,11 +78,14 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
         timeout: config.timeout,
         require_hosts: config.require_hosts,
     };
-    let summary = runtime()?.block_on(async {
+    // Kept to the very end: requests to stop are heard as long as it lives.
+    let runtime = runtime()?;
+    let summary = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|error| failed("listen to signals", &error))?;
         Ok::<_, UserError>(drive(&plan, options, &mut sinks, &mut signals).await)
     })?;
     let missing = sinks.finish();
+    runtime.shutdown_background();
     // A report somebody asked for and did not get must not look like success.
     let status =
         if summary.exit_status == 0 && !missing.is_empty() { EXIT_NOT_RUN } else { summary.exit_status };
@@ -272,6 +282,7 @@ fn run_spec(
         },
         own_environment,
         sync: config.sync.clone(),
+        sync_rules: OnceCell::new(),
         bootstrap: config.bootstrap,
     }
 }

@@ -53,6 +53,10 @@ pub(super) fn private() -> Result<Link, LocalAgentError> {
     let program = PathBuf::from("/proc/self/exe");
     let mut command = tokio::process::Command::new(&program);
     command.arg0("distributest-agent").arg("agent");
+    // It shares the terminal; what matters for the run comes over the link.
+    if std::env::var_os(runner_agent::LOG_VARIABLE).is_none() {
+        command.env(runner_agent::LOG_VARIABLE, "error");
+    }
     // A group of its own: Ctrl-C in the terminal reaches the coordinator, which then stops the run in order.
     command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).process_group(0);
     let child = command.spawn().map_err(|source| LocalAgentError::Start { program, source })?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use distributest_core::identity::HostId;
 use distributest_protocol::client::ConnectError;
 use distributest_protocol::wire;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
 use self::link::Link;
@@ -70,6 +70,8 @@ pub struct RunSpec {
     pub own_environment: Vec<(String, String)>,
     /// What is copied to the hosts.
     pub sync: SyncConfig,
+    /// The same as filter rules for rsync: made once, by the first host that needs them.
+    pub sync_rules: OnceCell<Vec<u8>>,
     /// Whether a host without an agent gets a private one.
     pub bootstrap: bool,
 }
@@ -92,6 +94,8 @@ enum HostError {
     RemoteAgent(#[from] RemoteAgentError),
     #[error("failed to reach an agent")]
     LocalAgent(#[from] LocalAgentError),
+    #[error("failed to connect: nothing came of it within {} s", CONNECT_LIMIT.as_secs())]
+    Unreachable,
     #[error("failed to copy the project")]
     Sync(#[from] SyncError),
     #[error(transparent)]
@@ -106,11 +110,17 @@ impl HostError {
             HostError::RemoteAgent(error) => error.hint(),
             HostError::Sync(error) => error.hint(),
             HostError::Agent(error) => error.hint(),
-            HostError::LocalAgent(_) => None,
+            HostError::LocalAgent(_) | HostError::Unreachable => None,
         };
         HostFailure { reason, hint }
     }
 }
+
+/// How long the resident agent of this machine may take to answer.
+const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long connecting may take in all, a copy of the agent over a slow link included.
+const CONNECT_LIMIT: Duration = Duration::from_secs(180);
 
 /// How long the output of a lost host is waited for.
 const LOST_OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
@@ -156,7 +166,8 @@ impl Participant {
         output_tasks: &mut JoinSet<()>,
     ) -> Result<(), HostError> {
         self.progress("connecting").await;
-        let (mut agent, ssh) = self.connect().await?;
+        let connecting = tokio::time::timeout(CONNECT_LIMIT, self.connect());
+        let (mut agent, ssh) = connecting.await.map_err(|_| HostError::Unreachable)??;
         let runners =
             self.host.runners.unwrap_or(u16::try_from(agent.welcome.cores).unwrap_or(u16::MAX).max(1));
         let kind = if agent.welcome.resident { "resident" } else { "private" };
@@ -210,11 +221,17 @@ impl Participant {
         }
     }
 
+    /// Connects to the resident agent, or starts a private one where there is none that works. One that refuses has its
+    /// reasons.
     async fn connect_locally(&self) -> Result<Agent, HostError> {
         if let Some(link) = local_agent::resident().await {
-            match Agent::greet(link, self.hello()).await {
-                Err(AgentError::Connect(ConnectError::Version)) => {}
-                greeted => return Ok(greeted?),
+            let greeted = tokio::time::timeout(LOCAL_PATIENCE, Agent::greet(link, self.hello())).await;
+            match greeted {
+                Ok(Ok(agent)) => return Ok(agent),
+                Ok(Err(refused @ AgentError::Refused(_))) => return Err(refused.into()),
+                Ok(Err(_)) | Err(_) => {
+                    self.progress("connecting to a private agent, the resident one does not work").await;
+                }
             }
         }
         Ok(Agent::greet(local_agent::private()?, self.hello()).await?)
@@ -286,10 +303,20 @@ impl Participant {
         prepare
     }
 
+    /// Walks the project, which may take a while, off the threads that keep connections alive.
+    async fn sync_rules(&self) -> Result<&[u8], HostError> {
+        let rules = self.run.sync_rules.get_or_try_init(async || {
+            let (project, sync) = (self.run.project.clone(), self.run.sync.clone());
+            tokio::task::spawn_blocking(move || sync_rules::rules(&project, &sync)).await
+        });
+        Ok(rules.await.map_err(|error| SyncError::Rules(error.into()))?)
+    }
+
     async fn sync(&self, workspace: &str, ssh: Option<&SshConnection>) -> Result<(), HostError> {
         self.progress("copying the project").await;
         let (percentages, mut reader) = tokio::sync::watch::channel(0);
-        let syncing = sync::sync(&self.run.project, workspace, ssh, &self.run.sync, |percentage| {
+        let rules = self.sync_rules().await?;
+        let syncing = sync::sync(&self.run.project, workspace, ssh, rules, |percentage| {
             percentages.send_replace(percentage);
         });
         tokio::pin!(syncing);

@@ -102,6 +102,7 @@ fn refusal_hint(destination: &str, complaint: &str) -> String {
 pub(super) struct SshConnection {
     session: Arc<Session>,
     control_path: PathBuf,
+    /// `name` or `user@name`, as `ssh` takes it.
     destination: String,
     /// Whether an earlier run opened it.
     pub(super) reused: bool,
@@ -168,9 +169,13 @@ impl SshConnection {
         )
     }
 
-    /// `name` or `user@name`, as `ssh` takes it.
-    pub(super) fn destination(&self) -> &str {
-        &self.destination
+    /// The host as rsync takes it, which would end a bare IPv6 address at its first colon.
+    pub(super) fn rsync_host(&self) -> String {
+        match self.destination.rsplit_once('@') {
+            Some((user, name)) if name.contains(':') => format!("{user}@[{name}]"),
+            None if self.destination.contains(':') => format!("[{}]", self.destination),
+            _ => self.destination.clone(),
+        }
     }
 }
 
@@ -250,9 +255,9 @@ fn control_path(host: &HostConfig) -> Result<PathBuf, SshError> {
 
 fn control_directory() -> Result<PathBuf, SshError> {
     let uid = rustix::process::getuid().as_raw();
-    let runtime =
-        std::env::var_os("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("distributest"));
-    let cache = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/distributest/ssh"));
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let runtime = absolute("XDG_RUNTIME_DIR").map(|directory| directory.join("distributest"));
+    let cache = absolute("HOME").map(|home| home.join(".cache/distributest/ssh"));
     let fallback = PathBuf::from(format!("/tmp/distributest-{uid}"));
     let fits = |directory: &PathBuf| directory.as_os_str().len() + 17 <= CONTROL_PATH_LIMIT;
     let usable = |directory: &PathBuf| fits(directory) && own_directory(directory, uid).is_ok();

@@ -7,8 +7,6 @@ use std::process::Stdio;
 use tokio::io::{AsyncReadExt, BufReader};
 
 use super::ssh::{SshConnection, last_lines};
-use super::sync_rules;
-use crate::config::SyncConfig;
 
 /// Seconds without a byte after which rsync gives up.
 const IO_TIMEOUT_SECONDS: u32 = 60;
@@ -53,7 +51,8 @@ impl SyncError {
     }
 }
 
-/// Makes `workspace` hold what `project` holds, less what is excluded. `progress` hears the percentage done.
+/// Makes `workspace` hold what `project` holds, less what the filter `rules` exclude. `progress` hears the percentage
+/// done.
 ///
 /// # Errors
 ///
@@ -62,10 +61,10 @@ pub(super) async fn sync(
     project: &Path,
     workspace: &str,
     ssh: Option<&SshConnection>,
-    rules: &SyncConfig,
+    rules: &[u8],
     mut progress: impl FnMut(u8),
 ) -> Result<(), SyncError> {
-    let rules = rules_file(project, rules).map_err(SyncError::Rules)?;
+    let rules = rules_file(rules).map_err(SyncError::Rules)?;
     let mut command = tokio::process::Command::new("rsync");
     command.args(["-a", "--no-owner", "--no-group", "--delete", "--from0", "--filter=merge -"]);
     command.args(["--info=progress2", "--no-inc-recursive", "--outbuf=N"]);
@@ -76,7 +75,7 @@ pub(super) async fn sync(
     let mut source = project.as_os_str().to_owned();
     source.push("/");
     let target =
-        ssh.map_or_else(|| format!("{workspace}/"), |ssh| format!("{}:{workspace}/", ssh.destination()));
+        ssh.map_or_else(|| format!("{workspace}/"), |ssh| format!("{}:{workspace}/", ssh.rsync_host()));
     command.arg("--").arg(source).arg(target);
     command.stdin(rules).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(SyncError::Program)?;
@@ -99,9 +98,9 @@ pub(super) async fn sync(
 }
 
 /// The filter rules as rsync's standard input: an unlinked file, since there is no bound on their size.
-fn rules_file(project: &Path, sync: &SyncConfig) -> std::io::Result<Stdio> {
+fn rules_file(rules: &[u8]) -> std::io::Result<Stdio> {
     let mut file = tempfile::tempfile()?;
-    file.write_all(&sync_rules::rules(project, sync))?;
+    file.write_all(rules)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(Stdio::from(file))
 }
@@ -130,6 +129,8 @@ async fn read_percentages(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SyncConfig;
+    use crate::hosts::sync_rules;
     use std::os::unix::ffi::OsStrExt;
 
     fn write(path: std::path::PathBuf) {
@@ -154,9 +155,8 @@ mod tests {
             write(to.join(name));
         }
         let mut seen = Vec::new();
-        sync(from, to.to_str().unwrap(), None, &SyncConfig::default(), |percentage| seen.push(percentage))
-            .await
-            .unwrap();
+        let rules = sync_rules::rules(from, &SyncConfig::default());
+        sync(from, to.to_str().unwrap(), None, &rules, |percentage| seen.push(percentage)).await.unwrap();
         for name in
             ["a.rb", "sub/b c.rb", ".gitignore", "there.log", "sub/there.log", "node_modules/there/x.js"]
         {
@@ -173,8 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_carries_rsyncs_own_words() {
         let project = tempfile::tempdir().unwrap();
-        let error =
-            sync(project.path(), "/dev/null/x", None, &SyncConfig::default(), |_| ()).await.unwrap_err();
+        let error = sync(project.path(), "/dev/null/x", None, &[], |_| ()).await.unwrap_err();
         assert!(error.to_string().contains("Not a directory"), "{error}");
     }
 }

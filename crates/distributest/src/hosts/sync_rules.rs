@@ -23,12 +23,15 @@ use crate::config::SyncConfig;
 
 /// Caches that hold this machine's paths: a traceback on the host would name files that are not there, and pytest would
 /// show no source lines. They are made anew on the host and kept there.
-const MACHINE_BOUND: [&str; 1] = ["__pycache__"];
+/// What this program keeps below a home directory must not be copied into itself when the home is the project.
+const MACHINE_BOUND: [&str; 2] = ["__pycache__", "/.cache/distributest"];
 
 /// The rules for `rsync --from0 --filter='merge FILE'`: NUL-terminated, first match wins.
 pub(super) fn rules(project: &Path, sync: &SyncConfig) -> Vec<u8> {
     let mut rules = Vec::new();
     push(&mut rules, b"- ", b".git");
+    // The hooks are part of the run, also where a developer keeps them out of git.
+    push(&mut rules, b"+ ", b"/.distributest/***");
     for pattern in &sync.include {
         push(&mut rules, b"+ ", pattern.as_bytes());
     }
@@ -168,7 +171,10 @@ mod tests {
         let project = tempfile::tempdir().unwrap();
         write(project.path().join(".gitignore"), "*.log\n");
         let sync = SyncConfig { include: vec!["a".into()], exclude: vec!["b".into()] };
-        assert_eq!(lines(&rules(project.path(), &sync)), ["- .git", "+ a", "- b", "- __pycache__", ""]);
+        assert_eq!(
+            lines(&rules(project.path(), &sync)),
+            ["- .git", "+ /.distributest/***", "+ a", "- b", "- __pycache__", "- /.cache/distributest", ""]
+        );
     }
 
     #[test]
@@ -185,6 +191,7 @@ mod tests {
         }
         let rules = lines(&rules(root, &SyncConfig::default()));
         let excluded: Vec<&str> = rules.iter().filter_map(|rule| rule.strip_prefix("- /")).collect();
+        let excluded = &excluded[MACHINE_BOUND.iter().filter(|pattern| pattern.starts_with('/')).count()..];
         assert_eq!(excluded, ["a.log", "build", "node_modules", "src/b\\[1].log", "sub/doc/out"]);
         let protects: Vec<&str> =
             rules.iter().map(String::as_str).filter(|rule| rule.starts_with(['P', 'R'])).collect();

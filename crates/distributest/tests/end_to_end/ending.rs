@@ -36,6 +36,26 @@ fn hanging(sandbox: &Sandbox) -> Running<'_> {
     running
 }
 
+/// A terminal that was stopped with Ctrl-S, a pager nobody scrolls: the coordinator's own writing waits.
+#[test]
+fn the_second_ctrl_c_counts_while_standard_output_is_blocked() {
+    let sandbox = Sandbox::new();
+    // Twenty lines of each failure are shown, so a few files fill a pipe's 64 KiB.
+    let failing = "for i in $(seq 20); do head -c 400 /dev/zero | tr '\\0' x; echo; done\nexit 1\n";
+    sandbox.shell_tests("");
+    for number in 0..40 {
+        sandbox.file(format!("tests/{number}"), failing);
+    }
+    let (unread, blocked) = io::pipe().unwrap();
+    let running = sandbox.start_writing_to(blocked.into(), sandbox.command(&["--runners", "1"]));
+    running.wait_until_it_waits_to_write();
+    running.signal(Signal::INT);
+    // Two of the same kind sent at once may arrive as one.
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(130));
+    drop(unread);
+}
+
 #[test]
 fn ctrl_c_ends_the_run_in_order() {
     let sandbox = hanging_project();

@@ -252,6 +252,16 @@ impl Running<'_> {
         }
     }
 
+    /// Waits until the coordinator's main thread is stuck in writing to a full pipe.
+    pub(crate) fn wait_until_it_waits_to_write(&self) {
+        let channel = format!("/proc/{}/wchan", self.pid());
+        let begin = Instant::now();
+        while !fs::read_to_string(&channel).unwrap_or_default().contains("pipe_write") {
+            assert!(begin.elapsed() < LIMIT, "it wrote everything");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Waits for the coordinator's end, and until nothing of its run is left.
     pub(crate) fn wait(self) -> Ended {
         let sandbox = self.sandbox;
