@@ -18,7 +18,10 @@
 //! | 4 | no files | nothing was tested |
 //! | 1 | a file failed, is broken, timed out or crashed | the suite is red, whatever else was not run |
 //! | 3 | a file was not run | nobody knows |
-//! | 0 | every file passed | |
+//! | 4 | every file passed, but no test of any status was reported | nothing was tested: a filter let none through |
+//! | 0 | every file passed | a file without tests among others is fine |
+//!
+//! A skipped test is a test. Frameworks that know no tests report each file as one.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -35,7 +38,7 @@ pub const EXIT_PASSED: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// None failed, but not everything could be run.
 pub const EXIT_NOT_RUN: u8 = 3;
-/// There was no test file.
+/// There was no test file, or not one test in all of them.
 pub const EXIT_NO_TESTS: u8 = 4;
 /// The user stopped the run.
 pub const EXIT_INTERRUPTED: u8 = 130;
@@ -147,6 +150,8 @@ impl Ledger {
             EXIT_FAILED
         } else if self.not_run() > 0 {
             EXIT_NOT_RUN
+        } else if self.tests.iter().all(|tests| *tests == 0) {
+            EXIT_NO_TESTS
         } else {
             EXIT_PASSED
         }

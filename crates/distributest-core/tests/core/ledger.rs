@@ -154,10 +154,34 @@ fn the_same_problem_of_many_runners_is_one_line() {
     assert_eq!(summary.hosts[0].problems, lines);
 }
 
+/// What tells that a file passed, with one test of each of these statuses.
+fn passed_with(file: u32, statuses: &[TestStatus]) -> Vec<RunEvent> {
+    let attempt = u64::from(file) + 1;
+    let mut events: Vec<_> = statuses.iter().map(|status| test(attempt, file, *status)).collect();
+    events.push(attempt_finished(attempt, file, 0, AttemptResult::Outcome(Outcome::Passed), 1));
+    events.push(ran(file, Outcome::Passed, attempt));
+    events
+}
+
+#[test]
+fn a_run_in_which_every_file_passed_without_a_test_tested_nothing() {
+    assert_eq!(exit_status(1, &passed_with(0, &[])), EXIT_NO_TESTS);
+    assert_eq!(exit_status(2, &[passed_with(0, &[]), passed_with(1, &[])].concat()), EXIT_NO_TESTS);
+    for status in TestStatus::ALL {
+        let events = [passed_with(0, &[]), passed_with(1, &[status])].concat();
+        assert_eq!(exit_status(2, &events), EXIT_PASSED, "{status:?}");
+    }
+    assert_eq!(exit_status(2, &[passed_with(0, &[]), vec![not_run(1)]].concat()), EXIT_NOT_RUN);
+    assert_eq!(
+        exit_status(2, &[passed_with(0, &[]), vec![ran(1, Outcome::Broken, 2)]].concat()),
+        EXIT_FAILED
+    );
+}
+
 #[test]
 fn the_exit_status_follows_its_table() {
     let passed = || ran(0, Outcome::Passed, 1);
-    assert_eq!(exit_status(1, &[passed()]), EXIT_PASSED);
+    assert_eq!(exit_status(1, &passed_with(0, &[TestStatus::Passed])), EXIT_PASSED);
     for outcome in Outcome::ALL.into_iter().filter(|outcome| !outcome.is_success()) {
         assert_eq!(exit_status(2, &[passed(), ran(1, outcome, 2)]), EXIT_FAILED, "{outcome:?}");
     }
@@ -177,13 +201,9 @@ fn a_file_nobody_decided_counts_as_not_run() {
 
 #[test]
 fn a_second_verdict_of_a_file_does_not_count() {
-    let summary = ledger(&[
-        run_started(1, &["localhost"]),
-        ran(0, Outcome::Passed, 1),
-        ran(0, Outcome::Failed, 2),
-        ran(5, Outcome::Failed, 3),
-    ])
-    .summary();
+    let others = vec![ran(0, Outcome::Failed, 2), ran(5, Outcome::Failed, 3)];
+    let first = passed_with(0, &[TestStatus::Passed]);
+    let summary = ledger(&[vec![run_started(1, &["localhost"])], first, others].concat()).summary();
     assert_eq!(summary.outcomes, [1, 0, 0, 0, 0]);
     assert_eq!(summary.exit_status, EXIT_PASSED);
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use distributest_core::ledger::EXIT_NO_TESTS;
 use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{HostSummary, RunSummary};
 use distributest_core::test_result::TestStatus;
@@ -221,7 +222,7 @@ impl Ending<'_> {
         Some(text)
     }
 
-    /// `120 files: 117 passed, 3 failed; 1,834 tests: 1,830 passed, 4 failed`
+    /// `120 files: 117 passed, 3 failed; 1,834 tests: 1,830 passed, 4 failed`, or `2 files: 2 passed; no tests ran`
     fn verdicts_line(&self) -> String {
         let summary = self.summary;
         if summary.files == 0 {
@@ -238,6 +239,9 @@ impl Ending<'_> {
         }
         let line = format!("{}: {}", format::count(summary.files.into(), "file"), listed(files));
         match summary.tests.iter().sum() {
+            0 if summary.exit_status == EXIT_NO_TESTS => {
+                format!("{line}; {}", self.palette.odd("no tests ran"))
+            }
             0 => line,
             total => format!("{line}; {}: {}", format::count(total, "test"), listed(tests)),
         }

@@ -293,6 +293,18 @@ fn a_run_without_files_says_so() {
 }
 
 #[test]
+fn a_run_without_tests_says_so() {
+    assert_snapshot!(printed(options(), scenarios::no_tests()), @r"
+    2 files
+
+    2 files: 2 passed; no tests ran
+    1.3 s; testing took 0.90 s, 1.12 × the least possible 0.80 s
+    held back by its longest file, tests/test_b.py (0.80 s)
+    log: /var/log/latest.log
+    ");
+}
+
+#[test]
 fn quiet_is_what_is_not_fine_and_the_summary() {
     let quiet = ConsoleOptions { verbosity: Verbosity::Quiet, ..options() };
     assert_snapshot!(printed(quiet.clone(), scenarios::failures()), @r"

@@ -22,6 +22,7 @@ pub(crate) fn all() -> Vec<(&'static str, Run)> {
         ("interrupted", interrupted()),
         ("no-runner", no_runner()),
         ("no-files", no_files()),
+        ("no-tests", no_tests()),
     ]
 }
 
@@ -176,6 +177,17 @@ pub(crate) fn no_runner() -> Run {
 /// Nothing to do.
 pub(crate) fn no_files() -> Run {
     Script::new(&["localhost"], &[]).at(0.1).end(4)
+}
+
+/// Two files, and a filter that lets none of their tests through.
+pub(crate) fn no_tests() -> Run {
+    let mut script = Script::new(&["localhost"], &[("tests/test_a.py", None), ("tests/test_b.py", None)]);
+    script.at(0.4).ready(0, 2);
+    let first = script.start(0, 0, 1);
+    let second = script.start(1, 0, 2);
+    script.at(1.0).finish_with(first, Outcome::Passed, "no tests: all 3 are deselected", "", &[]);
+    script.at(1.2).finish_with(second, Outcome::Passed, "no tests", "", &[]);
+    script.at(1.3).end(4)
 }
 
 fn node_setup(host: u32) -> RunEvent {
