@@ -1,8 +1,8 @@
 //! Writes the aggregated log: every byte every test, hook and worker wrote, in unbroken blocks.
 //!
 //! Blocks of many runners are open at once, so a block's bytes are spooled, in memory while they are few and in an
-//! unlinked temporary file beside the log when they are many. When the block's closing event comes, it goes into the
-//! log in one piece:
+//! unlinked temporary file beside the log when they are many. So is what the framework says about an attempt's
+//! failing tests. When the block's closing event comes, it goes into the log in one piece:
 //!
 //! ```text
 //! ==> host h1 runner 2 tests/test_a.py (1234 bytes)
@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use distributest_core::identity::AttemptId;
@@ -47,10 +47,11 @@ pub struct AggregatedLog {
     spool_directory: PathBuf,
     names: Names,
     open_blocks: BTreeMap<BlockId, Spool>,
-    failing_tests: HashMap<AttemptId, Vec<TestResult>>,
+    /// What is to stand after the bytes of an attempt's block.
+    sections: HashMap<AttemptId, Spool>,
 }
 
-/// The bytes of a block that is still open.
+/// Bytes of a block that is still open.
 #[derive(Debug)]
 struct Spool {
     file: SpooledTempFile,
@@ -74,7 +75,7 @@ impl AggregatedLog {
             spool_directory,
             names: Names::default(),
             open_blocks: BTreeMap::new(),
-            failing_tests: HashMap::new(),
+            sections: HashMap::new(),
         }
     }
 
@@ -83,25 +84,26 @@ impl AggregatedLog {
         match event {
             RunEvent::Output { block, bytes, .. } => self.spool(*block, bytes),
             RunEvent::TestFinished { attempt, test, .. } => {
-                if test.status.is_failure() {
-                    self.failing_tests.entry(*attempt).or_default().push(test.clone());
+                if !test.status.is_failure() {
+                    return Ok(());
                 }
-                Ok(())
+                let directory = &self.spool_directory;
+                write_test(self.sections.entry(*attempt).or_insert_with(|| Spool::new(directory)), test)
             }
             RunEvent::AttemptFinished(report) => self.close_attempt(report),
             RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, block } => {
                 let title = format!("host {} {}", phrases::lane(&self.names, *host, *runner), hook.word());
                 let end = phrases::hook_end(failure.as_deref(), *skipped, *duration);
-                self.close_block(Some(*block), &title, &[], &end)
+                self.close_block(Some(*block), &title, None, &end)
             }
             RunEvent::WorkerPrepared { runner, framework, failure, duration, block } => {
                 let title = format!("host {} {framework} worker", self.names.runner(*runner));
                 let end = phrases::worker_end(failure.as_deref(), *duration);
-                self.close_block(Some(*block), &title, &[], &end)
+                self.close_block(Some(*block), &title, None, &end)
             }
             RunEvent::WorkerEnded { runner, framework, block } => {
                 let title = format!("host {} {framework} worker", self.names.runner(*runner));
-                self.close_block(Some(*block), &title, &[], "left")
+                self.close_block(Some(*block), &title, None, "left")
             }
             RunEvent::RunFinished(summary) => {
                 self.close_forgotten_blocks()?;
@@ -151,56 +153,44 @@ impl AggregatedLog {
     }
 
     fn spool(&mut self, block: BlockId, bytes: &[u8]) -> io::Result<()> {
-        let spool = self.open_blocks.entry(block).or_insert_with(|| Spool {
-            file: SpooledTempFile::new_in(SPOOL_LIMIT, &self.spool_directory),
-            length: 0,
-            ends_in_newline: true,
-        });
-        spool.file.write_all(bytes)?;
-        spool.length += bytes.len() as u64;
-        if let Some(last) = bytes.last() {
-            spool.ends_in_newline = *last == b'\n';
-        }
-        Ok(())
+        let directory = &self.spool_directory;
+        self.open_blocks.entry(block).or_insert_with(|| Spool::new(directory)).write(bytes)
     }
 
     fn close_attempt(&mut self, report: &AttemptReport) -> io::Result<()> {
         let title =
             format!("host {} {}", self.names.runner(report.runner), self.names.printable_path(report.file));
-        let mut sections: Vec<_> =
-            self.failing_tests.remove(&report.attempt).unwrap_or_default().iter().map(test_section).collect();
+        let tests = self.sections.remove(&report.attempt);
+        let mut sections = tests.unwrap_or_else(|| Spool::new(&self.spool_directory));
         let (word, explained) = match report.result {
             AttemptResult::Outcome(outcome) => (outcome.word(), outcome != Outcome::Passed),
             AttemptResult::Interrupted(interruption) => (interruption.word(), true),
         };
         if explained && !(report.message.is_empty() && report.details.is_empty()) {
-            sections.push(section(word, &report.message, &report.details));
+            write_section(&mut sections, word, &report.message, &[&report.details])?;
         }
         if !report.leaked.is_empty() {
-            sections.push(section("left running, killed", "", &report.leaked.join("\n")));
+            write_section(&mut sections, "left running, killed", "", &[&report.leaked.join("\n")])?;
         }
         let end = format!("{word} in {}", format::seconds(report.duration));
-        self.close_block(report.block, &title, &sections, &end)
+        self.close_block(report.block, &title, Some(sections), &end)
     }
 
     fn close_block(
         &mut self,
         block: Option<BlockId>,
         title: &str,
-        sections: &[String],
+        sections: Option<Spool>,
         end: &str,
     ) -> io::Result<()> {
         let spool = block.and_then(|block| self.open_blocks.remove(&block));
         writeln!(self.log, "==> {title} ({} bytes)", spool.as_ref().map_or(0, |spool| spool.length))?;
-        if let Some(mut spool) = spool {
+        for mut spool in spool.into_iter().chain(sections) {
             spool.file.rewind()?;
             io::copy(&mut spool.file, &mut self.log)?;
             if !spool.ends_in_newline {
                 self.log.write_all(b"\n")?;
             }
-        }
-        for section in sections {
-            self.log.write_all(section.as_bytes())?;
         }
         writeln!(self.log, "<== {title}: {}", end.replace('\n', "\n    "))?;
         self.log.flush()
@@ -209,13 +199,28 @@ impl AggregatedLog {
     fn close_forgotten_blocks(&mut self) -> io::Result<()> {
         while let Some(block) = self.open_blocks.keys().next().copied() {
             let title = format!("host {} block {}", self.names.host(block.host), block.number);
-            self.close_block(Some(block), &title, &[], "never closed, the run ended")?;
+            self.close_block(Some(block), &title, None, "never closed, the run ended")?;
         }
         Ok(())
     }
 
     fn error(&self, source: io::Error) -> ReportError {
         ReportError::Log { path: self.path.clone(), source }
+    }
+}
+
+impl Spool {
+    fn new(directory: &Path) -> Spool {
+        Spool { file: SpooledTempFile::new_in(SPOOL_LIMIT, directory), length: 0, ends_in_newline: true }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        if let Some(last) = bytes.last() {
+            self.ends_in_newline = *last == b'\n';
+        }
+        Ok(())
     }
 }
 
@@ -229,7 +234,7 @@ impl Reporter for AggregatedLog {
     }
 }
 
-fn test_section(test: &TestResult) -> String {
+fn write_test(sections: &mut Spool, test: &TestResult) -> io::Result<()> {
     let word = if test.status == TestStatus::Error { "error" } else { "failed" };
     let place = match (&test.file, test.line) {
         (Some(file), Some(line)) => format!(" ({}:{line})", format::display_path(file)),
@@ -238,18 +243,20 @@ fn test_section(test: &TestResult) -> String {
     };
     let title = format!("{}{place}", format::display_path(&test.name));
     let message = if test.details.contains(&test.message) { "" } else { &test.message };
-    section(word, &title, &joined_lines(message, &test.details))
+    write_section(sections, word, &title, &[message, &test.details])
 }
 
-fn section(word: &str, title: &str, body: &str) -> String {
+/// A heading and texts below it, each of which begins a line.
+fn write_section(sections: &mut Spool, word: &str, title: &str, texts: &[&str]) -> io::Result<()> {
     let colon = if title.is_empty() { "" } else { ": " };
-    let newline = if body.is_empty() || body.ends_with('\n') { "" } else { "\n" };
-    format!("--- {word}{colon}{title}\n{body}{newline}")
-}
-
-fn joined_lines(first: &str, rest: &str) -> String {
-    let newline = if first.is_empty() || rest.is_empty() { "" } else { "\n" };
-    format!("{first}{newline}{rest}")
+    sections.write(format!("--- {word}{colon}{title}\n").as_bytes())?;
+    for text in texts {
+        sections.write(text.as_bytes())?;
+        if !sections.ends_in_newline {
+            sections.write(b"\n")?;
+        }
+    }
+    Ok(())
 }
 
 fn summary_line(summary: &RunSummary) -> String {

@@ -21,7 +21,7 @@ pub(crate) fn clean_lines(text: &str, colors: Colors) -> Vec<String> {
     if text.is_empty() {
         return Vec::new();
     }
-    text.split('\n').map(|line| clean_line(line.strip_suffix('\r').unwrap_or(line), colors)).collect()
+    text.split('\n').map(|line| clean_line(line, colors)).collect()
 }
 
 /// Text as one line that is safe to print; further lines are joined by blanks.
@@ -35,7 +35,9 @@ pub(crate) fn clean_one_line(text: &str) -> String {
         .to_owned()
 }
 
-fn clean_line(line: &str, colors: Colors) -> String {
+/// One line, without its end, made safe to print: at most 2,000 characters of it, and how many more there are.
+pub(crate) fn clean_line(line: &str, colors: Colors) -> String {
+    let line = line.strip_suffix('\r').unwrap_or(line);
     let (line, cut) = match line.char_indices().nth(LINE_LIMIT) {
         Some((index, _)) => (&line[..index], line[index..].chars().count()),
         None => (line, 0),

@@ -1,24 +1,30 @@
 //! What is printed about a file the moment it turns out not to be fine.
 
 use distributest_core::outcome::{Outcome, Verdict};
-use distributest_core::test_result::TestResult;
 
-use super::ledger::AttemptNotes;
+use super::excerpt::{Excerpt, Room};
+use super::ledger::{AttemptNotes, FailingTest};
 use super::palette::Palette;
 use super::tails::Tail;
 use crate::format;
 use crate::untrusted::{Colors, clean_lines, clean_one_line};
 
-/// Lines of a failure's details that are shown from its start and from its end, where tracebacks say most.
-const FIRST_LINES: usize = 15;
-const LAST_LINES: usize = 35;
+/// Failing tests told of by name and message after those told of in detail; more are counted.
+const NAMED_TESTS: usize = 200;
 
 /// How much to show and in which colours.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Detail {
     pub(super) palette: Palette,
-    /// Show details to the last line.
-    pub(super) whole: bool,
+    /// How much of a test's or file's details.
+    pub(super) room: Room,
+}
+
+impl Detail {
+    /// What becomes of the colours of tests.
+    pub(super) fn colors(self) -> Colors {
+        if self.palette.color { Colors::Keep } else { Colors::Strip }
+    }
 }
 
 /// The block for a file that ran and did not pass. `place` is the runner as people should see it.
@@ -40,12 +46,11 @@ pub(super) fn describe(
         palette.faint(&format!("  ({place}{seconds})")),
     );
     let (message, details) = report.map_or(("", ""), |report| (&report.message, &report.details));
-    push_account(&mut text, message, details, detail, "  ");
-    for test in &notes.failing {
-        text.push('\n');
-        push_test(&mut text, test, detail);
-    }
-    let explained = !details.is_empty() || notes.failing.iter().any(|test| !test.details.is_empty());
+    let details = Excerpt::of(details, detail.room, detail.colors());
+    push_account(&mut text, message, &details, detail, "  ");
+    push_tests(&mut text, &notes.failing, detail);
+    let told = |test: &FailingTest| test.details.as_ref().is_some_and(|details| !details.is_empty());
+    let explained = !details.is_empty() || notes.failing.iter().any(told);
     if !explained && !notes.tail.text.is_empty() {
         text.push_str("\n  its last output:\n");
         push_tail(&mut text, &notes.tail, palette, "    ");
@@ -65,31 +70,50 @@ fn what_failed(outcome: Outcome, notes: &AttemptNotes) -> String {
     }
 }
 
-fn push_test(text: &mut String, test: &TestResult, detail: Detail) {
+/// The first tests in detail, then names and messages, then a number.
+fn push_tests(text: &mut String, tests: &[FailingTest], detail: Detail) {
+    let detailed = tests.partition_point(|test| test.details.is_some());
+    for test in &tests[..detailed] {
+        text.push('\n');
+        push_test(text, test, detail);
+    }
+    let brief = &tests[detailed..];
+    if !brief.is_empty() {
+        text.push('\n');
+    }
+    for test in brief.iter().take(NAMED_TESTS) {
+        let (name, message) = (clean_one_line(&test.name), clean_one_line(&test.message));
+        let colon = if message.is_empty() { "" } else { ": " };
+        text.push_str(&format!("  {}{colon}{message}\n", detail.palette.bad(&name)));
+    }
+    if let Some(more) = brief.len().checked_sub(NAMED_TESTS).filter(|more| *more > 0) {
+        let note = format!("… and {} in the log", format::count(more as u64, "more failing test"));
+        text.push_str(&format!("  {}\n", detail.palette.faint(&note)));
+    }
+}
+
+fn push_test(text: &mut String, test: &FailingTest, detail: Detail) {
     let name = clean_one_line(&test.name);
     text.push_str(&format!("  {}", detail.palette.bad(&name)));
-    if let Some(file) = &test.file {
-        let line = test.line.map(|line| format!(":{line}")).unwrap_or_default();
-        let place = format!("{}{line}", format::display_path(file));
-        text.push_str(&format!("  {}", detail.palette.faint(&place)));
+    if !test.place.is_empty() {
+        text.push_str(&format!("  {}", detail.palette.faint(&test.place)));
     }
     text.push('\n');
-    push_account(text, &test.message, &test.details, detail, "    ");
+    if let Some(details) = &test.details {
+        push_account(text, &test.message, details, detail, "    ");
+    }
 }
 
 /// Message and details, indented; the message only where the details do not repeat it.
-fn push_account(text: &mut String, message: &str, details: &str, detail: Detail, indent: &str) {
-    let colors = colors(detail.palette);
-    let mut lines = clean_lines(details.trim_end(), colors);
-    if !detail.whole && lines.len() > FIRST_LINES + LAST_LINES {
-        let hidden = lines.len() - FIRST_LINES - LAST_LINES;
-        let note = format!("… ({} in the log)", format::count(hidden as u64, "more line"));
-        lines.splice(FIRST_LINES..FIRST_LINES + hidden, [detail.palette.faint(&note)]);
-    }
-    let message = clean_lines(message.trim_end(), colors);
-    let repeated = message.first().is_some_and(|first| lines.iter().any(|line| line.contains(first.trim())));
+fn push_account(text: &mut String, message: &str, details: &Excerpt, detail: Detail, indent: &str) {
+    let message = clean_lines(message.trim_end(), detail.colors());
+    let repeated = message.first().is_some_and(|first| details.contains(first.trim()));
     let message = if repeated { &[] } else { message.as_slice() };
-    for line in message.iter().chain(&lines) {
+    let hidden = (details.hidden_lines > 0).then(|| {
+        let lines = format::count(details.hidden_lines as u64, "more line");
+        detail.palette.faint(&format!("… ({lines} in the log)"))
+    });
+    for line in message.iter().chain(&details.first).chain(&hidden).chain(&details.last) {
         text.push_str(format!("{indent}{line}").trim_end());
         text.push('\n');
     }
@@ -101,14 +125,11 @@ pub(super) fn push_tail(text: &mut String, tail: &Tail, palette: Palette, indent
         let note = format!("… ({} in the log)", format::count(tail.earlier_lines, "earlier line"));
         text.push_str(&format!("{indent}{}\n", palette.faint(&note)));
     }
-    for line in clean_lines(&tail.text, colors(palette)) {
+    let colors = if palette.color { Colors::Keep } else { Colors::Strip };
+    for line in clean_lines(&tail.text, colors) {
         text.push_str(format!("{indent}{line}").trim_end());
         text.push('\n');
     }
-}
-
-fn colors(palette: Palette) -> Colors {
-    if palette.color { Colors::Keep } else { Colors::Strip }
 }
 
 /// The line about a finished file in verbose mode.

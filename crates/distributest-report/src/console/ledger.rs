@@ -2,6 +2,9 @@
 //!
 //! What tests of an attempt said is kept until their file's verdict and counts only if that attempt decided it, so a
 //! cancelled duplicate's failures are never shown.
+//!
+//! What is kept of an attempt is bounded however much its tests say: an excerpt of the details of its first failing
+//! tests, a short message of the others.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +14,17 @@ use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
 use distributest_core::test_result::TestResult;
 
+use super::excerpt::Excerpt;
+use super::failure::Detail;
 use super::tails::Tail;
+use crate::format;
+
+/// Failing tests of an attempt whose details are kept; of more of them, only names and messages are.
+const DETAILED_TESTS: usize = 50;
+
+/// Characters kept of a message or name that is shown with its details, and of others.
+const DETAILED_CHARACTERS: usize = 2_000;
+const BRIEF_CHARACTERS: usize = 300;
 
 /// What the console remembers of a run.
 #[derive(Debug, Default)]
@@ -37,11 +50,44 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct AttemptNotes {
     pub(super) tests: usize,
-    pub(super) failing: Vec<TestResult>,
+    pub(super) failing: Vec<FailingTest>,
     pub(super) report: Option<AttemptReport>,
     /// The end of what it wrote.
     pub(super) tail: Tail,
     slow_tests: Vec<(String, Duration)>,
+}
+
+/// What is kept of a failing test.
+#[derive(Debug)]
+pub(super) struct FailingTest {
+    pub(super) name: String,
+    pub(super) message: String,
+    /// File and line as people should see them; empty where they are not known.
+    pub(super) place: String,
+    /// `None` for a test that is one too many to be told of at length.
+    pub(super) details: Option<Excerpt>,
+}
+
+impl FailingTest {
+    fn of(test: &TestResult, earlier: usize, detail: Detail) -> FailingTest {
+        let detailed = earlier < DETAILED_TESTS;
+        let characters = if detailed { DETAILED_CHARACTERS } else { BRIEF_CHARACTERS };
+        let line = test.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let place = test.file.as_ref().map(|file| format!("{}{line}", format::display_path(file)));
+        FailingTest {
+            name: shortened(&test.name, characters),
+            message: shortened(&test.message, characters),
+            place: shortened(&place.unwrap_or_default(), characters),
+            details: detailed.then(|| Excerpt::of(&test.details, detail.room, detail.colors())),
+        }
+    }
+}
+
+fn shortened(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some(_) => text.chars().take(characters - 1).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
 }
 
 /// A file that is not fine, in short.
@@ -82,16 +128,17 @@ impl Ledger {
         event: &RunEvent,
         tail: &Tail,
         limits: Thresholds,
+        detail: Detail,
     ) -> Option<AttemptNotes> {
         match event {
             RunEvent::TestFinished { attempt, test, .. } => {
                 let notes = self.attempts.entry(*attempt).or_default();
                 notes.tests += 1;
                 if test.status.is_failure() {
-                    notes.failing.push(test.clone());
+                    notes.failing.push(FailingTest::of(test, notes.failing.len(), detail));
                 }
                 if test.duration >= limits.slow_test {
-                    notes.slow_tests.push((test.name.clone(), test.duration));
+                    notes.slow_tests.push((shortened(&test.name, BRIEF_CHARACTERS), test.duration));
                 }
                 None
             }

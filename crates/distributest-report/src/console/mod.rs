@@ -25,6 +25,7 @@ use progress::Progress;
 use tails::Tails;
 
 mod ending;
+mod excerpt;
 mod failure;
 mod ledger;
 mod live;
@@ -43,7 +44,7 @@ pub enum Verbosity {
     Quiet,
     /// Failures in full as they happen, progress, what was slow.
     Normal,
-    /// Also a line for every file, hook, worker and host, and details to the last line.
+    /// Also a line for every file, hook, worker and host, and details of up to thousands of lines.
     Verbose,
 }
 

@@ -5,6 +5,7 @@ use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
 
 use super::ending::Ending;
+use super::excerpt::Room;
 use super::failure::{self, Detail};
 use super::ledger::{AttemptNotes, Thresholds};
 use super::tails::Tail;
@@ -37,7 +38,7 @@ impl Console {
     pub(super) fn text_for(&mut self, event: &RunEvent) -> Text {
         let limits = Thresholds { slow_file: self.options.slow_file, slow_test: self.options.slow_test };
         let tail = closed_block(event).map(|block| self.tails.close(block)).unwrap_or_default();
-        let notes = self.ledger.record(event, &tail, limits);
+        let notes = self.ledger.record(event, &tail, limits, self.detail());
         let mut text = Text::message(self.preparation_tail(event, &tail));
         let said = self.words_for(event, notes);
         text.results.push_str(&said.results);
@@ -138,12 +139,18 @@ impl Console {
         };
         match (failed, self.options.verbosity) {
             (_, Verbosity::Quiet) | (None, Verbosity::Normal) => String::new(),
-            (Some(outcome), _) => {
-                let detail = Detail { palette: self.palette, whole: self.is_verbose() };
-                failure::describe(path, outcome, notes, &place, detail)
-            }
+            (Some(outcome), _) => failure::describe(path, outcome, notes, &place, self.detail()),
             (None, Verbosity::Verbose) => failure::verdict_line(path, verdict, notes, &place, self.palette),
         }
+    }
+
+    fn detail(&self) -> Detail {
+        let room = match self.options.verbosity {
+            Verbosity::Quiet => Room::NONE,
+            Verbosity::Normal => Room::SCREENFUL,
+            Verbosity::Verbose => Room::AMPLE,
+        };
+        Detail { palette: self.palette, room }
     }
 
     /// What only the verbose console says.

@@ -5,6 +5,7 @@ mod console;
 mod json_lines;
 mod junit;
 mod live_view;
+mod many_failures;
 mod reporters;
 mod scenarios;
 mod script;
