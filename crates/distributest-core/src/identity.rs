@@ -37,6 +37,9 @@ pub const RUNNER_IDENTIFIER_LIMIT: usize = 40;
 /// Builds the identifier a runner's hooks and tests see: initiating host, user and runner number, made of
 /// `[a-z0-9_]`, at most [`RUNNER_IDENTIFIER_LIMIT`] bytes, the same from run to run.
 ///
+/// The number is the runner's own, unless another run of the same user holds it on that host at the time: then it is
+/// the next one free there.
+///
 /// Names too long to fit are cut and given a hash of the whole, so that two long names stay different.
 pub fn runner_identifier(initiating_host: &str, initiating_user: &str, number: u16) -> String {
     let name = format!("{}_{}", normalise(initiating_host), normalise(initiating_user));

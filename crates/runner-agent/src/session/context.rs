@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::environment::Environment;
 use super::hooks::Hook;
+use super::identifiers::Identifiers;
 use super::output::{Capture, OutputSink};
 use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
@@ -27,6 +28,8 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct RunContext {
     /// Who runs what.
     pub(crate) hello: wire::Hello,
+    /// What its runners are called.
+    pub(crate) identifiers: Identifiers,
     /// Where the tests are.
     pub(crate) workspace: Workspace,
     /// Where the run's own files are.

@@ -23,6 +23,7 @@ use super::attempt::{Attempt, Ended};
 use super::context::{Cgroups, Launch, RunContext, Updates, time_limit};
 use super::environment::{Environment, RunFacts};
 use super::hooks::{Hook, Prepared, Subject};
+use super::identifiers::Identifiers;
 use super::lane;
 use super::output::OutputSink;
 use super::private_directory::PrivateDirectory;
@@ -34,12 +35,14 @@ use crate::failure::Failure;
 const END_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runners of one run; more is a mistake.
-const RUNNER_LIMIT: u32 = 4096;
+const RUNNER_LIMIT: u16 = 4096;
 
 /// What a run is driven with.
 pub(crate) struct Driver {
     /// What the coordinator said first.
     pub(crate) hello: wire::Hello,
+    /// The user's home, if it is known.
+    pub(crate) home: Option<PathBuf>,
     /// Where it runs.
     pub(crate) workspace: Workspace,
     /// What the coordinator orders.
@@ -81,10 +84,10 @@ impl Driver {
     /// Drives the run to its end. The tasks are the caller's, so that it can wait until they are gone.
     pub(crate) async fn drive(self, tasks: &mut JoinSet<TaskEnd>) -> RunOver {
         let lease = Duration::from_millis(self.hello.lease_milliseconds.max(1).into());
-        let Driver { hello, workspace, mut orders, updates, output, slots, cgroups } = self;
+        let Driver { hello, home, workspace, mut orders, updates, output, slots, cgroups } = self;
         let mut beat = heartbeat(lease);
         let mut run = Run::new(updates.clone());
-        let mut setting = Some(Setting { hello, workspace, output, slots, cgroups });
+        let mut setting = Some(Setting { hello, home, workspace, output, slots, cgroups });
         let mut silence_ends = Instant::now() + lease;
         loop {
             tokio::select! {
@@ -144,6 +147,7 @@ async fn tell_last(updates: &Updates, kind: Kind, lease: Duration) {
 /// What is known before `Prepare` and needed after it.
 struct Setting {
     hello: wire::Hello,
+    home: Option<PathBuf>,
     workspace: Workspace,
     output: OutputSink,
     slots: Slots,
@@ -188,11 +192,12 @@ impl Run {
         mut prepare: wire::Prepare,
         tasks: &mut JoinSet<TaskEnd>,
     ) -> Result<(), wire::Failure> {
-        let Setting { hello, workspace, output, slots, cgroups } = setting;
-        if prepare.runners > RUNNER_LIMIT {
+        let Setting { hello, home, workspace, output, slots, cgroups } = setting;
+        let runners = u16::try_from(prepare.runners).ok().filter(|runners| *runners <= RUNNER_LIMIT);
+        let Some(runners) = runners else {
             let failure = Failure::configuration("start runners", prepare.runners.to_string());
             return Err(failure.because(format!("more than {RUNNER_LIMIT} on one host")).into());
-        }
+        };
         let parent = std::env::temp_dir();
         let private = PrivateDirectory::create_in(&parent).map_err(|error| {
             wire::Failure::from(
@@ -210,9 +215,11 @@ impl Run {
         let node_setup = take_hook("node_setup", prepare.node_setup.take(), &private)?;
         let runner_setup = take_hook("runner_setup", prepare.runner_setup.take(), &private)?;
         let launches = write_launches(prepare.launches, &private)?;
+        let identifiers = Identifiers::take(&hello, runners, home.as_deref());
         let (updates, ending) = (self.updates.clone(), self.ending.clone());
         let context = Arc::new(RunContext {
             hello,
+            identifiers,
             workspace,
             private,
             launches,
@@ -224,7 +231,7 @@ impl Run {
             cgroups,
         });
         self.context = Some(context.clone());
-        (self.lanes, self.waiting) = (0..prepare.runners).map(|_| mpsc::channel(2)).unzip();
+        (self.lanes, self.waiting) = (0..runners).map(|_| mpsc::channel(2)).unzip();
         tasks.spawn(async move {
             TaskEnd::NodeReady(Box::new(prepare_node(&context, node_setup, environment).await))
         });

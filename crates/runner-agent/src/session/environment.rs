@@ -68,8 +68,9 @@ impl Environment {
         environment
     }
 
-    /// Adds what tells one runner from another. `TEST_ENV_NUMBER` counts as parallel_tests does: the first runner's is
-    /// empty, so that it finds the databases of a run without any tool.
+    /// Adds what tells one runner from another. `number` is that of its identifier: the runner's own, unless another
+    /// run has it. `TEST_ENV_NUMBER` follows it and counts as parallel_tests does: the first one is empty, so that
+    /// it finds the databases of a run without any tool.
     pub(crate) fn for_runner(&self, hello: &wire::Hello, number: u16) -> (Self, String) {
         let identifier = runner_identifier(&hello.initiating_host, &hello.initiating_user, number);
         let mut environment = self.clone();

@@ -66,7 +66,8 @@ impl Lane {
         number: u16,
         node_environment: &Environment,
     ) -> Result<Lane, RunnerFailure> {
-        let (mut environment, identifier) = node_environment.for_runner(&context.hello, number);
+        let (mut environment, identifier) =
+            node_environment.for_runner(&context.hello, context.identifiers.number_of(number));
         let mut left_running = None;
         if let Some(hook) = &context.runner_setup {
             let subject = Subject::Runner { number, identifier: &identifier };

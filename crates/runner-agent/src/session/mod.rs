@@ -11,6 +11,7 @@ mod context;
 mod driver;
 mod environment;
 mod hooks;
+mod identifiers;
 mod lane;
 mod output;
 mod private_directory;
@@ -191,7 +192,7 @@ async fn converse(
     let delegation = options.filter(|options| options.cgroups).and_then(|_| find_delegation());
     let output = OutputSink::new(output);
     let cgroups = Cgroups::new(delegation);
-    Driver { hello, workspace, orders, updates, output, slots, cgroups }.drive(tasks).await
+    Driver { hello, home, workspace, orders, updates, output, slots, cgroups }.drive(tasks).await
 }
 
 fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentOptions>) -> wire::Welcome {

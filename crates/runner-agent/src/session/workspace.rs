@@ -213,7 +213,7 @@ impl Workspace {
 }
 
 /// The directory below the user's home that holds everything the agent keeps.
-fn cache_directory(home: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
+pub(crate) fn cache_directory(home: Option<&Path>) -> Result<PathBuf, WorkspaceError> {
     Ok(home.ok_or(WorkspaceError::NoHome)?.join(CACHE_DIRECTORY))
 }
 
@@ -278,7 +278,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 /// Makes a directory and those above it; new ones are the user's alone.
-fn make_directory(path: &Path) -> Result<(), WorkspaceError> {
+pub(crate) fn make_directory(path: &Path) -> Result<(), WorkspaceError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| WorkspaceError::Create { path: path.to_owned(), source })
 }
@@ -321,7 +321,7 @@ fn refuse_writable(path: &Path) -> Result<(), WorkspaceError> {
 }
 
 /// Locks a file, made if need be; `None` when another run holds it.
-fn try_lock(path: &Path) -> Result<Option<File>, WorkspaceError> {
+pub(crate) fn try_lock(path: &Path) -> Result<Option<File>, WorkspaceError> {
     let failed = |source| WorkspaceError::Lock { path: path.to_owned(), source };
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = open.map_err(failed)?;

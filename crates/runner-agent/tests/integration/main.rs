@@ -4,5 +4,6 @@ mod commands;
 mod daemon;
 mod endings;
 mod hooks;
+mod identifiers;
 mod support;
 mod workers;
