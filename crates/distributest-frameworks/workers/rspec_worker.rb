@@ -189,6 +189,7 @@ module DistributestWorker
       @recorder.begin(file, witness, agent)
       configuration.files_to_run = [file]
       configuration.load_spec_files
+      @recorder.file_loaded
       world.announce_filters
       status = world.wants_to_quit ? 1 : @runner.run_specs(world.ordered_example_groups)
       @runner.send(:persist_example_statuses) unless world.wants_to_quit
@@ -288,6 +289,8 @@ module DistributestWorker
 
   # Listens to RSpec's reporter.
   class Recorder
+    OUTSIDE_OF_EXAMPLES = "an error occurred outside of examples"
+
     attr_reader :errors
     attr_writer :next_message_is_error
 
@@ -302,7 +305,14 @@ module DistributestWorker
       @errors = []
       @examples = 0
       @current = nil
+      @loaded = false
+      @exit = nil
       @failed = false
+    end
+
+    # RSpec goes on after an error in a file it loads, and says of it what it says of one outside of examples.
+    def file_loaded
+      @loaded = @errors.empty?
     end
 
     # What RSpec has to say besides examples: notes on filters, and errors outside of examples.
@@ -337,14 +347,17 @@ module DistributestWorker
 
     # RSpec reports it itself while it loads a file, but not while an example runs.
     def exit_called(status)
-      return unless @errors.empty?
+      return unless @errors.empty? || @loaded
 
-      @errors << "`exit` was called with status #{status}#{" in #{@current['id']}" if @current}"
+      @exit = "`exit` was called with status #{status}#{" in #{@current['id']}" if @current}"
+      send_test(@current, "error", 0, @exit, "") if @current
     end
 
     # The file's result, by the first of these that holds.
     def conclude(status)
-      return result("broken", headline_of_errors, @errors.join("\n")) unless @errors.empty?
+      errors = [*@errors, *@exit].join("\n")
+      return result("broken", @exit || headline_of_errors, errors) unless @loaded || errors.empty?
+      return result("failed", @exit || "#{OUTSIDE_OF_EXAMPLES}: #{headline_of_errors}", errors) unless errors.empty?
       return result("failed") if @failed
       return result("failed", "no example failed, but RSpec ended with exit status #{status}") unless status.zero?
 
@@ -371,9 +384,13 @@ module DistributestWorker
       @current = nil
       @witness.begin(@file)
       @examples += 1
+      send_test(describe(example), status, example.execution_result.run_time || 0, message, details)
+    end
+
+    def send_test(test, status, seconds, message, details)
       @agent.send_message(
-        { "type" => "test", "status" => status, "seconds" => example.execution_result.run_time || 0,
-          "message" => Text.line(message), "details" => Text.cut(details) }.merge(describe(example))
+        { "type" => "test", "status" => status, "seconds" => seconds,
+          "message" => Text.line(message), "details" => Text.cut(details) }.merge(test)
       )
     end
 

@@ -163,8 +163,6 @@ fn a_file_that_does_not_load_is_broken_and_says_why() {
         ("spec/load_error_spec.rb", "LoadError: cannot load such file -- no_such_library_anywhere"),
         ("spec/raises_while_loading_spec.rb", "NameError: uninitialized constant UnknownConstant"),
         ("spec/exits_while_loading_spec.rb", "SystemExit: exit"),
-        ("spec/exits_spec.rb", "`exit` was called with status 3 in ./spec/exits_spec.rb[1:2]"),
-        ("spec/after_context_spec.rb", "RuntimeError: context's tear-down went wrong"),
         ("spec/no_such_spec.rb", "LoadError: cannot load such file"),
     ] {
         let report = worker.run(file);
@@ -175,6 +173,36 @@ fn a_file_that_does_not_load_is_broken_and_says_why() {
     let empty = worker.run("spec/empty_spec.rb");
     assert_eq!((empty.outcome(), empty.message()), ("passed", "no examples"));
     worker.quit();
+}
+
+#[test]
+fn an_error_outside_of_examples_fails_a_file_that_loaded() {
+    let project = Project::copy_of("rspec");
+    project.write(
+        "spec/before_suite_spec.rb",
+        "RSpec.configure { |c| c.before(:suite) { raise 'no suite' } }\nRSpec.describe('x') { it('never runs') {} }\n",
+    );
+    for isolation in Isolation::ALL {
+        for (file, examples, message) in [
+            ("spec/exits_spec.rb", 2, "`exit` was called with status 3 in ./spec/exits_spec.rb[1:2]"),
+            (
+                "spec/after_context_spec.rb",
+                1,
+                "an error occurred outside of examples: RuntimeError: context's tear-down went wrong",
+            ),
+            ("spec/before_suite_spec.rb", 0, "an error occurred outside of examples: RuntimeError: no suite"),
+        ] {
+            let mut worker = start(isolation).ready_worker(&project);
+            let report = worker.run(file);
+            assert_eq!((report.outcome(), report.message()), ("failed", message), "{isolation:?}");
+            assert_eq!(report.tests.len(), examples, "{file}");
+            assert!(!report.finished["details"].as_str().unwrap().is_empty(), "{file}");
+            if file == "spec/exits_spec.rb" {
+                assert_eq!(report.test("./spec/exits_spec.rb[1:2]")["status"], "error");
+            }
+            worker.quit();
+        }
+    }
 }
 
 #[test]
