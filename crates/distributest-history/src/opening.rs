@@ -3,11 +3,13 @@
 //! Both happen under an exclusive lock on `<file>.lock`. Without it, two coordinators that find the same damage
 //! could each move "the" file aside, the second one taking the first one's new database with it. The lock is held
 //! for milliseconds and dies with its process.
+//!
+//! What is made here is for its owner alone: the names of projects and tests are nobody else's business.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,7 +49,10 @@ pub(crate) struct Opened {
 /// Opens the database at `path`, creating it and its directory where they are missing.
 pub(crate) fn open(path: &Path) -> Result<Opened, HistoryError> {
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
             .map_err(|source| HistoryError::Directory { path: directory.to_path_buf(), source })?;
     }
     let _lock = lock(path)?;
@@ -90,6 +95,7 @@ pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
 }
 
 fn connect(path: &Path) -> Result<Connection, MigrationError> {
+    make_private(path);
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -101,6 +107,14 @@ fn connect(path: &Path) -> Result<Connection, MigrationError> {
     connection.pragma_update(None, "synchronous", "normal")?;
     migrations::apply(&mut connection)?;
     Ok(connection)
+}
+
+/// Makes a missing database as an empty file that only its owner can read; SQLite gives its journals the same mode.
+///
+/// A file that is there is not even opened: closing it would drop the locks other connections of this process hold.
+/// What keeps the file from being made, SQLite runs into as well, and says so.
+fn make_private(path: &Path) {
+    drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path));
 }
 
 fn explain(path: &Path, error: MigrationError) -> HistoryError {
@@ -118,7 +132,7 @@ fn explain(path: &Path, error: MigrationError) -> HistoryError {
 fn lock(path: &Path) -> Result<File, HistoryError> {
     let lock_path = beside(path, ".lock");
     let failed = |source| HistoryError::Lock { path: lock_path.clone(), source };
-    let file = OpenOptions::new().create(true).append(true).open(&lock_path).map_err(failed)?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock_path).map_err(failed)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         match file.try_lock() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::support::{Place, Run, info, summary};
@@ -34,6 +35,26 @@ fn a_damaged_file_is_moved_aside_and_a_new_one_begun() {
         assert_eq!(fs::read_to_string(&moved_to).unwrap(), nonsense, "what was there is kept");
         assert!(history.recent("blog").unwrap().is_empty());
     }
+}
+
+#[test]
+fn a_history_is_for_its_owner_alone() {
+    let place = Place::new();
+    record_one(&place, "a");
+    fs::write(place.path(), "nonsense in the place of a database, long enough to be no empty one".repeat(20))
+        .unwrap();
+    let (history, warnings) = History::open(&place.path()).unwrap();
+    assert_eq!(warnings.len(), 1, "a new one beside the damaged one");
+
+    let directory = place.path().parent().unwrap().to_path_buf();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.iter().any(|file| file.to_string_lossy().ends_with("-wal")), "{files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+    drop(history);
 }
 
 #[test]
