@@ -19,8 +19,14 @@ pub(crate) struct Attempt {
     pub(crate) file: String,
     /// The longest it may take once it has its slot.
     pub(crate) timeout: Option<Duration>,
-    /// Cancelled when nobody wants its outcome any more.
+    /// Cancelled when nobody wants its outcome any more, and when it is over.
     pub(crate) cancelled: CancellationToken,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.cancelled.cancel();
+    }
 }
 
 /// How an attempt ended.
@@ -78,5 +84,25 @@ impl Ended {
             leaked: self.leaked,
             block: self.block,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_can_cancel_an_attempt_learns_that_it_is_over() {
+        let cancelled = CancellationToken::new();
+        let attempt = Attempt {
+            number: 1,
+            launch: 0,
+            file: "a_spec.rb".into(),
+            timeout: None,
+            cancelled: cancelled.clone(),
+        };
+        assert!(!cancelled.is_cancelled());
+        drop(attempt);
+        assert!(cancelled.is_cancelled());
     }
 }

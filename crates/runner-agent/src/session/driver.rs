@@ -167,7 +167,7 @@ struct Run {
     waiting: Vec<mpsc::Receiver<Attempt>>,
     /// Every attempt ever ordered.
     ordered: HashSet<u64>,
-    /// How to cancel those that may still be running.
+    /// How to cancel those that may still be running; those that are over go with the next dispatch.
     cancels: HashMap<u64, CancellationToken>,
 }
 
@@ -287,6 +287,7 @@ impl Run {
             None => "there is no such runner",
             Some(lane) => match lane.try_send(attempt) {
                 Ok(()) => {
+                    self.cancels.retain(|_, cancelled| !cancelled.is_cancelled());
                     self.cancels.insert(dispatch.attempt, cancelled);
                     return;
                 }
