@@ -7,12 +7,14 @@
 //!   a file that was given special permissions keep working;
 //! - old logs in a directory are removed only when no run writes them any more.
 //!
+//! A log that is made is for its owner alone; a file that is there keeps its mode.
+//!
 //! Devices and pipes (`/dev/stderr`, `/dev/null`) are written as they are: not locked, not truncated.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -121,7 +123,7 @@ fn in_directory(
 /// A new file, locked. Another run that tidies up may remove it between the two steps; then it is made again.
 fn create_locked(path: &Path) -> io::Result<File> {
     loop {
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.lock()?;
         if file.metadata()?.nlink() > 0 {
             return Ok(file);
@@ -198,6 +200,7 @@ fn at_path(path: &Path) -> Result<PreparedLog, LogFileError> {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&candidate)
             .map_err(open_error)?;
         if file.metadata().map_err(open_error)?.is_file() {
@@ -289,6 +292,21 @@ mod tests {
         prepare_log(&LogDestination::Directory { directory: directory.clone(), keep: 1 }, "a", at(0))
             .unwrap();
         assert_eq!(fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_made_log_is_private_and_an_existing_file_keeps_its_mode() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("distributest.log");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        prepare_log(&LogDestination::File(path.clone()), "a", at(0)).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        prepare_log(&LogDestination::File(path.clone()), "b", at(1)).unwrap();
+        assert_eq!(mode(&path), 0o644);
+        let directory = LogDestination::Directory { directory: scratch.path().to_owned(), keep: 1 };
+        let log = prepare_log(&directory, "c", at(2)).unwrap();
+        assert_eq!(mode(&log.path), 0o600, "the directory may be open to others");
     }
 
     #[test]
