@@ -69,7 +69,7 @@ def serve_by_forking(agent, supervisor, arguments):
         if end.result is None:
             supervisor.report_death(end)
         else:
-            agent.finished(end.result)
+            agent.finished(end.final_result())
             new = [module for module in end.loaded_late if module not in loaded_ahead]
             if new:
                 load_ahead(new)

@@ -175,17 +175,24 @@ class End:
         self.loaded_late = notes.get("loaded_late", [])
         self.test = notes.get("test")
 
-    def describe(self):
+    def final_result(self):
+        """What the process said of its file, unless it passed it and then left as one that failed."""
+        if self.status == 0 or self.result is None or self.result["outcome"] != "passed":
+            return self.result
+        return result("failed", "no test failed, but the process running this file {}".format(self.how()))
+
+    def how(self):
         if os.WIFSIGNALED(self.status):
             number = os.WTERMSIG(self.status)
             try:
-                how = "died of signal {} ({})".format(number, signal.Signals(number).name)
+                return "died of signal {} ({})".format(number, signal.Signals(number).name)
             except ValueError:
-                how = "died of signal {}".format(number)
-        else:
-            how = "left with exit status {}".format(os.WEXITSTATUS(self.status))
+                return "died of signal {}".format(number)
+        return "left with exit status {}".format(os.WEXITSTATUS(self.status))
+
+    def describe(self):
         where = "while {} ran".format(self.test["id"]) if self.test else "before its tests were done"
-        return "the process running this file {} {}".format(how, where)
+        return "the process running this file {} {}".format(self.how(), where)
 
 
 class Supervisor:
@@ -272,7 +279,11 @@ def work_and_leave(work):
     except BaseException:
         traceback.print_exc()
     if os.getpid() == own_pid:
-        atexit._run_exitfuncs()
+        try:
+            atexit._run_exitfuncs()
+        except BaseException:
+            # Before Python 3.10 the last error comes out; as at any end of Python, it does not count.
+            traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

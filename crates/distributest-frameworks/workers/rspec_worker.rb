@@ -73,7 +73,7 @@ module DistributestWorker
         AtExit.resume_coverage
         witness.finish(prepared.run(file, witness, agent))
       end
-      ended.result ? agent.finished(ended.result) : supervisor.report_death(ended)
+      ended.result ? agent.finished(ended.final_result) : supervisor.report_death(ended)
     end
   end
 

@@ -228,14 +228,24 @@ module DistributestWorker
       @test = notes["test"]
     end
 
+    # What the process said of its file, unless it passed it and then left as one that failed.
+    def final_result
+      return @result if @status.success? || @result.nil? || @result["outcome"] != "passed"
+
+      @result.merge("outcome" => "failed", "message" => "no test failed, but the process running this file #{how}")
+    end
+
     def describe
-      how = if @status.signaled?
-              "died of signal #{@status.termsig} (SIG#{Signal.signame(@status.termsig)})"
-            else
-              "left with exit status #{@status.exitstatus}"
-            end
       where = @test ? "while #{@test['id']} ran" : "before its tests were done"
       "the process running this file #{how} #{where}"
+    end
+
+    private
+
+    def how
+      return "left with exit status #{@status.exitstatus}" unless @status.signaled?
+
+      "died of signal #{@status.termsig} (SIG#{Signal.signame(@status.termsig)})"
     end
   end
 

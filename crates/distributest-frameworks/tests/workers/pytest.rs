@@ -213,6 +213,27 @@ fn a_test_that_ends_its_process_is_named_and_its_last_words_are_kept() {
 }
 
 #[test]
+fn an_exit_handler_that_changes_the_exit_status_fails_the_file() {
+    let project = Project::empty();
+    let test = |handler: &str| format!("import atexit, os, sys\n{handler}\ndef test_passes():\n    pass\n");
+    project.write("test_leaves.py", &test("atexit.register(os._exit, 7)"));
+    project.write("test_dies.py", &test("atexit.register(os.abort)"));
+    project.write("test_raises.py", &test("atexit.register(sys.exit, 7)"));
+    let mut worker = forking(&project);
+    for (file, how) in
+        [("test_leaves.py", "left with exit status 7"), ("test_dies.py", "died of signal 6 (SIGABRT)")]
+    {
+        let report = worker.run(file);
+        let message = format!("no test failed, but the process running this file {how}");
+        assert_eq!((report.outcome(), report.message()), ("failed", message.as_str()), "{file}");
+        assert_eq!(report.tests.len(), 1, "{file}");
+    }
+    // Python pays no attention to what exit handlers raise, and plain pytest passes.
+    assert_eq!(worker.run("test_raises.py").outcome(), "passed");
+    worker.quit();
+}
+
+#[test]
 fn every_byte_a_test_writes_comes_out_and_failures_carry_theirs() {
     let project = Project::copy_of("pytest");
     let mut worker = forking(&project);

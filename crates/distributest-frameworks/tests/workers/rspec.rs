@@ -206,6 +206,25 @@ fn an_error_outside_of_examples_fails_a_file_that_loaded() {
 }
 
 #[test]
+fn an_exit_handler_that_changes_the_exit_status_fails_the_file() {
+    let project = Project::empty();
+    let spec = |handler: &str| format!("{handler}\nRSpec.describe('x') {{ it('passes') {{}} }}\n");
+    project.write("spec/exits_spec.rb", &spec("at_exit { exit 7 }"));
+    project.write("spec/raises_spec.rb", &spec("at_exit { raise 'late' }"));
+    project.write("spec/prints_spec.rb", &spec("at_exit { puts 'late' }"));
+    let mut worker = forking(&project);
+    for (file, status) in [("spec/exits_spec.rb", 7), ("spec/raises_spec.rb", 1)] {
+        let report = worker.run(file);
+        let message =
+            format!("no test failed, but the process running this file left with exit status {status}");
+        assert_eq!((report.outcome(), report.message()), ("failed", message.as_str()), "{file}");
+        assert_eq!(report.tests.len(), 1, "{file}");
+    }
+    assert_eq!(worker.run("spec/prints_spec.rb").outcome(), "passed");
+    worker.quit();
+}
+
+#[test]
 fn an_example_that_ends_its_process_is_named_and_its_last_words_are_kept() {
     let project = Project::copy_of("rspec");
     for isolation in Isolation::ALL {
