@@ -310,6 +310,22 @@ fn arguments_behind_the_dashes_reach_the_framework() {
 }
 
 #[test]
+fn a_filter_that_lets_no_test_through_is_no_success() {
+    let sandbox = Sandbox::new();
+    sandbox.file("tests/test_numbers.py", NUMBERS);
+    insta::assert_snapshot!(sandbox.run(&["--runners", "1", "--", "-k", "nomatch"]), @"
+    exit status: 4
+    ----- standard output
+
+    1 file: 1 passed; no tests ran
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ----- standard error
+    1 file
+    ");
+}
+
+#[test]
 fn a_snapshot_keeps_the_project_as_it_is() {
     let sandbox = Sandbox::new();
     sandbox.shell_tests("snapshot = true\n");
