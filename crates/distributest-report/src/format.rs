@@ -115,10 +115,11 @@ pub fn shell_quote(word: &str) -> String {
     quoted + "'"
 }
 
-/// The command that runs one file alone.
+/// The command that runs one file alone. A path that could be taken for an option or a command's name (which have no
+/// slash either) begins with `./`.
 pub fn rerun_command(command: &str, path: &str) -> String {
-    let end_of_options = if path.starts_with('-') { "-- " } else { "" };
-    format!("{command} {end_of_options}{}", shell_quote(path))
+    let here = if path.contains('/') && !path.starts_with('-') { "" } else { "./" };
+    format!("{command} {}", shell_quote(&format!("{here}{path}")))
 }
 
 #[cfg(test)]
@@ -168,7 +169,9 @@ mod tests {
     fn plain_words_are_not_quoted() {
         assert_eq!(shell_quote("tests/test_a-1.py"), "tests/test_a-1.py");
         assert_eq!(shell_quote("tests/a b.py"), "'tests/a b.py'");
-        assert_eq!(rerun_command("distributest", "-v.py"), "distributest -- -v.py");
+        assert_eq!(rerun_command("distributest", "-v.py"), "distributest ./-v.py");
+        assert_eq!(rerun_command("distributest", "config"), "distributest ./config");
+        assert_eq!(rerun_command("distributest", "tests/a.py"), "distributest tests/a.py");
     }
 
     #[test]

@@ -219,20 +219,20 @@ fn a_host_without_the_frameworks_language() {
     ----- standard output
 
     Not run
-      2 files: no runner was left: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or say in the configuration where it is)
+      2 files: no runner was left: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
         spec/a_spec.rb
         test_a.py
 
     Hosts
       localhost  took no part
-        runners 1, 2: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or say in the configuration where it is)
+        runners 1, 2: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
 
     2 files: 2 not run
     TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     2 files
-    warning: runner 1: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or say in the configuration where it is)
+    warning: runner 1: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
     ");
 }
 

@@ -180,7 +180,7 @@ fn a_hook_is_ended_at_its_time_limit_with_all_it_started() {
     localhost: node_setup failed, its last output:
         creating the database
     warning: host localhost: failed to run the hook .distributest/node_setup: it ran longer than its time limit of 1 s
-             its output is in the log; if it needs the time, raise its limit in the configuration
+             its output is in the log; if it needs the time, raise node_setup_timeout
     ");
 }
 

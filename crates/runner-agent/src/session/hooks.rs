@@ -219,8 +219,7 @@ impl Hook {
             }
             HookError::Exit(_) => "its output is in the log".to_owned(),
             HookError::TimedOut(_) => {
-                "its output is in the log; if it needs the time, raise its limit in the configuration"
-                    .to_owned()
+                format!("its output is in the log; if it needs the time, raise {}_timeout", self.name)
             }
             _ => String::new(),
         };

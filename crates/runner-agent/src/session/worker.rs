@@ -77,9 +77,10 @@ impl WorkerError {
         let log = "its output is in the log";
         let (hint, fault) = match self {
             WorkerError::Unable { hint, .. } => (hint.as_str(), wire::Fault::Configuration),
-            WorkerError::NoProgram(_) => {
-                ("install it on this host, or say in the configuration where it is", wire::Fault::Host)
-            }
+            WorkerError::NoProgram(_) => (
+                "install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV",
+                wire::Fault::Host,
+            ),
             WorkerError::Spawn(..) => ("", wire::Fault::Host),
             WorkerError::NotReady(_) => (log, wire::Fault::Configuration),
             _ => (log, wire::Fault::Host),
