@@ -264,7 +264,8 @@ impl Ending<'_> {
         if summary.lower_bound.is_zero() {
             return (summary.files > 0).then_some(wall);
         }
-        let ratio = summary.testing.as_secs_f64() / summary.lower_bound.as_secs_f64();
+        // A host counts an attempt from a moment before we hear that it has started, so the bound can be the larger one.
+        let ratio = (summary.testing.as_secs_f64() / summary.lower_bound.as_secs_f64()).max(1.0);
         let (testing, bound) = (format::duration(summary.testing), format::duration(summary.lower_bound));
         let line = format!("{wall}; testing took {testing}, {ratio:.2} × the least possible {bound}");
         match self.held_back(ratio) {
