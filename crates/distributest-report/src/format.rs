@@ -115,10 +115,10 @@ pub fn shell_quote(word: &str) -> String {
     quoted + "'"
 }
 
-/// The command that runs one file alone. A path that could be taken for an option or a command's name (which have no
-/// slash either) begins with `./`.
+/// The command that runs one file alone. A path that could be taken for an option or for a command's name, in which
+/// there is neither a slash nor a dot, begins with `./`.
 pub fn rerun_command(command: &str, path: &str) -> String {
-    let here = if path.contains('/') && !path.starts_with('-') { "" } else { "./" };
+    let here = if path.contains(['/', '.']) && !path.starts_with('-') { "" } else { "./" };
     format!("{command} {}", shell_quote(&format!("{here}{path}")))
 }
 
@@ -171,7 +171,8 @@ mod tests {
         assert_eq!(shell_quote("tests/a b.py"), "'tests/a b.py'");
         assert_eq!(rerun_command("distributest", "-v.py"), "distributest ./-v.py");
         assert_eq!(rerun_command("distributest", "config"), "distributest ./config");
-        assert_eq!(rerun_command("distributest", "tests/a.py"), "distributest tests/a.py");
+        assert_eq!(rerun_command("distributest", "test_a.py"), "distributest test_a.py");
+        assert_eq!(rerun_command("distributest", "tests/a"), "distributest tests/a");
     }
 
     #[test]
