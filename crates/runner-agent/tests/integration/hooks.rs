@@ -60,7 +60,7 @@ async fn a_failing_node_setup_takes_the_host_out_with_the_reason() {
         ("#!/bin/sh\necho why; exit 7\n", 0o755, "exit status 7", "log"),
         ("#!/bin/sh\n", 0o644, "x permission", "chmod +x hook"),
         ("#!/nonexistent/ruby\n", 0o755, "interpreter", "install"),
-        ("#!/bin/sh\nsleep 1000\n", 0o755, "time limit of 0.5 s", "raise its limit"),
+        ("#!/bin/sh\nsleep 1000\n", 0o755, "time limit of 0.5 s", "raise node_setup_timeout"),
         ("#!/bin/sh\necho 'A B' > \"$DISTRIBUTEST_ENV\"\n", 0o755, "line 1", ""),
     ];
     for (text, mode, cause, hint) in cases {
