@@ -76,7 +76,9 @@ async fn two_runs_share_the_slots_and_a_run_alone_has_them_all() {
     site.script("wait", "echo $$ >> started; while [ ! -e $(basename $0).go.$DISTRIBUTEST_RUN.$TEST_ENV_NUMBER ]; do sleep 0.01; done");
     let mut runs = Vec::new();
     for run in ["one", "two"] {
-        let mut coordinator = daemon.connect(wire::Hello { run: run.into(), ..site.hello() }).await;
+        // A daemon's sessions number the runners in the user's own home, which other tests use at the same time.
+        let hello = wire::Hello { run: run.into(), initiating_user: "slots".into(), ..site.hello() };
+        let mut coordinator = daemon.connect(hello).await;
         let welcome = coordinator.welcome().await;
         assert!(welcome.resident);
         assert_eq!(welcome.cores, 2, "as many as there are slots");
