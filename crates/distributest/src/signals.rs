@@ -2,7 +2,7 @@
 //!
 //! They are counted by a task of its own, because whoever handles them may be stuck: the terminal can be stopped
 //! (Ctrl-S), a pager not scrolled, the log's disk gone. The second request means "now": when the process has not left
-//! [`LAST_PATIENCE`] later, it leaves from there. Agents end their part of the run by themselves when their connection
+//! `LAST_PATIENCE` later, it leaves from there. Agents end their part of the run by themselves when their connection
 //! ends.
 
 use std::time::Duration;
