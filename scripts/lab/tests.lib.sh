@@ -17,7 +17,7 @@ at_most() { awk -v value="$1" -v limit="$2" 'BEGIN { exit !(value <= limit) }' |
 
 # The command waits at most SECONDS for another to succeed.
 within() {
-  local end; end=$(awk -v now="$(date +%s.%N)" -v limit="$1" 'BEGIN { print now + limit }'); shift
+  local end; end=$(awk -v now="$(date +%s.%N)" -v limit="$1" 'BEGIN { printf "%.3f", now + limit }'); shift
   until "$@"; do
     at_most "$(date +%s.%N)" "$end" >/dev/null || { echo "still not so: $*"; return 1; }
     sleep 0.05
