@@ -77,13 +77,10 @@ module DistributestWorker
       exit!(status) unless Process.pid == @speaker
     end
 
-    # Whether the agent is gone, told without reading: what is there to read may be for a forked process.
+    # Whether the agent is gone, told without reading: what is there to read may be for a forked process. That process
+    # may take it between the two questions, so an end of the stream is believed when it is seen twice.
     def gone?
-      return false unless IO.select([@socket], nil, nil, 0)
-
-      waiting = [0].pack("i")
-      @socket.ioctl(BYTES_WAITING, waiting)
-      waiting.unpack1("i").zero?
+      Array.new(2) { at_end? }.all?
     end
 
     def keep_for_restart
@@ -92,6 +89,14 @@ module DistributestWorker
     end
 
     private
+
+    def at_end?
+      return false unless IO.select([@socket], nil, nil, 0)
+
+      waiting = [0].pack("i")
+      @socket.ioctl(BYTES_WAITING, waiting)
+      waiting.unpack1("i").zero?
+    end
 
     def next_message
       loop do
