@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use crate::discover::{Selection, discover};
-use crate::framework::Framework;
-use crate::pytest_settings::PytestSettings;
+use crate::framework::{Framework, Strength};
+use crate::project_files::ProjectFiles;
 
 /// A framework that a project uses, and what gave it away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,35 +14,24 @@ pub struct Detected {
     pub evidence: String,
 }
 
-/// The frameworks a project uses, in the order of [`Framework::ALL`]; [`Framework::Command`] is never detected.
+/// The candidates that a project uses, in their order.
 ///
-/// A framework counts by its configuration file or by a file that is a test to it. What can't be read says nothing:
-/// [`discover`] reports it once the framework is chosen.
-pub fn detect(project: &Path) -> Vec<Detected> {
-    [(Framework::Pytest, pytest_evidence(project)), (Framework::Rspec, rspec_evidence(project))]
+/// A framework counts by its configuration in the project's directory or by tests in the place its users put them. Only
+/// where none counts so, files elsewhere that look like tests do: in a project whose frameworks are known they are
+/// more often fixtures. What can't be read says nothing: [`discover`](crate::discover()) reports it once the framework is
+/// chosen.
+pub fn detect(project: &Path, candidates: &[Framework]) -> Vec<Detected> {
+    let files = ProjectFiles::of(project);
+    let found: Vec<_> = candidates
+        .iter()
+        .filter_map(|framework| Some((framework, framework.definition().evidence(&files)?)))
+        .collect();
+    let is_certain = found.iter().any(|(_, evidence)| evidence.strength == Strength::Certain);
+    found
         .into_iter()
-        .filter_map(|(framework, evidence)| Some(Detected { framework, evidence: evidence? }))
+        .filter(|(_, evidence)| !is_certain || evidence.strength == Strength::Certain)
+        .map(|(framework, evidence)| Detected { framework: framework.clone(), evidence: evidence.file })
         .collect()
-}
-
-fn pytest_evidence(project: &Path) -> Option<String> {
-    let configuration = PytestSettings::read(project).ok().and_then(|settings| settings.source);
-    let configuration = configuration.map(str::to_owned).or_else(|| existing(project, &["conftest.py"]));
-    configuration.or_else(|| first_file(project, Framework::Pytest, |path| path.ends_with(".py")))
-}
-
-fn rspec_evidence(project: &Path) -> Option<String> {
-    existing(project, &[".rspec", "spec/spec_helper.rb"])
-        .or_else(|| first_file(project, Framework::Rspec, |path| path.ends_with("_spec.rb")))
-}
-
-fn existing(project: &Path, names: &[&str]) -> Option<String> {
-    names.iter().find(|name| project.join(name).is_file()).map(ToString::to_string)
-}
-
-fn first_file(project: &Path, framework: Framework, counts: impl Fn(&str) -> bool) -> Option<String> {
-    let found = discover(project, &Selection::of(framework)).ok()?;
-    found.files.into_iter().map(|file| file.path).find(|path| counts(path))
 }
 
 #[cfg(test)]
@@ -52,14 +40,15 @@ mod tests {
 
     use super::*;
 
-    fn detected(files: &[(&str, &str)]) -> Vec<(Framework, String)> {
+    fn detected(files: &[(&str, &str)]) -> Vec<(String, String)> {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        detect(directory.path()).into_iter().map(|found| (found.framework, found.evidence)).collect()
+        let found = detect(directory.path(), &Framework::built_in());
+        found.into_iter().map(|found| (found.framework.name().to_owned(), found.evidence)).collect()
     }
 
     #[test]
@@ -71,22 +60,27 @@ mod tests {
             ("tox.ini", "[pytest]\n"),
             ("conftest.py", ""),
         ] {
-            assert_eq!(detected(&[(name, text)]), [(Framework::Pytest, name.to_owned())]);
+            assert_eq!(detected(&[(name, text)]), [("pytest".to_owned(), name.to_owned())]);
         }
         assert_eq!(detected(&[("pyproject.toml", "[tool.black]\n"), ("setup.cfg", ""), ("a.py", "")]), []);
+    }
+
+    fn named(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(name, file)| ((*name).to_owned(), (*file).to_owned())).collect()
     }
 
     #[test]
     fn test_files_give_their_framework_away_and_both_may_be_there() {
         let both =
-            detected(&[("app/a_test.py", ""), ("spec/models/user_spec.rb", ""), ("test_notes.txt", "")]);
-        assert_eq!(
-            both,
-            [
-                (Framework::Pytest, "app/a_test.py".to_owned()),
-                (Framework::Rspec, "spec/models/user_spec.rb".to_owned())
-            ]
-        );
+            detected(&[("tests/a_test.py", ""), ("spec/models/user_spec.rb", ""), ("test_notes.txt", "")]);
+        assert_eq!(both, named(&[("pytest", "tests/a_test.py"), ("rspec", "spec/models/user_spec.rb")]));
+    }
+
+    #[test]
+    fn stray_files_count_only_where_nothing_is_certain() {
+        let stray = ("app/a_test.py", "");
+        assert_eq!(detected(&[stray]), named(&[("pytest", "app/a_test.py")]));
+        assert_eq!(detected(&[stray, (".rspec", "")]), named(&[("rspec", ".rspec")]));
     }
 
     #[test]

@@ -64,17 +64,27 @@ pub struct Discovered {
 /// directory can't be looked through. A glob or path that leads nowhere is no error: see [`Discovered::unmatched`].
 pub fn discover(project: &Path, selection: &Selection) -> Result<Discovered, DiscoverError> {
     let only = selection.only.iter().map(|path| inside(project, path)).collect::<Result<Vec<_>, _>>()?;
-    let rules = Rules::new(project, selection, &only)?;
+    selection.framework.definition().discover(project, selection, &only)
+}
+
+/// Finds the files that follow the rules. `only` are the selection's paths, relative to the project.
+pub(crate) fn by_rules(
+    project: &Path,
+    rules: &Rules,
+    selection: &Selection,
+    only: &[PathBuf],
+    multipliers: &[&str],
+) -> Result<Discovered, DiscoverError> {
     let mut paths = BTreeSet::new();
-    for start in rules.starts() {
+    for start in &rules.starts {
         let enters = rules.entrance();
         paths.extend(walk::files(project, start, enters)?.into_iter().filter(|path| rules.include(path)));
     }
     let mut discovered =
-        Discovered { unmatched: unmatched(selection, &only, &paths)?, ..Discovered::default() };
+        Discovered { unmatched: unmatched(selection, only, &paths)?, ..Discovered::default() };
     for path in paths {
         match path.to_str() {
-            Some(name) => discovered.files.push(describe(project, name, selection.framework)),
+            Some(name) => discovered.files.push(describe(project, name, multipliers)),
             None => discovered.unusable.push(path.to_string_lossy().into_owned()),
         }
     }
@@ -101,7 +111,7 @@ fn inside(project: &Path, given: &str) -> Result<PathBuf, DiscoverError> {
     Ok(clean)
 }
 
-fn unmatched(
+pub(crate) fn unmatched(
     selection: &Selection,
     only: &[PathBuf],
     paths: &BTreeSet<PathBuf>,
@@ -128,32 +138,19 @@ pub(crate) fn path_pattern(glob: &str) -> Result<Pattern, DiscoverError> {
         .map_err(|source| DiscoverError::InvalidGlob { glob: glob.to_owned(), source: Box::new(source) })
 }
 
-fn describe(project: &Path, name: &str, framework: Framework) -> DiscoveredFile {
+fn describe(project: &Path, name: &str, multipliers: &[&str]) -> DiscoveredFile {
     let path = project.join(name);
     // A file that can't be read is left to the worker, whose report says so.
     let size_bytes = path.metadata().map_or(0, |metadata| metadata.len());
     let mut text = Vec::new();
-    if let Ok(file) = File::open(&path) {
+    if let (false, Ok(file)) = (multipliers.is_empty(), File::open(&path)) {
         // What was read before an error counts.
         let _ = file.take(LONGEST_LOOK).read_to_end(&mut text);
     }
-    DiscoveredFile { path: name.to_owned(), size_bytes, shared_examples: shared_examples(&text, framework) }
-}
-
-fn shared_examples(text: &[u8], framework: Framework) -> u32 {
-    let words: &[&[u8]] = match framework {
-        Framework::Rspec => {
-            &[b"it_behaves_like", b"it_should_behave_like", b"include_examples", b"include_context"]
-        }
-        Framework::Pytest => &[
-            b"pytest.mark.parametrize",
-            b"pytest_generate_tests",
-            b"parameterized.expand",
-            b"hypothesis.given",
-            b"@given",
-        ],
-        Framework::Command => &[],
-    };
-    let count = |word: &[u8]| text.windows(word.len()).filter(|window| window == &word).count();
-    words.iter().map(|word| u32::try_from(count(word)).unwrap_or(u32::MAX)).fold(0, u32::saturating_add)
+    let count = |word: &&str| text.windows(word.len()).filter(|window| *window == word.as_bytes()).count();
+    let shared_examples = multipliers
+        .iter()
+        .map(|word| u32::try_from(count(word)).unwrap_or(u32::MAX))
+        .fold(0, u32::saturating_add);
+    DiscoveredFile { path: name.to_owned(), size_bytes, shared_examples }
 }

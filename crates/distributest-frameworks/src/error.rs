@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::framework::Framework;
-
 /// Failures to find a project's test files.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {
@@ -27,8 +25,8 @@ pub enum DiscoverError {
     /// The framework has no files of its own, and the configuration names none.
     #[error("framework {framework} needs `files`: globs that say which files to run")]
     FilesNeeded {
-        /// The framework.
-        framework: Framework,
+        /// The framework's name.
+        framework: String,
     },
     /// The framework's configuration can't be read.
     #[error("failed to read {}", path.display())]

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::framework::Framework;
-
 /// How long a worker may take to load the framework and the project before it counts as failed.
-const READY_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How much of a process test files share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,12 +38,14 @@ impl Isolation {
 /// What the project wants different from a framework's defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchOptions {
-    /// `None`: the safest that is fast for the framework. Without effect for [`Framework::Command`], where every file
-    /// has a process anyway.
+    /// `None`: the safest that is fast for the framework. Without effect where there is no choice.
     pub isolation: Option<Isolation>,
-    /// Argument vector for [`Framework::Command`], where `{file}` stands for the file's path; `None`: the file itself
+    /// Argument vector for the framework "command", where `{file}` stands for the file's path; `None`: the file itself
     /// is executed. Without effect for the others.
     pub command: Option<Vec<String>>,
+    /// Glob of the JUnit-XML files that `command` writes, where `{results}` stands for a directory made for the
+    /// attempt; `None`: its exit status says all.
+    pub results: Option<String>,
     /// More arguments, for the framework (`-k`, `--tag`) or at the end of the command.
     pub arguments: Vec<String>,
 }
@@ -55,7 +55,7 @@ pub struct LaunchOptions {
 pub enum Launch {
     /// By a worker, which stays.
     Worker(WorkerLaunch),
-    /// By a process for each file.
+    /// By a process for each file, whose exit status decides.
     Command(CommandLaunch),
 }
 
@@ -70,8 +70,8 @@ pub struct WorkerLaunch {
     pub arguments: Vec<String>,
     /// Name for the worker program's file.
     pub worker_file_name: &'static str,
-    /// The worker program's text.
-    pub worker_source: &'static [u8],
+    /// The worker program's text; empty where it is part of the project, and `programs` and `arguments` say all.
+    pub worker_source: &'static str,
     /// Arguments after it.
     pub worker_arguments: Vec<String>,
     /// How much of a process its files share.
@@ -87,61 +87,59 @@ pub struct CommandLaunch {
     pub argv: Vec<String>,
 }
 
-/// Describes how files of `framework` are run.
-pub fn launch(framework: Framework, options: &LaunchOptions) -> Launch {
-    let worker = |programs: &[&str], worker_file_name, worker_source: &'static str| {
-        Launch::Worker(WorkerLaunch {
+impl WorkerLaunch {
+    /// A worker program that is embedded here, with every default.
+    pub(crate) fn embedded(
+        programs: &[&str],
+        worker_file_name: &'static str,
+        worker_source: &'static str,
+        options: &LaunchOptions,
+    ) -> WorkerLaunch {
+        WorkerLaunch {
             programs: programs.iter().map(ToString::to_string).collect(),
             arguments: Vec::new(),
             worker_file_name,
-            worker_source: worker_source.as_bytes(),
+            worker_source,
             worker_arguments: options.arguments.clone(),
             isolation: options.isolation.unwrap_or(Isolation::Fork),
             ready_timeout: READY_TIMEOUT,
-        })
-    };
-    match framework {
-        Framework::Pytest => worker(
-            &["$VIRTUAL_ENV/bin/python", ".venv/bin/python", "venv/bin/python", "python3", "python"],
-            "pytest_worker.py",
-            concat!(include_str!("../workers/python_worker.py"), include_str!("../workers/pytest_worker.py")),
-        ),
-        Framework::Rspec => worker(
-            &["ruby"],
-            "rspec_worker.rb",
-            concat!(include_str!("../workers/ruby_worker.rb"), include_str!("../workers/rspec_worker.rb")),
-        ),
-        Framework::Command => {
-            let mut argv = options.command.clone().unwrap_or_else(|| vec!["./{file}".to_owned()]);
-            argv.extend(options.arguments.iter().cloned());
-            Launch::Command(CommandLaunch { argv })
         }
     }
+}
+
+/// The command as it is configured, or the file itself.
+pub(crate) fn command_words(options: &LaunchOptions) -> Vec<String> {
+    let mut words = options.command.clone().unwrap_or_else(|| vec!["./{file}".to_owned()]);
+    words.extend(options.arguments.iter().cloned());
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::framework::Framework;
+
+    fn launch(framework: &str, options: &LaunchOptions) -> Launch {
+        Framework::named(framework).unwrap().launch(options)
+    }
 
     #[test]
     fn a_worker_takes_the_projects_isolation_and_arguments() {
         let options = LaunchOptions {
             isolation: Some(Isolation::Process),
-            command: None,
             arguments: vec!["-k".to_owned(), "fast".to_owned()],
+            ..LaunchOptions::default()
         };
-        let Launch::Worker(worker) = launch(Framework::Pytest, &options) else {
-            panic!("pytest has a worker")
-        };
+        let Launch::Worker(worker) = launch("pytest", &options) else { panic!("pytest has a worker") };
         assert_eq!(worker.isolation, Isolation::Process);
         assert_eq!(worker.worker_arguments, ["-k", "fast"]);
         assert_eq!(worker.programs[0], "$VIRTUAL_ENV/bin/python");
-        assert!(worker.worker_source.ends_with(b"    main()\n"));
+        assert!(worker.worker_source.ends_with("    main()\n"));
     }
 
     #[test]
     fn a_command_without_an_argument_vector_executes_the_file() {
-        let launched = launch(Framework::Command, &LaunchOptions::default());
+        let launched = launch("command", &LaunchOptions::default());
         assert_eq!(launched, Launch::Command(CommandLaunch { argv: vec!["./{file}".to_owned()] }));
     }
 
@@ -152,9 +150,7 @@ mod tests {
             arguments: vec!["-v".to_owned()],
             ..LaunchOptions::default()
         };
-        let Launch::Command(command) = launch(Framework::Command, &options) else {
-            panic!("it is a command")
-        };
+        let Launch::Command(command) = launch("command", &options) else { panic!("it is a command") };
         assert_eq!(command.argv, ["bash", "{file}", "-v"]);
     }
 
@@ -163,8 +159,8 @@ mod tests {
         for isolation in Isolation::ALL {
             assert_eq!(Isolation::from_word(isolation.word()), Some(isolation));
         }
-        for framework in Framework::ALL {
-            assert_eq!(Framework::from_name(framework.name()), Some(framework));
+        for framework in Framework::built_in() {
+            assert_eq!(Framework::named(framework.name()), Some(framework));
         }
     }
 }

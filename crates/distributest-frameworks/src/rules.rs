@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::discover::{Selection, path_pattern};
 use crate::error::DiscoverError;
-use crate::framework::Framework;
 use crate::glob::Pattern;
-use crate::pytest_settings::PytestSettings;
-use crate::rspec_settings::RspecSettings;
 
 /// Directories of dependencies and caches, entered only when a glob names them.
 const VENDORED: [&str; 5] = ["node_modules", "venv", "__pycache__", "site-packages", "__pypackages__"];
@@ -15,51 +12,25 @@ const VENDORED: [&str; 5] = ["node_modules", "venv", "__pycache__", "site-packag
 /// Which files count.
 pub(crate) struct Rules {
     project: PathBuf,
-    starts: Vec<PathBuf>,
+    /// Where to start looking, relative to the project.
+    pub(crate) starts: Vec<PathBuf>,
     /// Files given by name, which count without matching.
     given: Vec<PathBuf>,
     /// Where `given` and directories given beside it restrict the search; empty: nowhere.
     only: Vec<PathBuf>,
-    include: Vec<Pattern>,
-    exclude: Vec<Pattern>,
+    /// Patterns of test files.
+    pub(crate) include: Vec<Pattern>,
+    /// Patterns of files and directories that don't count.
+    pub(crate) exclude: Vec<Pattern>,
     /// Where the framework looks of itself, as globs of directories and files; empty: everywhere.
-    within: Vec<Pattern>,
-    /// Directories not to enter.
-    barred: Vec<Pattern>,
+    pub(crate) within: Vec<Pattern>,
+    /// Directories not to enter, in place of the usual ones.
+    pub(crate) barred: Vec<Pattern>,
 }
 
 impl Rules {
-    /// The rules for a selection; `only` are its paths, relative to the project.
-    pub(crate) fn new(
-        project: &Path,
-        selection: &Selection,
-        only: &[PathBuf],
-    ) -> Result<Rules, DiscoverError> {
-        let mut rules = if !selection.files.is_empty() {
-            Rules::from_globs(project, &selection.files)?
-        } else {
-            match selection.framework {
-                Framework::Pytest => Rules::of_pytest(project, only)?,
-                Framework::Rspec => Rules::of_rspec(project, only)?,
-                Framework::Command => {
-                    return Err(DiscoverError::FilesNeeded { framework: Framework::Command });
-                }
-            }
-        };
-        for glob in &selection.exclude {
-            rules.exclude.push(path_pattern(glob.trim_end_matches('/'))?);
-        }
-        if !only.is_empty() {
-            rules.starts = only.to_vec();
-            rules.only = only.to_vec();
-            let takes =
-                |path: &PathBuf| is_source_of(selection.framework, path) && project.join(path).is_file();
-            rules.given = only.iter().filter(|path| takes(path)).cloned().collect();
-        }
-        Ok(rules)
-    }
-
-    fn from_globs(project: &Path, globs: &[String]) -> Result<Rules, DiscoverError> {
+    /// Files that match one of these globs, relative to the project, wherever they are.
+    pub(crate) fn from_globs(project: &Path, globs: &[String]) -> Result<Rules, DiscoverError> {
         if let Some(outside) = globs.iter().find(|glob| glob.split('/').any(|part| part == "..")) {
             return Err(DiscoverError::OutsideProject { path: outside.clone(), project: project.to_owned() });
         }
@@ -76,52 +47,24 @@ impl Rules {
         })
     }
 
-    fn of_pytest(project: &Path, only: &[PathBuf]) -> Result<Rules, DiscoverError> {
-        let settings = PytestSettings::read(project)?;
-        let fnmatch = |text: &String| {
-            Pattern::fnmatch(text)
-                .map_err(|source| DiscoverError::InvalidGlob { glob: text.clone(), source: Box::new(source) })
-        };
-        let mut rules = Rules::from_globs(project, &[])?;
-        rules.include = settings.patterns.iter().map(fnmatch).collect::<Result<_, _>>()?;
-        rules.barred = settings.norecursedirs.iter().map(fnmatch).collect::<Result<_, _>>()?;
-        for path in &settings.ignore {
-            let path = globset::escape(without_dots(path));
-            rules.exclude.push(path_pattern(&path)?);
+    /// Narrows the rules to what the user selected: `exclude`, and `only`, its paths relative to the project, of which
+    /// files that `accepts` takes need not match.
+    pub(crate) fn restrict(
+        &mut self,
+        selection: &Selection,
+        only: &[PathBuf],
+        accepts: impl Fn(&Path) -> bool,
+    ) -> Result<(), DiscoverError> {
+        for glob in &selection.exclude {
+            self.exclude.push(path_pattern(glob.trim_end_matches('/'))?);
         }
-        rules.starts = vec![PathBuf::new()];
-        // As in pytest: paths on the command line replace `testpaths`, and so does their leading nowhere.
-        if only.is_empty() {
-            let testpaths: Vec<String> =
-                settings.testpaths.iter().map(|path| without_dots(path).to_owned()).collect();
-            let starts: Vec<PathBuf> =
-                starts_of(&testpaths).into_iter().filter(|start| project.join(start).exists()).collect();
-            if !starts.is_empty() {
-                rules.starts = starts;
-                rules.within = testpaths.iter().map(|path| path_pattern(path)).collect::<Result<_, _>>()?;
-            }
+        if !only.is_empty() {
+            self.starts = only.to_vec();
+            self.only = only.to_vec();
+            let given = only.iter().filter(|path| accepts(path) && self.project.join(path).is_file());
+            self.given = given.cloned().collect();
         }
-        Ok(rules)
-    }
-
-    fn of_rspec(project: &Path, only: &[PathBuf]) -> Result<Rules, DiscoverError> {
-        let settings = RspecSettings::read(project)?;
-        let mut directories: Vec<String> =
-            only.iter().filter_map(|path| path.to_str().map(globset::escape)).collect();
-        directories.push(settings.default_path.clone());
-        let globs = |pattern: &str| -> Vec<String> {
-            directories.iter().flat_map(|directory| RspecSettings::globs(pattern, directory)).collect()
-        };
-        let mut rules = Rules::from_globs(project, &globs(&settings.pattern))?;
-        for glob in globs(&settings.exclude_pattern) {
-            rules.exclude.push(path_pattern(&glob)?);
-        }
-        Ok(rules)
-    }
-
-    /// Where to start looking, relative to the project.
-    pub(crate) fn starts(&self) -> &[PathBuf] {
-        &self.starts
+        Ok(())
     }
 
     /// Tells of each directory below a start, relative to the project, whether to look into it.
@@ -130,12 +73,12 @@ impl Rules {
         let own_conventions = !barred.is_empty();
         move |directory| {
             let Some(name) = directory.file_name().map(|name| name.to_string_lossy()) else { return true };
-            let is_virtual_environment = || project.join(directory).join("pyvenv.cfg").is_file();
             if own_conventions {
-                return !barred.iter().any(|pattern| pattern.matches(directory)) && !is_virtual_environment();
+                let is_barred = barred.iter().any(|pattern| pattern.matches(directory));
+                return !is_barred && !is_virtual_environment(&project, directory);
             }
             let named = include.iter().any(|pattern| pattern.names(&name));
-            named || !(name.starts_with('.') || VENDORED.contains(&name.as_ref()) || is_virtual_environment())
+            named || !(name.starts_with('.') || is_vendored(&project, directory))
         }
     }
 
@@ -155,14 +98,24 @@ impl Rules {
     }
 }
 
+/// Whether a directory, relative to the project, holds what others wrote.
+pub(crate) fn is_vendored(project: &Path, directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default();
+    VENDORED.iter().any(|vendored| name == *vendored) || is_virtual_environment(project, directory)
+}
+
+fn is_virtual_environment(project: &Path, directory: &Path) -> bool {
+    project.join(directory).join("pyvenv.cfg").is_file()
+}
+
 /// A path of a framework's configuration, as paths are written here.
-fn without_dots(path: &str) -> &str {
+pub(crate) fn without_dots(path: &str) -> &str {
     let path = path.trim_end_matches('/');
     if path == "." { "" } else { path.strip_prefix("./").unwrap_or(path) }
 }
 
 /// The directories that the globs' files are in at least, none inside another.
-fn starts_of(globs: &[String]) -> Vec<PathBuf> {
+pub(crate) fn starts_of(globs: &[String]) -> Vec<PathBuf> {
     let is_plain = |part: &&str| !part.contains(['*', '?', '[', '{', '\\']);
     let mut starts: Vec<PathBuf> = globs
         .iter()
@@ -172,14 +125,4 @@ fn starts_of(globs: &[String]) -> Vec<PathBuf> {
     // Sorted by component: what is inside another follows it.
     starts.dedup_by(|later, earlier| later.starts_with(&*earlier));
     starts
-}
-
-/// Whether a file given by name can be meant for this framework.
-fn is_source_of(framework: Framework, path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    match framework {
-        Framework::Pytest => matches!(extension, Some("py" | "txt" | "rst")),
-        Framework::Rspec => extension == Some("rb"),
-        Framework::Command => false,
-    }
 }

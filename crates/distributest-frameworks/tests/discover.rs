@@ -42,11 +42,11 @@ fn strings(texts: &[&str]) -> Vec<String> {
 }
 
 fn pytest() -> Selection {
-    Selection::of(Framework::Pytest)
+    Selection::of(Framework::named("pytest").unwrap())
 }
 
 fn rspec() -> Selection {
-    Selection::of(Framework::Rspec)
+    Selection::of(Framework::named("rspec").unwrap())
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn globs_replace_the_frameworks_own_and_the_unmatched_are_told() {
     let project =
         Project::with(&["checks/a.sh", "checks/deep/b.sh", "checks/.c.sh", ".ci/d.sh", "node_modules/e.sh"]);
     let selection = |files: &[&str], exclude: &[&str], only: &[&str]| Selection {
-        framework: Framework::Command,
+        framework: Framework::command(),
         files: strings(files),
         exclude: strings(exclude),
         only: strings(only),
@@ -230,7 +230,7 @@ fn what_cannot_be_understood_is_an_error_that_names_it() {
     }
     let outside = error(&Selection { files: strings(&["../*.py"]), ..pytest() });
     assert!(matches!(outside, DiscoverError::OutsideProject { .. }), "{outside}");
-    let needed = error(&Selection::of(Framework::Command));
+    let needed = error(&Selection::of(Framework::command()));
     assert_eq!(needed.to_string(), "framework command needs `files`: globs that say which files to run");
     project.write("pyproject.toml", "[tool.pytest.ini_options\n");
     let settings = error(&pytest());

@@ -5,13 +5,13 @@ use distributest_protocol::conversions::milliseconds;
 use distributest_protocol::wire;
 
 /// How a framework's files are run, in the wire's form.
-pub fn to_wire(framework: Framework, options: LaunchOptions) -> wire::Launch {
-    let kind = match distributest_frameworks::launch(framework, &options) {
+pub fn to_wire(framework: &Framework, options: &LaunchOptions) -> wire::Launch {
+    let kind = match framework.launch(options) {
         Launch::Worker(worker) => wire::launch::Kind::Worker(wire::WorkerLaunch {
             programs: worker.programs,
             arguments: worker.arguments,
             worker_file_name: worker.worker_file_name.to_owned(),
-            worker_source: worker.worker_source.to_vec(),
+            worker_source: worker.worker_source.as_bytes().to_vec(),
             worker_arguments: worker.worker_arguments,
             isolation: match worker.isolation {
                 Isolation::Fork => wire::Isolation::Fork,

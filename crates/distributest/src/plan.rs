@@ -109,12 +109,12 @@ pub fn plan(
     // A path may lead to files of one framework only; it is wrong when it leads to none at all.
     let mut unmatched: Option<HashSet<String>> = None;
     for (index, framework) in (0..).zip(&frameworks) {
-        let discovered = discover(&project, config, *framework, &wanted)?;
-        unordered.extend(discovered.files.into_iter().map(|file| (index, *framework, file)));
+        let discovered = discover(&project, config, framework, &wanted)?;
+        unordered.extend(discovered.files.into_iter().map(|file| (index, framework, file)));
         let unusable_files = discovered.unusable.into_iter();
         unusable
             .extend(unusable_files.map(|name| UnusableFile { name, framework: framework.name().to_owned() }));
-        launches.push(launch::to_wire(*framework, launch_options(config, request)));
+        launches.push(launch::to_wire(framework, &launch_options(config, request)));
         let led_nowhere: HashSet<String> = discovered.unmatched.into_iter().collect();
         unmatched = Some(match unmatched {
             Some(so_far) => so_far.intersection(&led_nowhere).cloned().collect(),
@@ -159,14 +159,14 @@ fn facts(file: &DiscoveredFile, past: &HashMap<String, Vec<RecordedAttempt>>) ->
 
 fn frameworks(project: &Project, config: &Config) -> Result<Vec<Framework>, UserError> {
     if let Some(name) = &config.framework {
-        let framework = Framework::from_name(name)
+        let framework = Framework::named(name)
             .ok_or_else(|| UserError::usage(format!("there is no framework called {name:?}")))?;
         return Ok(vec![framework]);
     }
     if config.command.is_some() {
-        return Ok(vec![Framework::Command]);
+        return Ok(vec![Framework::command()]);
     }
-    let detected = distributest_frameworks::detect(&project.directory);
+    let detected = distributest_frameworks::detect(&project.directory, &Framework::built_in());
     let found: Vec<Framework> = detected.into_iter().map(|detected| detected.framework).collect();
     if found.len() > 1 && !config.files.is_empty() {
         let names: Vec<&str> = found.iter().map(|framework| framework.name()).collect();
@@ -250,6 +250,7 @@ fn launch_options(config: &Config, request: &Request<'_>) -> LaunchOptions {
         isolation: config.isolation,
         command: config.command.clone(),
         arguments: request.framework_arguments.to_vec(),
+        results: None,
     }
 }
 
@@ -257,12 +258,12 @@ fn launch_options(config: &Config, request: &Request<'_>) -> LaunchOptions {
 fn discover(
     project: &Project,
     config: &Config,
-    framework: Framework,
+    framework: &Framework,
     wanted: &Wanted,
 ) -> Result<Discovered, UserError> {
     let find = |only: &[String]| {
         let selection = Selection {
-            framework,
+            framework: framework.clone(),
             files: config.files.clone(),
             exclude: config.exclude.clone(),
             only: only.to_vec(),

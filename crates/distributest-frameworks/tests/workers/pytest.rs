@@ -40,7 +40,7 @@ fn python() -> PathBuf {
 
 fn start(isolation: Isolation) -> Start<'static> {
     Start {
-        framework: Framework::Pytest,
+        framework: Framework::named("pytest").unwrap(),
         program: python(),
         program_arguments: &[],
         arguments: &[],
@@ -117,7 +117,7 @@ fn reports_the_same_tests_with_the_same_status_as_pytest() {
     let project = Project::copy_of("pytest");
     let expected = reference(&project, &[]);
     assert!(expected.len() > 60, "the fixture has many tests: {}", expected.len());
-    let discovered = discover(project.path(), &Selection::of(Framework::Pytest)).unwrap();
+    let discovered = discover(project.path(), &Selection::of(Framework::named("pytest").unwrap())).unwrap();
     let mut worker = forking(&project);
     let mut actual = BTreeMap::new();
     for file in discovered.files.iter().filter(|file| !MISBEHAVING.contains(&file.path.as_str())) {

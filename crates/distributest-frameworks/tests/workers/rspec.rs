@@ -33,7 +33,7 @@ fn start(isolation: Isolation) -> Start<'static> {
         "these tests need RSpec for ruby: apt-get install ruby-rspec"
     );
     Start {
-        framework: Framework::Rspec,
+        framework: Framework::named("rspec").unwrap(),
         program: PathBuf::from("ruby"),
         program_arguments: &[],
         arguments: &[],
@@ -104,7 +104,7 @@ fn reports_the_same_examples_with_the_same_status_as_rspec() {
     let fixed = expected.get_mut("./spec/outcomes_spec.rb[1:8]").unwrap();
     assert_eq!((fixed.0.as_str(), fixed.4.as_str()), ("failed", "fixed meanwhile"));
     fixed.4.clear();
-    let discovered = discover(project.path(), &Selection::of(Framework::Rspec)).unwrap();
+    let discovered = discover(project.path(), &Selection::of(Framework::named("rspec").unwrap())).unwrap();
     let mut worker = forking(&project);
     let mut actual = BTreeMap::new();
     for file in discovered.files.iter().filter(|file| !MISBEHAVING.contains(&file.path.as_str())) {

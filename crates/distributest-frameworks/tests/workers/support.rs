@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use distributest_frameworks::{Framework, Isolation, Launch, LaunchOptions, launch};
+use distributest_frameworks::{Framework, Isolation, Launch, LaunchOptions};
 use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine.
@@ -113,10 +113,10 @@ impl Start<'_> {
     pub(crate) fn worker(&self, project: &Project) -> Worker {
         let options = LaunchOptions {
             isolation: Some(self.isolation),
-            command: None,
             arguments: self.arguments.iter().map(ToString::to_string).collect(),
+            ..LaunchOptions::default()
         };
-        let Launch::Worker(worker) = launch(self.framework, &options) else { panic!("it has a worker") };
+        let Launch::Worker(worker) = self.framework.launch(&options) else { panic!("it has a worker") };
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join(worker.worker_file_name);
         fs::write(&program, worker.worker_source).unwrap();

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use distributest_frameworks::{Detected, Selection, detect, discover};
+use distributest_frameworks::{Detected, Framework, Selection, detect, discover};
 
 use super::settings::sources_of;
 use crate::config::{DEFAULT_FILE, DEFAULT_NODE_SETUP, DEFAULT_RUNNER_SETUP};
@@ -89,9 +89,11 @@ pub fn run(args: &InitArgs) -> Result<String, UserError> {
 
 /// The frameworks of a project, each with the number of its test files.
 fn search(project: &Path) -> Vec<Found> {
-    let count = |framework| discover(project, &Selection::of(framework)).map_or(0, |found| found.files.len());
-    let found = |detected: Detected| Found { files: count(detected.framework), detected };
-    detect(project).into_iter().map(found).collect()
+    let count = |framework: &Framework| {
+        discover(project, &Selection::of(framework.clone())).map_or(0, |found| found.files.len())
+    };
+    let found = |detected: Detected| Found { files: count(&detected.framework), detected };
+    detect(project, &Framework::built_in()).into_iter().map(found).collect()
 }
 
 /// The project's configuration: one framework is pinned; of several, all run, as they do without

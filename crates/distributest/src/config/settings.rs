@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use distributest_frameworks::Framework;
-
 use super::errors::{ConfigError, ConfigProblem};
 use super::kind::{Auto, Choice, Command, FilePath, Limit, List, Number, Switch};
 use super::layer::{Base, Flag, Layer, Origin};
@@ -12,6 +10,9 @@ use super::provenance::Provenance;
 use super::reader::Reader;
 use super::sources::{ConfigSources, read_text};
 use super::{Config, HostConfig, Isolation, LOCALHOST, LogConfig, RUNNERS_LIMIT, SyncConfig};
+
+/// The framework whose files are run by `command`.
+const COMMAND: &str = "command";
 
 /// Variables that every runner gets from its agent, so they can't be set for all of them.
 const RUNNER_VARIABLES: [&str; 9] = [
@@ -75,7 +76,7 @@ pub fn load(sources: &ConfigSources, flags: &[Flag]) -> Result<(Config, Provenan
 /// Reads every key there is.
 fn read(reader: &mut Reader<'_>) -> Config {
     let seconds = |seconds| Some(Duration::from_secs(seconds));
-    let framework = Auto(Choice(Framework::ALL.map(Framework::name).to_vec()), "detected");
+    let framework = Auto(Choice(vec!["pytest", "rspec", COMMAND]), "detected");
     let isolation = Auto(Choice(Isolation::ALL.map(Isolation::word).to_vec()), "the safest that is fast");
     let runners = Auto(Number { minimum: 0, maximum: RUNNERS_LIMIT }, "the number of cores");
     let mut config = Config {
@@ -115,7 +116,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
 
 /// `command` belongs to the framework of that name, which has no files of its own.
 fn check_command(config: &Config, reader: &mut Reader<'_>) {
-    let command_framework = Framework::Command.name();
+    let command_framework = COMMAND;
     let framework = config.framework.as_deref();
     let mut conflict = |key: &str, message: String, hint: &str| {
         let origin = reader.provenance.origin(key).clone();
