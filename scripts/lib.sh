@@ -34,17 +34,54 @@ install_packages() {
   apt_install "${missing[@]}" 2>/dev/null || { apt-get -qq update && apt_install "${missing[@]}"; } ||
     die "apt-get could not install ${missing[*]}"
 }
-apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" </dev/null >/dev/null; }
+apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" </dev/null >/dev/null; }
 
 # What the scripts need, by what they do with it.
 # shellcheck disable=SC2034
 {
   BUILD_PACKAGES=(gcc libc6-dev)
   PYTHON_PACKAGES=(python3 python3-venv ca-certificates)
-  TEST_PACKAGES=("${BUILD_PACKAGES[@]}" "${PYTHON_PACKAGES[@]}" python3-pytest ruby ruby-rspec git rsync
-    openssh-client openssh-server procps dpkg-dev ruby-activesupport ruby-rspec-pending-for)
+  TEST_PACKAGES=("${BUILD_PACKAGES[@]}" "${PYTHON_PACKAGES[@]}"
+    dpkg-dev
+    git
+    openssh-client
+    openssh-server
+    openssl
+    procps
+    rsync
+    # pytest, unittest
+    python3-pytest
+    # RSpec, Minitest, test-unit, Rails, and what their third-party projects use
+    ruby
+    ruby-activerecord
+    ruby-activesupport
+    ruby-minitest
+    ruby-parallel-tests
+    ruby-railties
+    ruby-rspec
+    ruby-rspec-pending-for
+    ruby-rspec-rails
+    ruby-simplecov
+    ruby-sqlite3
+    ruby-test-unit
+    # ExUnit, EUnit
+    elixir
+    erlang-base
+    erlang-dev
+    erlang-eunit
+    rebar3
+    # the others
+    bats
+    golang-go
+    perl
+    phpunit
+  )
   LAB_PACKAGES_HERE=(systemd-container mmdebstrap nftables iproute2 iputils-ping netcat-openbsd util-linux procps)
 }
+
+# Packages with node and npm, where they are not there in another way: Debian's npm can't be installed beside a node that
+# is not Debian's.
+node_packages() { { have node && have npm; } || echo nodejs npm; }
 
 # Why the lab can't run here, in a few words; nothing where it can.
 why_no_lab() {

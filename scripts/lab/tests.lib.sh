@@ -29,7 +29,7 @@ prepare_laptop() {
   eval "$(lab env)"
   install -d "$LAB_LAPTOP/bin"
   install "$PROGRAM" "$LAB_LAPTOP/bin/distributest"
-  install "$ROOT/scripts/compare" "$LAB_LAPTOP/bin/compare"
+  cp -r "$ROOT/scripts/conformance/"{compare,frameworks} "$LAB_LAPTOP/bin/"
   local user; for user in dev kim; do write_config "$user" h1 h2 h3; done
 }
 

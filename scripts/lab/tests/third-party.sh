@@ -1,8 +1,8 @@
 # Other people's projects give the same results on three hosts as under their framework's own runner.
 # shellcheck shell=bash
 
-"$ROOT/scripts/third-party" >"$SCRATCH/projects"
-while read -r name framework directory <&3; do
+"$ROOT/scripts/third-party" boltons click hashie >"$SCRATCH/projects"
+while read -r name framework directory _ <&3; do
   copy_project dev "$directory"
   ok "$name on three hosts gives the results of $framework" \
     laptop dev compare --events "/mnt/dev/$name.jsonl" "$framework" "/mnt/dev/$name"

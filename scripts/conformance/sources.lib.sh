@@ -1,0 +1,64 @@
+# Where test suites come from: what `fetch` of a project uses; sourced by third-party. Each function prints the directory
+# of an unpacked project below WORK. Everything is pinned: by its hash, or by the signatures that apt checks.
+# shellcheck shell=bash
+
+# pypi NAME VERSION SHA256: a source distribution.
+pypi() {
+  local name=$1 version=$2 work=$WORK/$1
+  mkdir -p "$work"
+  echo "$name==$version --hash=sha256:$3" >"$work/requirements"
+  "$PYTHON_TOOLS/bin/pip" download --quiet --disable-pip-version-check --no-deps --no-binary "$name" \
+    --require-hashes -r "$work/requirements" -d "$work" >&2
+  tar -xf "$work"/*.tar.gz -C "$work"
+  find "$work" -mindepth 1 -maxdepth 1 -type d
+}
+
+# npm_tarball NAME VERSION INTEGRITY: what `npm pack` gives; INTEGRITY is `npm view NAME@VERSION dist.integrity`.
+npm_tarball() {
+  local work=$WORK/npm-${1//\//-} integrity
+  mkdir -p "$work"
+  npm pack --silent --pack-destination "$work" "$1@$2" >&2
+  integrity=sha512-$(openssl dgst -sha512 -binary "$work"/*.tgz | base64 --wrap=0)
+  [ "$integrity" = "$3" ] || die "$1@$2 from npm has the integrity $integrity instead of $3"
+  tar -xf "$work"/*.tgz -C "$work"
+  find "$work" -mindepth 1 -maxdepth 1 -type d
+}
+
+# crate NAME VERSION SHA256: what `cargo publish` packed; SHA256 is its checksum in the index.
+crate() {
+  local name=$1 work=$WORK/crate-$1 checksum
+  mkdir -p "$work/src"
+  touch "$work/src/lib.rs"
+  printf '%s\n' '[package]' 'name = "fetch"' '[dependencies]' "$name = { version = \"=$2\", default-features = false }" '[workspace]' >"$work/Cargo.toml"
+  (cd "$work" && cargo vendor --quiet --versioned-dirs) >&2
+  checksum=$(sed -n 's/.*"package":"\([0-9a-f]*\)".*/\1/p' "$work/vendor/$name-$2/.cargo-checksum.json")
+  [ "$checksum" = "$3" ] || die "$name $2 from crates.io has the checksum $checksum instead of $3"
+  mv "$work/vendor/$name-$2/Cargo.toml.orig" "$work/vendor/$name-$2/Cargo.toml"
+  rm "$work/vendor/$name-$2/.cargo-checksum.json"
+  echo "$work/vendor/$name-$2"
+}
+
+# debian_source PACKAGE: a patched source package of this machine's release. The package sources are told to a private
+# apt, so that /etc stays as it is.
+debian_source() {
+  local package=$1 work=$WORK/debian-$1 file
+  mkdir -p "$work"/{sources,lists/partial,cache/archives/partial,unpacked}
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/{debian,ubuntu}.sources; do
+    [ ! -f "$file" ] || sed 's/^Types:.*/Types: deb-src/; s/^deb /deb-src /' "$file" >"$work/sources/${file##*/}"
+  done
+  cat >"$work/apt.conf" <<APT
+Dir::Etc::SourceList "/dev/null";
+Dir::Etc::SourceParts "$work/sources";
+Dir::State::Lists "$work/lists";
+Dir::Cache "$work/cache";
+APT::Sandbox::User "";
+APT
+  (cd "$work/unpacked" && export APT_CONFIG=$work/apt.conf && apt-get -qq update && apt-get -qq source "$package") >&2
+  find "$work/unpacked" -mindepth 1 -maxdepth 1 -type d
+}
+
+# repository DIRECTORY: a project of this repository, copied.
+repository() {
+  cp -a "$ROOT/$1" "$WORK/${1##*/}"
+  echo "$WORK/${1##*/}"
+}
