@@ -65,6 +65,8 @@ pub struct FilePlan {
     pub path: String,
     /// The framework that runs it.
     pub framework: String,
+    /// Ids of the tests to run; empty: all of them.
+    pub tests: Vec<String>,
     /// Seconds it should take; `None` where there is nothing to go by.
     pub predicted: Option<Duration>,
 }

@@ -123,7 +123,7 @@ impl Recorder {
                 }
             }
             RunEvent::AttemptFinished(report) => self.note_attempt(now, report),
-            RunEvent::FileVerdict { file, attempt, .. } => {
+            RunEvent::FileVerdict { file, attempt, .. } if self.is_whole(*file) => {
                 let mut attempts = self.undecided.remove(file).unwrap_or_default();
                 if let Some(attempt) = *attempt {
                     let tests = attempts.remove(&attempt).unwrap_or_default();
@@ -137,6 +137,9 @@ impl Recorder {
 
     fn note_attempt(&mut self, now: Duration, report: &AttemptReport) {
         let started = self.started.remove(&report.attempt);
+        if !self.is_whole(report.file) {
+            return;
+        }
         self.push(Row::Attempt(AttemptRow {
             attempt: report.attempt,
             file: report.file,
@@ -147,6 +150,11 @@ impl Recorder {
             duration: report.duration,
             finished: now,
         }));
+    }
+
+    /// Whether all tests of a file are run. How long some of them took says nothing about next time.
+    fn is_whole(&self, file: FileId) -> bool {
+        self.run.files.get(file.0 as usize).is_some_and(|file| file.tests.is_empty())
     }
 
     fn push(&mut self, row: Row) {

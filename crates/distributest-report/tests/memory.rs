@@ -75,6 +75,7 @@ fn run_started() -> RunEvent {
         files: vec![FilePlan {
             path: "tests/test_a.py".to_owned(),
             framework: "pytest".to_owned(),
+            tests: Vec::new(),
             predicted: None,
         }],
     }

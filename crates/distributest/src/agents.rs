@@ -135,7 +135,7 @@ impl Agent {
     /// When the connection is gone.
     pub async fn order(&self, order: Order) -> Result<(), AgentError> {
         self.send(match order {
-            Order::Dispatch { attempt, runner, launch, file, timeout } => {
+            Order::Dispatch { attempt, runner, launch, file, timeout, .. } => {
                 OrderKind::Dispatch(wire::Dispatch {
                     attempt: attempt.0,
                     runner: u32::from(runner),

@@ -281,6 +281,7 @@ impl<'run> Driver<'run> {
             runner: runner.number,
             launch: planned.launch,
             file: planned.path.clone(),
+            tests: planned.tests.clone(),
             timeout: self.options.timeout,
         };
         let started = self.sinks.now();

@@ -11,8 +11,12 @@ use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostP
 use distributest_core::test_result::{TestResult, TestStatus};
 
 fn run_started(files: usize, hosts: &[&str]) -> RunEvent {
-    let plan =
-        |file| FilePlan { path: format!("file_{file}"), framework: "command".to_owned(), predicted: None };
+    let plan = |file| FilePlan {
+        path: format!("file_{file}"),
+        framework: "command".to_owned(),
+        tests: Vec::new(),
+        predicted: None,
+    };
     let host = |name: &&str| HostPlan { name: (*name).to_owned(), runners: None };
     RunEvent::RunStarted {
         run: "run".to_owned(),

@@ -35,7 +35,12 @@ impl ObservedRun {
             project: String::new(),
             hosts: vec![HostPlan { name: String::new(), runners: None }; options.host_count as usize],
             files: vec![
-                FilePlan { path: String::new(), framework: String::new(), predicted: None };
+                FilePlan {
+                    path: String::new(),
+                    framework: String::new(),
+                    tests: Vec::new(),
+                    predicted: None
+                };
                 options.file_count as usize
             ],
         });

@@ -110,7 +110,7 @@ impl Run {
 }
 
 pub(crate) fn file_plan(path: &str) -> FilePlan {
-    FilePlan { path: path.to_string(), framework: "pytest".to_string(), predicted: None }
+    FilePlan { path: path.to_string(), framework: "pytest".to_string(), tests: Vec::new(), predicted: None }
 }
 
 pub(crate) fn summary() -> RunSummary {

@@ -150,6 +150,7 @@ mod tests {
         let plan = |predicted: &Option<u64>| FilePlan {
             path: "a.py".to_owned(),
             framework: "pytest".to_owned(),
+            tests: Vec::new(),
             predicted: predicted.map(seconds),
         };
         let (run, project) = ("run".to_owned(), "shop".to_owned());

@@ -93,6 +93,8 @@ struct HostLine<'a> {
 struct FileLine<'a> {
     path: &'a str,
     framework: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tests: &'a [String],
     predicted: Option<f64>,
 }
 
@@ -269,7 +271,12 @@ impl<'a> HostLine<'a> {
 
 impl<'a> FileLine<'a> {
     fn of(plan: &'a FilePlan) -> FileLine<'a> {
-        FileLine { path: &plan.path, framework: &plan.framework, predicted: plan.predicted.map(seconds) }
+        FileLine {
+            path: &plan.path,
+            framework: &plan.framework,
+            tests: &plan.tests,
+            predicted: plan.predicted.map(seconds),
+        }
     }
 }
 

@@ -218,6 +218,7 @@ fn file_plan(path: &str, predicted: Option<f64>) -> FilePlan {
     FilePlan {
         path: path.to_owned(),
         framework: "pytest".to_owned(),
+        tests: Vec::new(),
         predicted: predicted.map(Duration::from_secs_f64),
     }
 }

@@ -7,7 +7,7 @@ use distributest_core::test_result::TestStatus;
 use super::{ExpectedFile, ExpectedTest, Kind};
 
 pub(super) const PROJECT_FILES: &[(&str, &str)] =
-    &[(".distributest/config.toml", "framework = \"command\"\nfiles = [\"tests/*.sh\"]\n")];
+    &[(".distributest/config.toml", "frameworks = [\"command\"]\nfiles = [\"tests/*.sh\"]\n")];
 
 /// The statuses scripts fail with: not 0, and none that a shell gives a meaning of its own.
 const FAILURE_STATUSES: usize = 125;

@@ -17,7 +17,7 @@ use crate::config::{DEFAULT_FILE, DEFAULT_NODE_SETUP, DEFAULT_RUNNER_SETUP};
 use crate::error::UserError;
 
 /// The line of the default file that is replaced by what was found.
-const FRAMEWORK_LINE: &str = "#framework = \"auto\"\n";
+const FRAMEWORK_LINE: &str = "#frameworks = []\n";
 
 const NOTHING_FOUND: &str = "\
 Found no test framework that distributest knows. Say in the file which files are tests and what runs them:
@@ -101,7 +101,9 @@ fn search(project: &Path) -> Vec<Found> {
 fn configuration(found: &[Found]) -> String {
     let framework = match found {
         [] => FRAMEWORK_LINE.to_owned(),
-        [one] => format!("# Found here: {}.\nframework = \"{}\"\n", describe(found), one.detected.framework),
+        [one] => {
+            format!("# Found here: {}.\nframeworks = [\"{}\"]\n", describe(found), one.detected.framework)
+        }
         _ => format!("# Found here, and all run: {}.\n{FRAMEWORK_LINE}", describe(found)),
     };
     DEFAULT_FILE.replacen(FRAMEWORK_LINE, &framework, 1)

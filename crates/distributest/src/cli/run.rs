@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::{Loaded, RunArgs, SettingsArgs};
-use crate::config::{Config, Hook, HookSource, LOCALHOST, find_hooks};
+use crate::config::{Config, Hook, HookSource, LOCALHOST, find_hooks, flag_of};
 use crate::driver::{DriverOptions, drive};
 use crate::dry_run;
 use crate::error::{UserError, chain};
@@ -34,8 +34,8 @@ use crate::terminal::{self, Terminal};
 /// Threads of the coordinator: one may wait for a disk while the other keeps connections alive.
 const THREADS: usize = 2;
 
-/// The flags that decide whether a file is a test and how it is run.
-const FLAGS_OF_A_FILE: [&str; 4] = ["framework", "files", "command", "isolation"];
+/// The keys whose flags decide whether a file is a test and how it is run.
+const FLAGS_OF_A_FILE: [&str; 4] = ["frameworks", "files", "command", "isolation"];
 
 /// Runs the tests and returns the exit status.
 ///
@@ -232,10 +232,11 @@ fn reporters(
 
 /// `distributest` with those flags of this run without which a file would not be found or be run in another way.
 fn rerun_command(settings: &SettingsArgs) -> String {
-    let project = settings.project.iter().map(|project| ("project", project.display().to_string()));
+    let project = settings.project.iter().map(|project| ("--project", project.display().to_string()));
     let flags = settings.flags().into_iter().filter(|flag| FLAGS_OF_A_FILE.contains(&flag.key));
     let flags = flags.flat_map(|flag| flag.values.into_iter().map(move |value| (flag.key, value)));
-    let words = project.chain(flags).map(|(flag, value)| format!(" --{flag} {}", shell_quote(&value)));
+    let named = flags.filter_map(|(key, value)| Some((flag_of(key)?, value)));
+    let words = project.chain(named).map(|(flag, value)| format!(" {flag} {}", shell_quote(&value)));
     std::iter::once("distributest".to_owned()).chain(words).collect()
 }
 

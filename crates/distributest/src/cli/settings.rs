@@ -18,9 +18,9 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "DIR")]
     pub project: Option<PathBuf>,
 
-    /// The test framework: pytest, rspec or command [default: detected]
-    #[arg(long, value_name = "NAME")]
-    pub framework: Option<String>,
+    /// Only this test framework, such as pytest or rspec; may be repeated [default: detected]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub framework: Vec<String>,
 
     /// Glob of the test files; may be repeated [default: the framework's own]
     #[arg(long, value_name = "GLOB")]
@@ -97,7 +97,7 @@ impl SettingsArgs {
         let flags = [
             ("files", self.files.clone()),
             ("exclude", self.exclude.clone()),
-            ("framework", one(&self.framework)),
+            ("frameworks", self.framework.clone()),
             ("command", one(&self.command)),
             ("runners", one(&self.runners)),
             ("hosts", [self.hosts.clone(), local].concat()),

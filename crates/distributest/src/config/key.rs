@@ -20,7 +20,7 @@ pub(super) const VARIABLE_PREFIX: &str = "DISTRIBUTEST_";
 
 /// The environment variable that sets a key: `log.path` is `DISTRIBUTEST_LOG_PATH`.
 pub(super) fn variable_of(key: &str) -> Option<String> {
-    let name = key.to_ascii_uppercase().replace('.', "_");
+    let name = key.to_ascii_uppercase().replace(['.', '-'], "_");
     (!WITHOUT_VARIABLE.contains(&key)).then(|| format!("{VARIABLE_PREFIX}{name}"))
 }
 
@@ -29,7 +29,7 @@ pub fn flag_of(key: &str) -> Option<&'static str> {
     Some(match key {
         "files" => "--files",
         "exclude" => "--exclude",
-        "framework" => "--framework",
+        "frameworks" => "--framework",
         "command" => "--command",
         "runners" => "--runners",
         "hosts" => "--hosts",

@@ -307,15 +307,21 @@ impl Kind for List {
     }
 }
 
-/// A program and its arguments, `{file}` among them: an array, or text split into words. Empty: none.
-pub(super) struct Command;
+/// A program and its arguments: an array, or text split into words. Empty: none.
+pub(super) struct Command {
+    /// Whether `{file}` must be among them, because it is run for each file.
+    pub(super) for_each_file: bool,
+}
 
 impl Kind for Command {
     type Value = Option<Vec<String>>;
 
     fn expected(&self) -> String {
-        "a program and its arguments with {file} among them, such as \"bash {file}\" (\"\": the file itself)"
-            .to_owned()
+        match self.for_each_file {
+            true => "a program and its arguments with {file} among them, such as \"bash {file}\" (\"\": the file itself)",
+            false => "a program and its arguments, such as \"perl tools/worker.pl\"",
+        }
+        .to_owned()
     }
 
     fn read(&self, raw: Raw<'_>, base: &Base) -> Result<Self::Value, Rejection> {
@@ -333,7 +339,9 @@ impl Kind for Command {
         match words.first() {
             None => Ok(None),
             Some(program) if program.is_empty() => Err(self.reject(raw).because("the program has no name")),
-            Some(_) if words.iter().any(|word| word.contains("{file}")) => Ok(Some(words)),
+            Some(_) if !self.for_each_file || words.iter().any(|word| word.contains("{file}")) => {
+                Ok(Some(words))
+            }
             Some(_) => Err(self.reject(raw).because("{file} is missing, so every file would run the same")),
         }
     }

@@ -1,6 +1,6 @@
 //! Finds the raw value of a key in one layer: a file, the environment, or the flags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,10 @@ use super::errors::{ConfigProblem, Rejection};
 use super::key;
 
 /// Tables whose keys are settings of their own: `[log] keep` is the key `log.keep`.
-const SECTIONS: [&str; 2] = ["sync", "log"];
+const SECTIONS: [&str; 3] = ["sync", "log", FRAMEWORK];
+
+/// The section that holds a table for each framework: `[framework.rspec] files` is the key `framework.rspec.files`.
+pub(super) const FRAMEWORK: &str = "framework";
 
 /// Where a value comes from. The order is that in which problems are told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,6 +132,13 @@ impl<'a> Layer<'a> {
         rejection.into_problem(origin, key, key::ways_to_set(key))
     }
 
+    /// The names of a section's tables.
+    pub(super) fn names_in(&self, section: &str) -> BTreeSet<String> {
+        let Source::File(document) = &self.source else { return BTreeSet::new() };
+        let below = document.values.keys().filter_map(|key| key.strip_prefix(section)?.strip_prefix('.'));
+        below.filter_map(|key| Some(key.rsplit_once('.')?.0.to_owned())).collect()
+    }
+
     /// Where something stands in this layer's file.
     pub(super) fn origin_at(&self, offset: usize) -> Origin {
         match &self.source {
@@ -170,6 +180,13 @@ fn unknown_variables(variables: &BTreeMap<String, String>, known: &[String]) -> 
     problems.collect()
 }
 
+/// Whether a key is that of a whole framework's table.
+fn is_framework(key: &str) -> bool {
+    key.strip_prefix(FRAMEWORK)
+        .and_then(|rest| rest.strip_prefix('.'))
+        .is_some_and(|name| !name.contains('.'))
+}
+
 /// A parsed file, flattened to dotted keys.
 struct Document<'a> {
     path: &'a Path,
@@ -200,7 +217,10 @@ impl<'a> Document<'a> {
             let key = format!("{prefix}{name}");
             let span = value.span();
             match value.into_inner() {
-                DeValue::Table(section) if prefix.is_empty() && SECTIONS.contains(&name.as_str()) => {
+                DeValue::Table(section)
+                    if (prefix.is_empty() && SECTIONS.contains(&name.as_str()))
+                        || prefix == format!("{FRAMEWORK}.") =>
+                {
                     self.flatten(&format!("{key}."), section);
                 }
                 value => {
@@ -225,8 +245,12 @@ impl<'a> Document<'a> {
         let unknown = self.values.iter().filter(|(key, _)| !keys.contains(&key.as_str()));
         let problems = unknown.map(|(key, value)| {
             let origin = self.origin(self.key_offsets[key]);
-            if SECTIONS.contains(&key.as_str()) {
-                let ways = format!("write [{key}] and its keys below it");
+            if SECTIONS.contains(&key.as_str()) || is_framework(key) {
+                let ways = if key.starts_with(FRAMEWORK) {
+                    format!("write [{FRAMEWORK}.NAME] and its keys below it; what is to run is `frameworks`")
+                } else {
+                    format!("write [{key}] and its keys below it")
+                };
                 return Rejection::of_toml("a table", value).into_problem(origin, key, ways);
             }
             ConfigProblem::unknown_key(origin, key, keys)

@@ -27,6 +27,7 @@
 //!   those in variables and flags to the current directory; a leading `~/` is the home directory everywhere.
 
 mod errors;
+mod frameworks;
 mod hooks;
 mod hosts;
 mod key;
@@ -74,11 +75,16 @@ pub struct Config {
     pub files: Vec<String>,
     /// Globs of files that `files` matches but that are not to be run.
     pub exclude: Vec<String>,
-    /// The framework's name; `None`: detected from the project.
-    pub framework: Option<String>,
+    /// The names of the frameworks to run; empty: detected from the project.
+    pub frameworks: Vec<String>,
+    /// What the project wants different of a framework, or says of one of its own, by name.
+    pub framework: BTreeMap<String, FrameworkConfig>,
     /// The program run for each file when the framework is `command`, with `{file}` in at least one argument;
     /// `None`: the file itself.
     pub command: Option<Vec<String>>,
+    /// Glob of the JUnit-XML files that `command` writes, `{results}` standing for a directory made for each attempt;
+    /// `None`: its exit status decides, unless it has `{results}` among its arguments.
+    pub results: Option<String>,
     /// Runners on this machine, up to [`RUNNERS_LIMIT`]; `None`: as many as it has cores.
     pub runners: Option<u16>,
     /// How files are kept apart; `None`: the safest that is fast for the framework.
@@ -113,6 +119,27 @@ pub struct Config {
     pub slow_file: Option<Duration>,
     /// Tests slower than this are named in the summary; `None`: none.
     pub slow_test: Option<Duration>,
+}
+
+/// One `[framework.NAME]` table. What is empty or `None` is not set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrameworkConfig {
+    /// Globs of files that say that the project uses it.
+    pub detect: Vec<String>,
+    /// Globs of its test files.
+    pub files: Vec<String>,
+    /// Globs of files that are not to be run, besides those of all frameworks.
+    pub exclude: Vec<String>,
+    /// How its files are kept apart.
+    pub isolation: Option<Isolation>,
+    /// The program run for each of its files.
+    pub command: Option<Vec<String>>,
+    /// As [`Config::results`].
+    pub results: Option<String>,
+    /// The program that speaks the worker protocol.
+    pub worker: Option<Vec<String>>,
+    /// Arguments for it in every run.
+    pub arguments: Vec<String>,
 }
 
 /// One `[[host]]` entry.

@@ -40,6 +40,12 @@ impl Provenance {
         entry.map_or(&Origin::Default, |entry| &entry.origin)
     }
 
+    /// The first key with this beginning that is set somewhere.
+    pub(super) fn first_set(&self, beginning: &str) -> Option<String> {
+        let set = self.entries.iter().filter(|entry| entry.origin != Origin::Default);
+        set.map(|entry| &entry.key).find(|key| key.starts_with(beginning)).cloned()
+    }
+
     /// Where the first `[[host]]` stands.
     pub(super) fn host_origin(&self) -> &Origin {
         self.hosts.first().map_or(&Origin::Default, |host| &host.origin)

@@ -1,6 +1,6 @@
 //! Asks every layer for one key after another, checks all values, and keeps the last one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -17,7 +17,7 @@ use super::settings::check_environment_name;
 pub(super) struct Reader<'a> {
     /// The later wins.
     layers: &'a [Layer<'a>],
-    keys: Vec<&'static str>,
+    keys: Vec<String>,
     pub(super) provenance: Provenance,
     pub(super) problems: Vec<ConfigProblem>,
 }
@@ -28,8 +28,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of a key: the last layer's, or the default.
-    pub(super) fn get<K: Kind>(&mut self, key: &'static str, kind: K, default: K::Value) -> K::Value {
-        self.keys.push(key);
+    pub(super) fn get<K: Kind>(&mut self, key: &str, kind: K, default: K::Value) -> K::Value {
+        self.keys.push(key.to_owned());
         let mut winner = (default, Origin::Default);
         for layer in self.layers {
             let Some((raw, origin)) = layer.find(key) else { continue };
@@ -44,8 +44,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The table of environment variables, merged name by name.
-    pub(super) fn environment(&mut self, key: &'static str) -> BTreeMap<String, String> {
-        self.keys.push(key);
+    pub(super) fn environment(&mut self, key: &str) -> BTreeMap<String, String> {
+        self.keys.push(key.to_owned());
         let mut merged = BTreeMap::new();
         for layer in self.layers {
             let Some((Raw::Toml(value), origin)) = layer.find(key) else { continue };
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         let bad_name = |reason: String| Rejection::of_text("the name of a variable", name).because(reason);
         check_environment_name(name).map_err(bad_name)?;
         // TOML takes whatever stands below [env] for a variable, so `runners = 4` there would go unnoticed.
-        if self.keys.contains(&name) {
+        if self.keys.iter().any(|key| key == name) {
             return Err(bad_name(format!(
                 "it is a key of its own: move `{name}` above the first line in brackets"
             )));
@@ -89,8 +89,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The hosts of the last layer that has any.
-    pub(super) fn hosts(&mut self, key: &'static str) -> Vec<HostConfig> {
-        self.keys.push(key);
+    pub(super) fn hosts(&mut self, key: &str) -> Vec<HostConfig> {
+        self.keys.push(key.to_owned());
         let mut winner = Vec::new();
         for layer in self.layers {
             let Some((Raw::Toml(value), _)) = layer.find(key) else { continue };
@@ -102,11 +102,17 @@ impl<'a> Reader<'a> {
         winner.into_iter().map(|(host, _)| host).collect()
     }
 
+    /// The names of a section's tables, in any layer: `[framework.rspec]` has the name `rspec` in `framework`.
+    pub(super) fn names_in(&self, section: &str) -> BTreeSet<String> {
+        self.layers.iter().flat_map(|layer| layer.names_in(section)).collect()
+    }
+
     /// Names of layers that were never asked for are unknown; then all problems in order, or where values
     /// came from.
     pub(super) fn finish(mut self) -> Result<Provenance, ConfigError> {
         for layer in self.layers {
-            self.problems.extend(layer.unknown_names(&self.keys));
+            let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
+            self.problems.extend(layer.unknown_names(&keys));
         }
         if self.problems.is_empty() {
             return Ok(self.provenance);

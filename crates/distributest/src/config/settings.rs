@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::errors::{ConfigError, ConfigProblem};
-use super::kind::{Auto, Choice, Command, FilePath, Limit, List, Number, Switch};
+use super::frameworks;
+use super::kind::{Auto, Choice, Command, FilePath, Limit, List, Number, Switch, Text};
 use super::layer::{Base, Flag, Layer, Origin};
 use super::provenance::Provenance;
 use super::reader::Reader;
 use super::sources::{ConfigSources, read_text};
 use super::{Config, HostConfig, Isolation, LOCALHOST, LogConfig, RUNNERS_LIMIT, SyncConfig};
-
-/// The framework whose files are run by `command`.
-const COMMAND: &str = "command";
 
 /// Variables that every runner gets from its agent, so they can't be set for all of them.
 const RUNNER_VARIABLES: [&str; 9] = [
@@ -27,10 +25,23 @@ const RUNNER_VARIABLES: [&str; 9] = [
     "TEST_ENV_NUMBER",
 ];
 
-const GLOBS: List = List {
+pub(super) const GLOBS: List = List {
     expected: "a list of globs relative to the project, such as [\"spec/**/*_spec.rb\"]",
     check: check_glob,
     commas: false,
+};
+/// Where results of a command are.
+pub(super) const RESULTS: Auto<Text> = Auto(
+    Text {
+        expected: "a glob of JUnit-XML files, relative to the project or below {results}, such as \"build/*.xml\"",
+        check: check_glob,
+    },
+    "the exit status decides, or what is in {results} if `command` has it",
+);
+const FRAMEWORK_NAMES: List = List {
+    expected: "a list of names of frameworks (empty: detected)",
+    check: check_not_empty,
+    commas: true,
 };
 const PATTERNS: List = List { expected: "a list of rsync patterns", check: check_pattern, commas: false };
 const INPUTS: List =
@@ -76,16 +87,16 @@ pub fn load(sources: &ConfigSources, flags: &[Flag]) -> Result<(Config, Provenan
 /// Reads every key there is.
 fn read(reader: &mut Reader<'_>) -> Config {
     let seconds = |seconds| Some(Duration::from_secs(seconds));
-    let framework = Auto(Choice(vec!["pytest", "rspec", COMMAND]), "detected");
-    let isolation = Auto(Choice(Isolation::ALL.map(Isolation::word).to_vec()), "the safest that is fast");
     let runners = Auto(Number { minimum: 0, maximum: RUNNERS_LIMIT }, "the number of cores");
     let mut config = Config {
         files: reader.get("files", GLOBS, Vec::new()),
         exclude: reader.get("exclude", GLOBS, Vec::new()),
-        framework: reader.get("framework", framework, None),
-        command: reader.get("command", Command, None),
+        frameworks: reader.get("frameworks", FRAMEWORK_NAMES, Vec::new()),
+        framework: Default::default(),
+        command: reader.get("command", Command { for_each_file: true }, None),
+        results: reader.get("results", RESULTS, None),
         runners: reader.get("runners", runners, None),
-        isolation: reader.get("isolation", isolation, None).and_then(|word| Isolation::from_word(&word)),
+        isolation: isolation(reader, "isolation"),
         timeout: reader.get("timeout", Limit, seconds(600)),
         node_setup_timeout: reader.get("node_setup_timeout", Limit, seconds(600)),
         runner_setup_timeout: reader.get("runner_setup_timeout", Limit, seconds(600)),
@@ -107,34 +118,18 @@ fn read(reader: &mut Reader<'_>) -> Config {
     config.sync.exclude = reader.get("sync.exclude", PATTERNS, Vec::new());
     config.log.path = reader.get("log.path", Auto(FilePath, "a file in your state directory"), None);
     config.log.keep = reader.get("log.keep", Number { minimum: 1, maximum: 100_000 }, 20);
+    config.framework = frameworks::read(reader);
     config.env = reader.environment("env");
     let hosts = reader.hosts("host");
-    check_command(&config, reader);
+    frameworks::check(&config, reader);
     select_hosts(&mut config, hosts, &selected, reader);
     config
 }
 
-/// `command` belongs to the framework of that name, which has no files of its own.
-fn check_command(config: &Config, reader: &mut Reader<'_>) {
-    let command_framework = COMMAND;
-    let framework = config.framework.as_deref();
-    let mut conflict = |key: &str, message: String, hint: &str| {
-        let origin = reader.provenance.origin(key).clone();
-        reader.problems.push(ConfigProblem::Conflict { origin, message, hint: hint.to_owned() });
-    };
-    let key = match (&config.command, framework) {
-        (Some(_), Some(other)) if other != command_framework => {
-            let message = format!("`command` is set, but the framework is {other}, which does not use it");
-            return conflict("command", message, "remove `command`, or set framework = \"command\"");
-        }
-        (Some(_), _) => "command",
-        (None, Some(name)) if name == command_framework => "framework",
-        (None, _) => return,
-    };
-    if config.files.is_empty() {
-        let message = format!("`{key}` says what runs the files, but nothing says which files");
-        conflict(key, message, "set files = [\"tests/*.sh\"] or the like, or use --files");
-    }
+/// How files are kept apart.
+pub(super) fn isolation(reader: &mut Reader<'_>, key: &str) -> Option<Isolation> {
+    let words = Auto(Choice(Isolation::ALL.map(Isolation::word).to_vec()), "the safest that is fast");
+    reader.get(key, words, None).and_then(|word| Isolation::from_word(&word))
 }
 
 /// Leaves the hosts that take part: those selected, or all; none with `runners = 0`.

@@ -158,6 +158,8 @@ pub enum Order {
         launch: u32,
         /// Project-relative path.
         file: String,
+        /// Ids of the tests to run; empty: all of them.
+        tests: Vec<String>,
         /// `None`: no limit.
         timeout: Option<Duration>,
     },

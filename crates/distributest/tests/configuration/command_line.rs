@@ -90,7 +90,7 @@ fn every_flag_of_a_key_sets_that_key() {
     let given = [
         ("files", "--files=a"),
         ("exclude", "--exclude=a"),
-        ("framework", "--framework=a"),
+        ("frameworks", "--framework=a"),
         ("command", "--command=a"),
         ("runners", "--runners=a"),
         ("hosts", "--hosts=a"),
@@ -151,8 +151,9 @@ fn the_merged_configuration_is_printed_with_origins() {
     # The configuration of ROOT/project, and where each value comes from.
     files = ["spec/**/*_spec.rb"]  # ROOT/project/.distributest/config.toml:1
     exclude = []  # default
-    framework = "auto"  # default
+    frameworks = []  # default
     command = []  # default
+    results = "auto"  # default
     runners = 4  # --runners
     isolation = "auto"  # default
     timeout = "1m 30s"  # DISTRIBUTEST_TIMEOUT

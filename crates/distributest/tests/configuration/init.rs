@@ -37,10 +37,10 @@ fn the_detected_framework_is_pinned() {
     let text =
         fs::read_to_string(layers.sources.project_directory().join("config.toml")).expect("it is written");
     assert!(
-        text.contains("\n# Found here: pytest (pytest.ini; 2 test files).\nframework = \"pytest\"\n"),
+        text.contains("\n# Found here: pytest (pytest.ini; 2 test files).\nframeworks = [\"pytest\"]\n"),
         "{text}"
     );
-    assert_eq!(layers.load().framework.as_deref(), Some("pytest"));
+    assert_eq!(layers.load().frameworks, ["pytest"]);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn of_several_frameworks_none_is_pinned() {
     let (layers, args) = project(&["pytest.ini", "tests/test_a.py", ".rspec", "spec/a_spec.rb"]);
     let said = run(&args).expect("there is nothing in the way");
     assert!(said.contains("pytest (pytest.ini; 1 test file), rspec (.rspec; 1 test file)"), "{said}");
-    assert_eq!(layers.load().framework, None);
+    assert!(layers.load().frameworks.is_empty());
 }
 
 #[test]

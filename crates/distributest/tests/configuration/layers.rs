@@ -153,8 +153,9 @@ fn every_value_knows_where_it_comes_from() {
     insta::assert_snapshot!(layers.redact(&provenance.to_string()), @r#"
     files = []  # default
     exclude = []  # default
-    framework = "auto"  # default
+    frameworks = []  # default
     command = []  # default
+    results = "auto"  # default
     runners = 4  # DISTRIBUTEST_RUNNERS
     isolation = "auto"  # default
     timeout = "5s"  # ROOT/home/.config/distributest/config.toml:1
@@ -227,4 +228,25 @@ fn the_example_host_of_the_default_file_shows_every_key() {
     for key in ["name", "user", "runners", "identity", "ssh_options", "remote_dir"] {
         assert!(example.contains(&format!("\n{key} = ")), "{key} is missing in {example}");
     }
+    let frameworks: Vec<&str> = config.framework.keys().map(String::as_str).collect();
+    assert_eq!(frameworks, ["mine", "phpunit", "rspec"]);
+    let own = &config.framework["mine"];
+    assert_eq!(own.worker.as_deref().unwrap_or_default(), ["perl", "tools/worker.pl"]);
+    let rspec = &config.framework["rspec"];
+    assert_eq!(rspec.arguments, ["--tag", "~slow"]);
+    assert_eq!(rspec.isolation, Some(Isolation::Shared));
+}
+
+#[test]
+fn the_tables_of_frameworks_merge_key_by_key() {
+    let layers = Layers::new()
+        .user("[framework.rspec]\nisolation = 'shared'\nfiles = ['a/*.rb']")
+        .project("[framework.rspec]\nfiles = ['b/*.rb']\n[framework.phpunit]\nfiles = ['t/*.php']\ncommand = 'phpunit {file}'");
+    let config = layers.load();
+    let rspec = &config.framework["rspec"];
+    assert_eq!(
+        (rspec.isolation, rspec.files.as_slice()),
+        (Some(Isolation::Shared), ["b/*.rb".to_owned()].as_slice())
+    );
+    assert_eq!(config.framework["phpunit"].command.as_deref().unwrap_or_default(), ["phpunit", "{file}"]);
 }

@@ -66,7 +66,7 @@ fn files_of_an_unknown_framework() {
     exit status: 2
     ----- standard error
     error: no test framework was found for `files`
-      hint: set `framework` to pytest, rspec or command (each file is executed), or `command = "bash {file}"`
+      hint: set `frameworks` to the one they are for, such as ["pytest"] or ["command"] (each file is executed), or `command = "bash {file}"`
     "#);
 }
 

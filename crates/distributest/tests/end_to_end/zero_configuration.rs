@@ -119,7 +119,7 @@ fn an_empty_project_has_no_tests() {
     exit status: 4
     ----- standard error
     error: no tests found in SANDBOX/project: no test framework was detected
-      hint: distributest knows pytest and RSpec by their files; for anything else set `files` and `command` in .distributest/config.toml (`distributest init` writes one)
+      hint: distributest knows frameworks by their files; for anything else set `files` and `command` in .distributest/config.toml (`distributest init` writes one)
     ");
 }
 
@@ -418,7 +418,7 @@ fn a_command_for_each_file() {
 #[test]
 fn files_that_are_programs_themselves() {
     let sandbox = Sandbox::new();
-    sandbox.file(".distributest/config.toml", "framework = \"command\"\nfiles = [\"checks/*\"]\n");
+    sandbox.file(".distributest/config.toml", "frameworks = [\"command\"]\nfiles = [\"checks/*\"]\n");
     sandbox.program("checks/good", "#!/bin/sh\ntest -n \"$DISTRIBUTEST_RUNNER\"\n");
     sandbox.file("checks/no-program", "#!/bin/sh\n");
     insta::assert_snapshot!(sandbox.run(&["--runners", "1"]), @"
