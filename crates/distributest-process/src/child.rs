@@ -72,6 +72,30 @@ pub(crate) fn prepare(command: &mut Command, preparation: Preparation) {
     }
 }
 
+/// Makes what `command` starts the leader of a session of its own, for processes that belong to a tree but are none
+/// of its roots: it starts with every signal at its default, has no descriptors but standard input and outputs, and
+/// is killed when the thread that starts it dies.
+///
+/// Its output and its end are the caller's; its tree is that of the caller.
+pub fn lead_session(command: &mut Command) {
+    let parent = getpid();
+    let run = move || {
+        setsid()?;
+        reset_signals();
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() != Some(parent) {
+            // It died before it could be watched, and nobody is left to report to.
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        Ok(close_on_exec_from(libc::STDERR_FILENO + 1)?)
+    };
+    // SAFETY: `run` makes only system calls and the C library's async-signal-safe functions, allocates nothing (its
+    // errors are numbers), takes no lock and touches no memory but its own.
+    unsafe {
+        command.pre_exec(run);
+    }
+}
+
 /// Takes apart the error of a spawn: where it failed and why.
 pub(crate) fn failed_step(error: io::Error) -> (Step, io::Error) {
     let Some(number) = error.raw_os_error() else { return (Step::Execute, error) };

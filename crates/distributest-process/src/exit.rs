@@ -1,6 +1,8 @@
 //! How a process ended.
 
 use std::fmt;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use rustix::process::WaitStatus;
 
@@ -23,6 +25,13 @@ impl Exit {
     pub(crate) fn from_wait_status(status: WaitStatus) -> Option<Exit> {
         let by_signal = status.terminating_signal().map(Exit::Signal);
         by_signal.or_else(|| status.exit_status().map(Exit::Code))
+    }
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Exit {
+        // What `wait` returns either left by itself or was ended by a signal.
+        status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or_default()), Exit::Code)
     }
 }
 

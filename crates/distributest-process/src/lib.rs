@@ -49,6 +49,7 @@ mod tree;
 mod watch;
 
 pub use cgroup::{Cgroup, CgroupError, Delegation};
+pub use child::lead_session;
 pub use exit::Exit;
 pub use guardian::{GuardError, guard};
 pub use identity::{IdentityError, User, peer_uid};

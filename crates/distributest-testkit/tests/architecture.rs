@@ -30,8 +30,18 @@ const ROOMS: &[Room] = &[
     Room { name: "distributest-history", may_use: &["distributest-core"], never: ASYNC_OR_GRPC },
     Room { name: "distributest-report", may_use: &["distributest-core"], never: ASYNC_OR_GRPC },
     Room {
+        name: "distributest-worker",
+        may_use: &["distributest-core", "distributest-process"],
+        never: &["tonic", "tonic-prost", "prost", "hyper", "h2", "tower", "rusqlite"],
+    },
+    Room {
         name: "runner-agent",
-        may_use: &["distributest-core", "distributest-process", "distributest-protocol"],
+        may_use: &[
+            "distributest-core",
+            "distributest-process",
+            "distributest-protocol",
+            "distributest-worker",
+        ],
         never: &["rusqlite", "quick-junit", "indicatif"],
     },
     Room {

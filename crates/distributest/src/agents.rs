@@ -143,6 +143,7 @@ impl Agent {
                     file,
                     // A limit above zero must not become "no limit" by rounding.
                     timeout_milliseconds: timeout.map_or(0, |limit| milliseconds(limit).max(1)),
+                    tests: Vec::new(),
                 })
             }
             Order::Cancel(attempt) => OrderKind::Cancel(wire::Cancel { attempt: attempt.0 }),

@@ -94,6 +94,22 @@ struct AgentArguments {
     /// Only say why the caller is not served
     #[arg(long, requires = "session", value_name = "REASON")]
     refuse: Option<Refusal>,
+    #[command(subcommand)]
+    part: Option<AgentPart>,
+}
+
+/// What else the agent starts itself as.
+#[derive(Debug, Subcommand)]
+enum AgentPart {
+    /// Be a worker of a session: speak the worker protocol on $DISTRIBUTEST_FD
+    Worker(WorkerArguments),
+}
+
+#[derive(Debug, Args)]
+struct WorkerArguments {
+    /// Its kind, and what that takes
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    words: Vec<OsString>,
 }
 
 /// `agent` on its own, as another program embeds it.
@@ -135,6 +151,9 @@ fn refuse_arguments(error: &clap::Error) -> u8 {
 }
 
 fn agent(arguments: &AgentArguments) -> u8 {
+    if let Some(AgentPart::Worker(worker)) = &arguments.part {
+        return distributest_worker::main(&worker.words);
+    }
     start_log(LevelFilter::WARN);
     if !arguments.session {
         return private::run(arguments.banner).map_or_else(|error| fail(&error, 1), |()| 0);

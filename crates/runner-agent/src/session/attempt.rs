@@ -17,6 +17,8 @@ pub(crate) struct Attempt {
     pub(crate) launch: usize,
     /// Relative to the workspace.
     pub(crate) file: String,
+    /// Ids of the tests of it to run; none: all.
+    pub(crate) tests: Vec<String>,
     /// The longest it may take once it has its slot.
     pub(crate) timeout: Option<Duration>,
     /// Cancelled when nobody wants its outcome any more, and when it is over.
@@ -98,6 +100,7 @@ mod tests {
             number: 1,
             launch: 0,
             file: "a_spec.rb".into(),
+            tests: Vec::new(),
             timeout: None,
             cancelled: cancelled.clone(),
         };

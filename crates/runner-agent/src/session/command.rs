@@ -27,6 +27,9 @@ pub(crate) async fn run(
     launch: &wire::CommandLaunch,
     attempt: &Attempt,
 ) -> (Ended, Option<wire::Failure>) {
+    if let Some(unknown) = attempt.tests.iter().find(|test| **test != attempt.file) {
+        return (no_such_test(&attempt.file, unknown), None);
+    }
     let begin = Instant::now();
     let (program, arguments) = command_line(launch, &attempt.file);
     let shown = program.to_string_lossy().into_owned();
@@ -78,6 +81,13 @@ async fn list_leaked(tree: &ProcessTree, patience: Duration) -> Vec<LeakedProces
         tracing::warn!(%error, "failed to look for leaked processes");
         Vec::new()
     })
+}
+
+/// A command has one test, of the file's name: there is no running a part of it.
+fn no_such_test(file: &str, test: &str) -> Ended {
+    let message =
+        format!("there is no test {test:?}: a command runs {file} as a whole, as one test of that name");
+    Ended::outcome(Outcome::Failed, message)
 }
 
 fn judge(exit: Exit) -> Ended {

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::future::pending;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::identifiers::Identifiers;
 use super::output::{Capture, OutputSink};
 use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
+use super::worker::WorkerLaunch;
 use super::workspace::Workspace;
 
 /// How long processes that are told to end may take before they are killed, while the coordinator is there. When it
@@ -53,14 +53,7 @@ pub(crate) struct RunContext {
 /// How the files of one framework are run, ready to be used.
 pub(crate) enum Launch {
     /// By a program that stays.
-    Worker {
-        /// The framework's name.
-        framework: String,
-        /// What to start.
-        launch: wire::WorkerLaunch,
-        /// Where its program is.
-        program_file: PathBuf,
-    },
+    Worker(WorkerLaunch),
     /// By one process per file.
     Command(wire::CommandLaunch),
 }

@@ -28,6 +28,7 @@ use super::lane;
 use super::output::OutputSink;
 use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
+use super::worker::WorkerLaunch;
 use super::workspace::Workspace;
 use crate::failure::Failure;
 
@@ -279,6 +280,7 @@ impl Run {
             number: dispatch.attempt,
             launch,
             file: dispatch.file,
+            tests: dispatch.tests,
             timeout: time_limit(dispatch.timeout_milliseconds),
             cancelled: cancelled.clone(),
         };
@@ -341,17 +343,19 @@ fn write_launches(
 ) -> Result<Vec<Launch>, wire::Failure> {
     let write = |(index, launch): (usize, wire::Launch)| match launch.kind {
         Some(wire::launch::Kind::Command(command)) => Ok(Launch::Command(command)),
-        Some(wire::launch::Kind::Worker(mut worker)) => {
-            let source = std::mem::take(&mut worker.worker_source);
+        Some(wire::launch::Kind::Worker(worker)) => {
             let name = PathBuf::from(&worker.worker_file_name);
             let name = name.file_name().map_or("worker".into(), |name| name.to_string_lossy());
-            let written = private.write(&format!("{index}-{name}"), &source, false);
+            let written = private.write(&format!("{index}-{name}"), &worker.worker_source, false);
             let program_file = written.map_err(|error| {
                 wire::Failure::from(
                     Failure::host("write the worker of", &launch.framework).because(error.to_string()),
                 )
             })?;
-            Ok(Launch::Worker { framework: launch.framework, launch: worker, program_file })
+            Ok(Launch::Worker(WorkerLaunch::of_program(launch.framework, worker, program_file)))
+        }
+        Some(wire::launch::Kind::OwnWorker(worker)) => {
+            Ok(Launch::Worker(WorkerLaunch::of_this_agent(launch.framework, worker)))
         }
         None => {
             let failure = Failure::internal("prepare the framework", &launch.framework);

@@ -14,7 +14,7 @@ use super::command;
 use super::context::{Launch, RunContext, Started};
 use super::environment::Environment;
 use super::hooks::Subject;
-use super::worker::{Worker, WorkerPlan};
+use super::worker::Worker;
 
 /// Why a runner takes no more work.
 type RunnerFailure = wire::Failure;
@@ -111,7 +111,7 @@ impl Lane {
         };
         let (ended, failure) = match &context.launches[attempt.launch] {
             Launch::Command(launch) => command::run(&context, &self.environment, launch, attempt).await,
-            Launch::Worker { .. } => self.run_on_worker(attempt).await,
+            Launch::Worker(_) => self.run_on_worker(attempt).await,
         };
         context.updates.send(ended.into_update(attempt.number)).await;
         failure.map_or(Ok(()), Err)
@@ -135,21 +135,16 @@ impl Lane {
     /// Starts a launch's worker unless it has a living one or needs none, and tells the coordinator how that went.
     async fn ensure_worker(&mut self, launch: usize) -> Result<(), RunnerFailure> {
         let context = self.context.clone();
-        let Some(Launch::Worker { framework, launch: worker_launch, program_file }) =
-            context.launches.get(launch)
-        else {
-            return Ok(());
-        };
+        let Some(Launch::Worker(worker_launch)) = context.launches.get(launch) else { return Ok(()) };
         if self.workers[launch].as_ref().is_some_and(Worker::is_alive) {
             return Ok(());
         }
         self.retire_worker(launch).await;
         let begin = Instant::now();
-        let plan = WorkerPlan { framework, launch: worker_launch, program_file };
-        let (worker, block) = Worker::start(&context, &self.environment, &plan).await;
+        let (worker, block) = Worker::start(&context, &self.environment, worker_launch).await;
         let prepared = wire::WorkerPrepared {
             runner: self.number.into(),
-            framework: framework.clone(),
+            framework: worker_launch.framework.clone(),
             failure: worker.as_ref().err().cloned(),
             duration_microseconds: microseconds(begin.elapsed()),
             block: Some(block.unwrap_or_default()),
@@ -163,8 +158,8 @@ impl Lane {
     async fn retire_worker(&mut self, launch: usize) {
         let Some(worker) = self.workers[launch].take() else { return };
         let block = worker.retire().await;
-        if let (1.., Launch::Worker { framework, .. }) = (block.bytes, &self.context.launches[launch]) {
-            let (runner, framework) = (self.number.into(), framework.clone());
+        if let (1.., Launch::Worker(worker_launch)) = (block.bytes, &self.context.launches[launch]) {
+            let (runner, framework) = (self.number.into(), worker_launch.framework.clone());
             let left = wire::WorkerEnded { runner, framework, block: Some(block) };
             self.context.updates.send(Kind::WorkerEnded(left)).await;
         }

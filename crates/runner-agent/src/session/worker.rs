@@ -35,13 +35,45 @@ const QUIT_GRACE: Duration = Duration::from_secs(1);
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What starts a worker.
-pub(crate) struct WorkerPlan<'a> {
+pub(crate) struct WorkerLaunch {
     /// The framework's name.
-    pub(crate) framework: &'a str,
-    /// What to start.
-    pub(crate) launch: &'a wire::WorkerLaunch,
-    /// Where its program is.
-    pub(crate) program_file: &'a PathBuf,
+    pub(crate) framework: String,
+    /// Tried in this order.
+    programs: Vec<String>,
+    arguments: Vec<OsString>,
+    isolation: wire::Isolation,
+    ready_timeout: Option<Duration>,
+}
+
+impl WorkerLaunch {
+    /// A worker whose program came with the run and was written to `program_file`.
+    pub(crate) fn of_program(framework: String, worker: wire::WorkerLaunch, program_file: PathBuf) -> Self {
+        let (isolation, ready_timeout) =
+            (known(worker.isolation()), time_limit(worker.ready_timeout_milliseconds));
+        let words = |words: Vec<String>| words.into_iter().map(OsString::from);
+        let mut arguments: Vec<OsString> = words(worker.arguments).collect();
+        arguments.push(program_file.into());
+        arguments.extend(words(worker.worker_arguments));
+        WorkerLaunch { framework, programs: worker.programs, arguments, isolation, ready_timeout }
+    }
+
+    /// A worker that is part of this program, whichever it is: they all have the command `agent`.
+    pub(crate) fn of_this_agent(framework: String, worker: wire::OwnWorkerLaunch) -> Self {
+        let (isolation, ready_timeout) =
+            (known(worker.isolation()), time_limit(worker.ready_timeout_milliseconds));
+        let words = ["agent", "worker"].map(str::to_owned).into_iter().chain(worker.arguments);
+        // The path stays right when the file is replaced by a newer build.
+        let programs = vec!["/proc/self/exe".to_owned()];
+        let arguments = words.map(OsString::from).collect();
+        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout }
+    }
+}
+
+fn known(isolation: wire::Isolation) -> wire::Isolation {
+    match isolation {
+        wire::Isolation::Unspecified => wire::Isolation::Fork,
+        isolation => isolation,
+    }
 }
 
 /// A worker that is ready.
@@ -106,14 +138,14 @@ impl Worker {
     pub(crate) async fn start(
         context: &RunContext,
         environment: &Environment,
-        plan: &WorkerPlan<'_>,
+        launch: &WorkerLaunch,
     ) -> (Result<Worker, wire::Failure>, Option<wire::OutputBlock>) {
-        let explain = |error: WorkerError| error.failure(plan.framework);
-        let mut worker = match Worker::spawn(context, environment, plan) {
+        let explain = |error: WorkerError| error.failure(&launch.framework);
+        let mut worker = match Worker::spawn(context, environment, launch) {
             Ok(worker) => worker,
             Err(error) => return (Err(explain(error)), None),
         };
-        let ready = worker.wait_until_ready(time_limit(plan.launch.ready_timeout_milliseconds)).await;
+        let ready = worker.wait_until_ready(launch.ready_timeout).await;
         if ready.is_err() {
             worker.stop(STOP_GRACE).await;
         } else {
@@ -127,30 +159,22 @@ impl Worker {
     fn spawn(
         context: &RunContext,
         environment: &Environment,
-        plan: &WorkerPlan<'_>,
+        launch: &WorkerLaunch,
     ) -> Result<Worker, WorkerError> {
-        let launch = plan.launch;
         let directory = context.workspace.directory();
         let program = programs::find(&launch.programs, directory, environment)?;
-        let words = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        let mut arguments = words(&launch.arguments);
-        arguments.push(plan.program_file.clone().into());
-        arguments.extend(words(&launch.worker_arguments));
-        let isolation = match launch.isolation() {
-            wire::Isolation::Unspecified => wire::Isolation::Fork,
-            isolation => isolation,
-        };
         let mut environment = environment.clone();
-        environment.set("DISTRIBUTEST_ISOLATION", isolation_word(isolation));
+        environment.set("DISTRIBUTEST_ISOLATION", isolation_word(launch.isolation));
         let spawned = context.start(Program {
             program: program.clone().into(),
-            arguments,
+            arguments: launch.arguments.clone(),
             environment: &environment,
             control: true,
         });
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
         let control = started.tree.take_control().expect("it was asked for");
-        Ok(Worker { started, link: WorkerLink::new(control), isolation, helpers: Vec::new() })
+        let link = WorkerLink::new(control);
+        Ok(Worker { started, link, isolation: launch.isolation, helpers: Vec::new() })
     }
 
     async fn wait_until_ready(&mut self, limit: Option<Duration>) -> Result<(), WorkerError> {
@@ -182,7 +206,8 @@ impl Worker {
         let block = self.started.capture.block_number();
         let started = wire::AttemptStarted { attempt: attempt.number, block };
         context.updates.send(Kind::AttemptStarted(started)).await;
-        let ending = match self.link.send(&WorkerOrder::Run { file: &attempt.file }).await {
+        let order = WorkerOrder::Run { file: &attempt.file, tests: &attempt.tests };
+        let ending = match self.link.send(&order).await {
             Ok(()) => self.converse(context, attempt).await,
             // It left before it took the file, which is not the file's fault.
             Err(error) => Ending::Lost(error),

@@ -28,6 +28,9 @@ pub(crate) enum WorkerOrder<'a> {
     Run {
         /// Relative to the workspace.
         file: &'a str,
+        /// Only these tests of it; none: all.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        tests: &'a [String],
     },
     /// End.
     Quit,

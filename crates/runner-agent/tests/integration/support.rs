@@ -184,7 +184,8 @@ impl Coordinator {
         self.next_attempt += 1;
         let attempt = self.next_attempt;
         let file = file.to_owned();
-        let dispatch = wire::Dispatch { attempt, runner, launch: 0, file, timeout_milliseconds };
+        let dispatch =
+            wire::Dispatch { attempt, runner, launch: 0, file, timeout_milliseconds, tests: Vec::new() };
         self.order(Order::Dispatch(dispatch)).await;
         attempt
     }

@@ -1,0 +1,36 @@
+//! What kinds of workers there are.
+
+use crate::link::{Link, Stop};
+use crate::messages::{Finished, RunOrder};
+
+/// One framework as this worker runs it.
+pub(crate) trait Kind {
+    /// The framework's name.
+    fn framework(&self) -> &str;
+
+    /// The framework's version as it says it; empty where it has none.
+    fn version(&self) -> &str;
+
+    /// Runs a file and reports each of its tests over the link as it ends. Whatever happens to the file is its
+    /// outcome; an error only says that the worker itself has to end.
+    fn run(&mut self, order: &RunOrder, link: &mut Link) -> Result<Finished, Stop>;
+}
+
+/// Why a worker can't work here.
+#[derive(Debug)]
+pub(crate) struct Unable {
+    /// What is wrong: what was looked for, and where.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: String,
+}
+
+/// Makes a worker of the kind of this name, from what follows the name.
+pub(crate) fn create(name: &str, arguments: &[String]) -> Result<Box<dyn Kind>, Unable> {
+    match name {
+        _ => Err(Unable {
+            message: format!("this agent has no worker {name:?} {arguments:?}"),
+            hint: "the coordinator is newer than the agent: install the same version on this host".to_owned(),
+        }),
+    }
+}

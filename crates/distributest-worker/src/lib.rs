@@ -1,0 +1,29 @@
+//! The worker inside the agent's own program, for everything that is run by a process per file (or per package, or
+//! per binary): what `prove` runs, bats, commands that write JUnit XML.
+//!
+//! It speaks the worker protocol (`proto/worker.md`) like any other worker, but there is nothing to load and nothing
+//! to fork from: for each `run` it starts the framework's own program, follows what that writes, and reports each test as
+//! it ends. So it has one thread, one loop around `poll`, and a few hundred kilobytes of memory.
+//!
+//! - [`agent`](self) side: `link.rs` is the conversation, `messages.rs` what is said in it;
+//! - the tests' side: `program.rs` runs one program below the worker and hands out what it writes;
+//! - between them a *kind* (`kind.rs`) knows one framework: how a file of it is run and what its output means.
+//!   Parsers are modules of their own that know no process.
+//!
+//! Rules:
+//!
+//! - Every program leads a session of its own and dies with the worker. What it leaves running is left to the agent,
+//!   which names and kills it.
+//! - What tests write reaches the worker's own outputs byte for byte and in bounded memory.
+//! - SIGTERM, and the end of the agent, end the running program first (`program.rs`).
+
+#![expect(dead_code, reason = "the first kind of worker is in the next commit")]
+
+mod kind;
+mod link;
+mod messages;
+mod program;
+mod text;
+mod worker;
+
+pub use worker::main;

@@ -1,0 +1,114 @@
+//! What agent and worker say to each other: the lines of `proto/worker.md`.
+
+use distributest_core::test_result::TestResult;
+use serde::{Deserialize, Serialize};
+
+use crate::text::shorten;
+
+/// What the agent says.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// Run a file.
+    Run(RunOrder),
+    /// End.
+    Quit,
+}
+
+/// A file to run.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct RunOrder {
+    /// Its path, relative to the current directory.
+    pub(crate) file: String,
+    /// Ids of the tests of it to run; none: all.
+    #[serde(default)]
+    pub(crate) tests: Vec<String>,
+}
+
+/// What the worker says.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Message<'a> {
+    /// The first file may come.
+    Ready { protocol: u32, framework: &'a str, version: &'a str },
+    /// It can't work here.
+    Unable { message: &'a str, hint: &'a str },
+    /// A test ended.
+    Test(TestLine<'a>),
+    /// The file ended.
+    Finished { outcome: FileOutcome, message: &'a str, details: String },
+}
+
+/// A test as it is written.
+#[derive(Serialize)]
+pub(crate) struct TestLine<'a> {
+    id: &'a str,
+    name: &'a str,
+    status: &'static str,
+    seconds: f64,
+    message: &'a str,
+    details: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+}
+
+impl<'a> From<&'a TestResult> for Message<'a> {
+    fn from(test: &'a TestResult) -> Self {
+        Message::Test(TestLine {
+            id: &test.id,
+            name: &test.name,
+            status: test.status.word(),
+            seconds: test.duration.as_secs_f64(),
+            message: &test.message,
+            details: shorten(&test.details),
+            file: test.file.as_deref(),
+            line: test.line,
+        })
+    }
+}
+
+/// What came of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FileOutcome {
+    /// Every test held.
+    Passed,
+    /// One did not, or the framework found fault otherwise.
+    Failed,
+    /// It did not load, or could not be started.
+    Broken,
+    /// The process that ran it died.
+    Crashed,
+}
+
+/// How a file ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// What came of it.
+    pub(crate) outcome: FileOutcome,
+    /// One line on it; may be empty.
+    pub(crate) message: String,
+    /// Many lines on it; may be empty.
+    pub(crate) details: String,
+}
+
+impl Finished {
+    /// The tests' answer, with one line on it.
+    pub(crate) fn new(outcome: FileOutcome, message: impl Into<String>) -> Self {
+        Finished { outcome, message: message.into(), details: String::new() }
+    }
+
+    /// The same with many lines.
+    pub(crate) fn with_details(self, details: impl Into<String>) -> Self {
+        Finished { details: details.into(), ..self }
+    }
+}
+
+impl<'a> From<&'a Finished> for Message<'a> {
+    fn from(finished: &'a Finished) -> Self {
+        let details = shorten(&finished.details);
+        Message::Finished { outcome: finished.outcome, message: &finished.message, details }
+    }
+}
