@@ -55,6 +55,8 @@ pub struct LaunchOptions {
 pub enum Launch {
     /// By a worker, which stays.
     Worker(WorkerLaunch),
+    /// By a worker that is part of the agent's own program.
+    OwnWorker(OwnWorkerLaunch),
     /// By a process for each file, whose exit status decides.
     Command(CommandLaunch),
 }
@@ -74,6 +76,17 @@ pub struct WorkerLaunch {
     pub worker_source: &'static str,
     /// Arguments after it.
     pub worker_arguments: Vec<String>,
+    /// How much of a process its files share.
+    pub isolation: Isolation,
+    /// Time it may take to become ready.
+    pub ready_timeout: Duration,
+}
+
+/// A worker in the agent's own program (the crate `distributest-worker`), which speaks the same protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnWorkerLaunch {
+    /// Its kind, and what that takes.
+    pub arguments: Vec<String>,
     /// How much of a process its files share.
     pub isolation: Isolation,
     /// Time it may take to become ready.
@@ -104,6 +117,15 @@ impl WorkerLaunch {
             isolation: options.isolation.unwrap_or(Isolation::Fork),
             ready_timeout: READY_TIMEOUT,
         }
+    }
+}
+
+impl OwnWorkerLaunch {
+    /// A worker of this kind, which takes the project's arguments for the framework. It stays, and what it runs has a
+    /// process of its own for each file: what is kept apart is what `fork` keeps apart.
+    pub(crate) fn of_kind(kind: &str, options: &LaunchOptions) -> OwnWorkerLaunch {
+        let arguments = std::iter::once(kind.to_owned()).chain(options.arguments.iter().cloned()).collect();
+        OwnWorkerLaunch { arguments, isolation: Isolation::Fork, ready_timeout: READY_TIMEOUT }
     }
 }
 

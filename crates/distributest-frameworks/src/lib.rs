@@ -29,4 +29,4 @@ pub use discover::{Discovered, DiscoveredFile, Selection, discover};
 pub use error::DiscoverError;
 pub use framework::Framework;
 pub use frameworks::own::OwnFramework;
-pub use launch::{CommandLaunch, Isolation, Launch, LaunchOptions, WorkerLaunch};
+pub use launch::{CommandLaunch, Isolation, Launch, LaunchOptions, OwnWorkerLaunch, WorkerLaunch};

@@ -343,6 +343,9 @@ fn write_launches(
 ) -> Result<Vec<Launch>, wire::Failure> {
     let write = |(index, launch): (usize, wire::Launch)| match launch.kind {
         Some(wire::launch::Kind::Command(command)) => Ok(Launch::Command(command)),
+        Some(wire::launch::Kind::Worker(worker)) if worker.worker_source.is_empty() => {
+            Ok(Launch::Worker(WorkerLaunch::of_program(launch.framework, worker, None)))
+        }
         Some(wire::launch::Kind::Worker(worker)) => {
             let name = PathBuf::from(&worker.worker_file_name);
             let name = name.file_name().map_or("worker".into(), |name| name.to_string_lossy());
@@ -352,7 +355,7 @@ fn write_launches(
                     Failure::host("write the worker of", &launch.framework).because(error.to_string()),
                 )
             })?;
-            Ok(Launch::Worker(WorkerLaunch::of_program(launch.framework, worker, program_file)))
+            Ok(Launch::Worker(WorkerLaunch::of_program(launch.framework, worker, Some(program_file))))
         }
         Some(wire::launch::Kind::OwnWorker(worker)) => {
             Ok(Launch::Worker(WorkerLaunch::of_this_agent(launch.framework, worker)))

@@ -46,13 +46,17 @@ pub(crate) struct WorkerLaunch {
 }
 
 impl WorkerLaunch {
-    /// A worker whose program came with the run and was written to `program_file`.
-    pub(crate) fn of_program(framework: String, worker: wire::WorkerLaunch, program_file: PathBuf) -> Self {
+    /// A worker whose program came with the run and was written to `program_file`, or is part of the project.
+    pub(crate) fn of_program(
+        framework: String,
+        worker: wire::WorkerLaunch,
+        program_file: Option<PathBuf>,
+    ) -> Self {
         let (isolation, ready_timeout) =
             (known(worker.isolation()), time_limit(worker.ready_timeout_milliseconds));
         let words = |words: Vec<String>| words.into_iter().map(OsString::from);
         let mut arguments: Vec<OsString> = words(worker.arguments).collect();
-        arguments.push(program_file.into());
+        arguments.extend(program_file.map(OsString::from));
         arguments.extend(words(worker.worker_arguments));
         WorkerLaunch { framework, programs: worker.programs, arguments, isolation, ready_timeout }
     }
