@@ -135,7 +135,7 @@ impl Agent {
     /// When the connection is gone.
     pub async fn order(&self, order: Order) -> Result<(), AgentError> {
         self.send(match order {
-            Order::Dispatch { attempt, runner, launch, file, timeout, .. } => {
+            Order::Dispatch { attempt, runner, launch, file, tests, timeout } => {
                 OrderKind::Dispatch(wire::Dispatch {
                     attempt: attempt.0,
                     runner: u32::from(runner),
@@ -143,7 +143,7 @@ impl Agent {
                     file,
                     // A limit above zero must not become "no limit" by rounding.
                     timeout_milliseconds: timeout.map_or(0, |limit| milliseconds(limit).max(1)),
-                    tests: Vec::new(),
+                    tests,
                 })
             }
             Order::Cancel(attempt) => OrderKind::Cancel(wire::Cancel { attempt: attempt.0 }),

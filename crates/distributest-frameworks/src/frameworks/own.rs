@@ -47,7 +47,8 @@ impl Definition for OwnFramework {
     }
 
     fn isolations(&self) -> &'static [Isolation] {
-        if self.worker.is_some() { &Isolation::ALL } else { &[] }
+        // Nothing is known of how a worker keeps files apart, and as `shared` it is ended together with a file that hangs.
+        if self.worker.is_some() { &[Isolation::Shared, Isolation::Process, Isolation::Fork] } else { &[] }
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
@@ -58,7 +59,7 @@ impl Definition for OwnFramework {
             worker_file_name: "",
             worker_source: "",
             worker_arguments: options.arguments.clone(),
-            isolation: options.isolation.unwrap_or(Isolation::Fork),
+            isolation: options.isolation.unwrap_or(Isolation::Shared),
             ready_timeout: READY_TIMEOUT,
         })
     }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod ending;
+mod frameworks;
 mod history;
 mod hooks;
 mod outcomes;
