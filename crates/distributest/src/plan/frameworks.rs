@@ -112,6 +112,24 @@ fn check_files(config: &Config, used: &[Framework]) -> Result<(), UserError> {
     ))
 }
 
+/// Arguments on the command line are one framework's.
+///
+/// # Errors
+///
+/// The run has files of several.
+pub fn check_arguments(used: &[&Chosen], arguments: &[String]) -> Result<(), UserError> {
+    if arguments.is_empty() || used.len() < 2 {
+        return Ok(());
+    }
+    let names: Vec<&str> = used.iter().map(|chosen| chosen.framework.name()).collect();
+    let message =
+        format!("what follows -- is for one framework, but this run has files of {}", names.join(" and "));
+    Err(UserError::usage(message).hint(format!(
+        "choose one with --framework, or set `arguments` below [framework.{}] in the configuration",
+        names[0]
+    )))
+}
+
 /// A framework can't be kept apart in a way it does not have. What is set for all of them only counts where it can.
 fn check_isolation(config: &Config, chosen: &[Chosen]) -> Result<(), UserError> {
     for Chosen { framework, .. } in chosen {

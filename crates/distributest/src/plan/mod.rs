@@ -3,12 +3,12 @@
 mod frameworks;
 mod wanted;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use distributest_core::prediction::{self, FileFacts, PastAttempt};
 use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
-use distributest_frameworks::{DiscoverError, Discovered, DiscoveredFile, Selection};
+use distributest_frameworks::{DiscoverError, Discovered, DiscoveredFile, Framework, Selection};
 use distributest_history::RecordedAttempt;
 use distributest_protocol::wire;
 
@@ -108,53 +108,75 @@ pub fn plan(
         let hint = "an unset variable on the command line? Without arguments everything is run";
         return Err(UserError::usage("an empty argument names no test file").hint(hint));
     }
-    let frameworks = frameworks::choose(&project, config, request.framework_arguments)?;
+    let chosen = frameworks::choose(&project, config, request.framework_arguments)?;
     let wanted = Wanted::of(&project, request.paths);
-    let mut unordered = Vec::new();
-    let mut unusable = Vec::new();
-    let mut launches = Vec::new();
-    // A path may lead to files of one framework only; it is wrong when it leads to none at all.
-    let mut unmatched: Option<HashSet<String>> = None;
-    for (index, chosen) in (0..).zip(&frameworks) {
-        let framework = &chosen.framework;
-        let discovered = discover(&project, &chosen.selection, &wanted)?;
-        unordered.extend(discovered.files.into_iter().map(|file| (index, framework, file)));
-        let unusable_files = discovered.unusable.into_iter();
-        unusable
-            .extend(unusable_files.map(|name| UnusableFile { name, framework: framework.name().to_owned() }));
-        launches.push(launch::to_wire(framework, &chosen.options));
-        let led_nowhere: HashSet<String> = discovered.unmatched.into_iter().collect();
-        unmatched = Some(match unmatched {
-            Some(so_far) => so_far.intersection(&led_nowhere).cloned().collect(),
-            None => led_nowhere,
-        });
+    let found = Found::by(&project, &chosen, &wanted)?;
+    wanted.check_matches(config, &found)?;
+    if found.files.is_empty() && found.unusable.is_empty() {
+        return Err(no_tests(&project, &chosen, config));
     }
-    let paths = unordered.iter().map(|(_, _, file)| file.path.as_str());
-    let names = paths.chain(unusable.iter().map(|file: &UnusableFile| file.name.as_str()));
-    wanted.check_matches(config, &unmatched.unwrap_or_default(), &names.collect::<Vec<_>>())?;
-    if unordered.is_empty() && unusable.is_empty() {
-        return Err(no_tests(&project, &frameworks, config));
-    }
-    let facts: Vec<FileFacts> = unordered.iter().map(|(_, _, file)| facts(file, past)).collect();
+    let used: Vec<&Chosen> = chosen.iter().filter(|chosen| found.has_files_of(&chosen.framework)).collect();
+    frameworks::check_arguments(&used, request.framework_arguments)?;
+    let launches = used.iter().map(|chosen| launch::to_wire(&chosen.framework, &chosen.options)).collect();
+    let facts: Vec<FileFacts> = found.files.iter().map(|(_, file)| facts(file, past)).collect();
     let mut order = prediction::plan(&facts);
     let mut seen = HashSet::new();
     // Two frameworks may claim the same path; each file runs once, with the first.
     order.retain(|planned| seen.insert(&facts[planned.index].path));
     let files = order.iter().map(|planned| {
-        let (launch, framework, file) = &unordered[planned.index];
+        let (framework, file) = &found.files[planned.index];
+        let launch = used.iter().position(|chosen| chosen.framework == *framework);
+        let suffixes = wanted.suffixes_of(&file.path);
         PlannedFile {
             path: file.path.clone(),
             framework: framework.name().to_owned(),
-            launch: *launch,
-            tests: wanted
-                .suffixes_of(&file.path)
-                .map(|suffix| framework.test_id(&file.path, suffix))
-                .collect(),
+            launch: launch
+                .and_then(|launch| launch.try_into().ok())
+                .expect("every file is of a framework in use"),
+            tests: suffixes.map(|suffix| framework.test_id(&file.path, suffix)).collect(),
             predicted: planned.predicted,
         }
     });
     let files = files.collect();
-    Ok(RunPlan { run, project, files, unusable, launches })
+    Ok(RunPlan { run, project, files, unusable: found.unusable, launches })
+}
+
+/// What discovery found, of all frameworks.
+#[derive(Default)]
+pub(crate) struct Found {
+    files: Vec<(Framework, DiscoveredFile)>,
+    unusable: Vec<UnusableFile>,
+    /// Globs of a framework's files that lead to none.
+    unmatched_globs: BTreeSet<String>,
+    /// Paths that lead to no framework's file: one may well lead to files of a single one only.
+    unmatched_places: BTreeSet<String>,
+}
+
+impl Found {
+    fn by(project: &Project, chosen: &[Chosen], wanted: &Wanted) -> Result<Found, UserError> {
+        let mut found = Found { unmatched_places: wanted.places().into_iter().collect(), ..Found::default() };
+        for Chosen { framework, selection, .. } in chosen {
+            let discovered = discover(project, selection, wanted)?;
+            found.files.extend(discovered.files.into_iter().map(|file| (framework.clone(), file)));
+            let unusable = discovered.unusable.into_iter();
+            let unusable = unusable.map(|name| UnusableFile { name, framework: framework.name().to_owned() });
+            found.unusable.extend(unusable);
+            found.unmatched_places.retain(|place| discovered.unmatched.contains(place));
+            let globs = discovered.unmatched.into_iter().filter(|name| selection.files.contains(name));
+            found.unmatched_globs.extend(globs);
+        }
+        Ok(found)
+    }
+
+    fn has_files_of(&self, framework: &Framework) -> bool {
+        self.files.iter().any(|(of, _)| of == framework)
+    }
+
+    /// The path of every file, usable or not.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let usable = self.files.iter().map(|(_, file)| file.path.as_str());
+        usable.chain(self.unusable.iter().map(|file| file.name.as_str()))
+    }
 }
 
 fn facts(file: &DiscoveredFile, past: &HashMap<String, Vec<RecordedAttempt>>) -> FileFacts {

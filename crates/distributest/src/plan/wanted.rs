@@ -1,7 +1,6 @@
 //! What was asked for on the command line: paths, parts of paths, and single tests.
 
-use std::collections::HashSet;
-
+use super::Found;
 use crate::config::Config;
 use crate::error::{Problem, UserError};
 use crate::project::Project;
@@ -60,27 +59,21 @@ impl Wanted {
     ///
     /// # Errors
     ///
-    /// Names every one of them. `unmatched` are the globs and paths that discovery found nothing for, `names` the files
-    /// it found.
-    pub fn check_matches(
-        &self,
-        config: &Config,
-        unmatched: &HashSet<String>,
-        names: &[&str],
-    ) -> Result<(), UserError> {
+    /// Names every one of them.
+    pub fn check_matches(&self, config: &Config, found: &Found) -> Result<(), UserError> {
         let mut problems = Vec::new();
         let list = "`distributest --dry-run` lists the test files";
         let tables = config.framework.values().flat_map(|table| &table.files);
-        for glob in config.files.iter().chain(tables).filter(|glob| unmatched.contains(*glob)) {
+        for glob in config.files.iter().chain(tables).filter(|glob| found.unmatched_globs.contains(*glob)) {
             problems.push(Problem::new(format!("the glob {glob:?} of `files` matches no file")).with_hint(
                 "globs are relative to the project; `distributest config` shows where this one was set",
             ));
         }
-        for path in self.places().iter().filter(|path| unmatched.contains(*path)) {
+        for path in self.places().iter().filter(|path| found.unmatched_places.contains(*path)) {
             problems.push(Problem::new(format!("there is no test file in {path:?}")).with_hint(list));
         }
         for filter in &self.filters {
-            if !names.iter().any(|name| name.contains(filter.as_str())) {
+            if !found.names().any(|name| name.contains(filter.as_str())) {
                 let message =
                     format!("{filter:?} is neither a file, a directory nor part of a test file's path");
                 problems.push(Problem::new(message).with_hint(list));

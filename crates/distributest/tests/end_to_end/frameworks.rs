@@ -151,3 +151,34 @@ fn what_a_framework_can_not_have_is_refused() {
       hint: globs are relative to the project; `distributest config` shows where this one was set
     "#);
 }
+
+#[test]
+fn globs_and_arguments_are_checked_for_each_of_several_frameworks() {
+    let sandbox = Sandbox::new();
+    let one = "[framework.one]\nfiles = ['one/*']\ncommand = 'sh {file}'\n";
+    sandbox.file(
+        ".distributest/config.toml",
+        format!("{one}[framework.two]\nfiles = ['two/*']\ncommand = 'sh {{file}}'\n"),
+    );
+    sandbox.file("one/a", "test \"$1\" = argument\n");
+    insta::assert_snapshot!(sandbox.run(&[]), @r#"
+    exit status: 2
+    ----- standard error
+    error: the glob "two/*" of `files` matches no file
+      hint: globs are relative to the project; `distributest config` shows where this one was set
+    "#);
+    sandbox.file("two/b", "");
+    insta::assert_snapshot!(sandbox.run(&["--", "argument"]), @"
+    exit status: 2
+    ----- standard error
+    error: what follows -- is for one framework, but this run has files of one and two
+      hint: choose one with --framework, or set `arguments` below [framework.one] in the configuration
+    ");
+    insta::assert_snapshot!(sandbox.run(&["--quiet", "one", "--", "argument"]), @"
+    exit status: 0
+    ----- standard output
+    1 file: 1 passed; 1 test: 1 passed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ");
+}
