@@ -83,10 +83,10 @@ apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Tim
 # is not Debian's.
 node_packages() { { have node && have npm; } || echo nodejs npm; }
 
-# Why the lab can't run here, in a few words; nothing where it can.
+# Why the lab can't run here; nothing where it can.
 why_no_lab() {
-  if [ "$(id -u)" != 0 ]; then echo "needs root"
-  elif [ "$(uname)" != Linux ]; then echo "needs Linux"
+  if [ "$(id -u)" != 0 ]; then echo "it needs root"
+  elif [ "$(uname)" != Linux ]; then echo "it needs Linux"
   elif ! unshare --mount --net true 2>/dev/null; then echo "this machine lets nobody make namespaces"
   fi
 }
