@@ -17,7 +17,7 @@ pypi() {
 npm_tarball() {
   local work=$WORK/npm-${1//\//-} integrity
   mkdir -p "$work"
-  npm pack --silent --pack-destination "$work" "$1@$2" >&2
+  npm pack --loglevel=error --pack-destination "$work" "$1@$2" >/dev/null
   integrity=sha512-$(openssl dgst -sha512 -binary "$work"/*.tgz | base64 --wrap=0)
   [ "$integrity" = "$3" ] || die "$1@$2 from npm has the integrity $integrity instead of $3"
   tar -xf "$work"/*.tgz -C "$work"
@@ -33,8 +33,6 @@ crate() {
   (cd "$work" && cargo vendor --quiet --versioned-dirs) >&2
   checksum=$(sed -n 's/.*"package":"\([0-9a-f]*\)".*/\1/p' "$work/vendor/$name-$2/.cargo-checksum.json")
   [ "$checksum" = "$3" ] || die "$name $2 from crates.io has the checksum $checksum instead of $3"
-  mv "$work/vendor/$name-$2/Cargo.toml.orig" "$work/vendor/$name-$2/Cargo.toml"
-  rm "$work/vendor/$name-$2/.cargo-checksum.json"
   echo "$work/vendor/$name-$2"
 }
 

@@ -15,7 +15,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Test:
-    """What the framework's reporter says of a test. What is None is not compared."""
+    """What the framework's reporter says of a test. What is None is not compared.
+
+    `message` is the whole of it; distributest's is one line, which must be its beginning.
+    """
 
     status: str
     message: str | None = None
