@@ -128,6 +128,7 @@ impl Start<'_> {
             .args(["-c", "exec 3<&0 </dev/null; exec \"$@\"", "sh"])
             .arg(&self.program)
             .args(self.program_arguments)
+            .args(&worker.arguments)
             .arg(&program)
             .args(&worker.worker_arguments)
             .current_dir(project.path())
@@ -179,6 +180,18 @@ impl Worker {
 
     pub(crate) fn run(&mut self, file: &str) -> FileReport {
         self.send_run(file);
+        self.report()
+    }
+
+    /// Runs only the tests of a file that have these ids.
+    pub(crate) fn run_tests(&mut self, file: &str, ids: &[&str]) -> FileReport {
+        let message = serde_json::json!({"type": "run", "file": file, "tests": ids});
+        writeln!(self.socket, "{message}").unwrap();
+        self.report()
+    }
+
+    /// What comes until the file is finished.
+    fn report(&mut self) -> FileReport {
         let mut tests = Vec::new();
         loop {
             let message = self.next().unwrap_or_else(|| panic!("the worker left; output: {}", self.output()));

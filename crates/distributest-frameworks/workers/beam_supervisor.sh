@@ -1,0 +1,63 @@
+# Watches over the virtual machine of Erlang or Elixir that runs a worker program: when it dies, says so for it, and in
+# which test. Started as
+#
+#   sh -c "THIS TEXT" sh PROGRAM ARGUMENT...
+#
+# How it works. The virtual machine talks to the agent itself, over the descriptor in DISTRIBUTEST_FD (see
+# proto/worker.md). It keeps notes in an unnamed file that is open here, DISTRIBUTEST_NOTES being its name to the virtual
+# machine. While a test file runs they are: a line `running`; a line that says where in it, fit to stand in a JSON string;
+# for each test that runs, its `test` message up to the text of its message, which is its last value; a line `end`.
+# Otherwise their first line is another one.
+
+agent=$DISTRIBUTEST_FD
+told_to_end=no
+
+# Each line of it is a single message of a stream socket, written as a whole or not at all. Not at all: the virtual
+# machine has left the socket non-blocking, and full.
+say() {
+  attempts=0
+  until printf '%s\n' "$1" >&"$agent" 2>/dev/null; do
+    attempts=$((attempts + 1))
+    [ "$attempts" -lt 200 ] || exit 1
+    sleep 0.05
+  done
+}
+
+end_machine() {
+  told_to_end=yes
+  [ -z "${machine:-}" ] || kill -TERM "$machine" 2>/dev/null
+}
+
+how_it_ended() {
+  if [ "$status" -gt 128 ]; then echo "died of signal $((status - 128)) (SIG$(kill -l "$status"))"
+  else echo "left with exit status $status"; fi
+}
+
+report_death() {
+  read -r where
+  description="the process running this file $(how_it_ended) $where"
+  say ''
+  while read -r test && [ "$test" != end ]; do say "$test$description\"}"; done
+  say "{\"type\":\"finished\",\"outcome\":\"crashed\",\"details\":\"\",\"message\":\"$description\"}"
+}
+
+if ! command -v "$1" >/dev/null; then
+  hint='install it where the tests run, or let node_setup append PATH=… to $DISTRIBUTEST_ENV'
+  say "{\"type\":\"unable\",\"message\":\"there is no program \`$1\` in PATH\",\"hint\":\"$hint\"}"
+  exit 0
+fi
+
+notes=$(mktemp "${TMPDIR:-/tmp}/distributest-XXXXXXXXXX") || exit 1
+exec 9<>"$notes"
+rm -f "$notes"
+export DISTRIBUTEST_NOTES="/proc/$$/fd/9"
+
+trap end_machine TERM
+"$@" </dev/null 9>&- &
+machine=$!
+# A signal that is trapped ends a `wait`, too.
+while wait "$machine" 2>/dev/null; status=$?; [ "$status" -gt 128 ] && kill -0 "$machine" 2>/dev/null; do :; done
+
+[ "$told_to_end" = no ] || exit 1
+read -r first <&9 && [ "$first" = running ] && report_death <&9
+exit "$status"
