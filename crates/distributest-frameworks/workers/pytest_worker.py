@@ -20,11 +20,7 @@ Rules:
 - Options that make no sense for one file of many are switched off: see `quieten`.
 """
 
-import contextlib
-import gc
-import importlib
 import os
-import random
 import sys
 import traceback
 import warnings
@@ -34,94 +30,12 @@ INSTALL_HINT = "install it where the tests run, for example in node_setup: pip i
 
 
 def main():
+    use_project_python()
     forget_own_directory()
     arguments = sys.argv[1:]
     sys.argv[:] = ["pytest"] + arguments
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(write_through=True, errors="backslashreplace")
-    isolation = os.environ.pop("DISTRIBUTEST_ISOLATION", "fork")
-    agent = Agent(int(os.environ.pop("DISTRIBUTEST_FD")), "pytest")
-    supervisor = Supervisor(agent)
-    if isolation == "fork":
-        serve_by_forking(agent, supervisor, arguments)
-    else:
-        # The supervisor has loaded nothing yet: the child is as good as a process of its own.
-        death = supervisor.run(lambda witness: serve_in_this_process(agent, witness, arguments))
-        if death.during is not None:
-            supervisor.report_death(death)
-
-
-def serve_by_forking(agent, supervisor, arguments):
-    random_state = random.getstate()
-    prepared = prepare_or_give_up(agent, arguments, for_many_files=True)
-    project_seeded_random = random.getstate() != random_state
-    warn_of_threads()
-    loaded_ahead = set()
-    load_ahead(loaded_ahead)
-    agent.ready(prepared.pytest_version)
-
-    def run_file(witness, file):
-        begin_own_life(project_seeded_random)
-        witness.finish(prepared.run(file, witness, agent), prepared.loaded_late)
-
-    for file in agent.files():
-        end = supervisor.run(lambda witness: run_file(witness, file), file)
-        if end.result is None:
-            supervisor.report_death(end)
-        else:
-            agent.finished(end.final_result())
-            new = [module for module in end.loaded_late if module not in loaded_ahead]
-            if new:
-                load_ahead(new)
-                loaded_ahead.update(new)
-    prepared.close()
-
-
-def load_ahead(modules):
-    """Loads modules that would be loaded by every forked process."""
-    for module in modules:
-        # One that can't be loaded here is loaded where it is needed, as before.
-        with contextlib.suppress(Exception):
-            importlib.import_module(module)
-    # Objects made so far are not looked at again by the garbage collectors of the forked processes.
-    gc.collect()
-    gc.freeze()
-
-
-def serve_in_this_process(agent, witness, arguments):
-    prepared = prepare_or_give_up(agent, arguments)
-    agent.ready(prepared.pytest_version)
-    for file in agent.files():
-        witness.begin(file)
-        try:
-            # pytest takes a configuration apart when a session ends; the next file needs a new one.
-            prepared = prepared or Prepared.load(arguments)
-            outcome = prepared.run(file, witness, agent)
-        except Unable as reason:
-            outcome = result("broken", reason.message, reason.details)
-        prepared = None
-        witness.clear()
-        agent.finished(outcome)
-
-
-class Unable(Exception):
-    """Why there can be no pytest for this project here."""
-
-    def __init__(self, message, hint, details=""):
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.details = details
-
-
-def prepare_or_give_up(agent, arguments, for_many_files=False):
-    """A `Prepared` pytest; where there can't be one, tells the agent why and ends the process."""
-    try:
-        return Prepared.load(arguments, for_many_files)
-    except Unable as reason:
-        sys.stderr.write(reason.details)
-        agent.send(type="unable", message=one_line(reason.message), hint=reason.hint)
-        sys.exit(0)
+    worker = Worker("pytest")
+    worker.start(lambda: worker.serve(Prepared.load(arguments, for_many_files=worker.forks)))
 
 
 def describe_load_error(pytest, error):
@@ -149,12 +63,13 @@ class Prepared:
         except ModuleNotFoundError as error:
             if error.name != "pytest":
                 raise
-            raise Unable("pytest is not installed for {}".format(here), INSTALL_HINT) from error
+            message = "pytest is not installed for {}, which is the first Python among: {}".format(here, PYTHON_PLACES)
+            raise Unable(message, INSTALL_HINT) from error
         version = pytest.__version__
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_PYTEST:
             raise Unable("pytest {} of {} is too old: 6.2 or newer is needed".format(version, here), INSTALL_HINT)
         try:
-            prepared = Prepared(pytest, arguments)
+            prepared = Prepared(pytest, arguments, for_many_files)
             if for_many_files:
                 prepared.go_ahead()
             return prepared
@@ -163,18 +78,20 @@ class Prepared:
             message = "pytest does not load this project: " + headline
             raise Unable(message, "see the worker's output; plain `pytest` fails in the same way", details) from error
 
-    def __init__(self, pytest, arguments):
+    def __init__(self, pytest, arguments, for_many_files):
         from _pytest.config import _prepareconfig
 
         self.pytest = pytest
-        self.pytest_version = pytest.__version__
+        self.version = pytest.__version__
+        self.arguments = arguments
         self.guide = guide_class(pytest)()
         self.reporter = reporter_class(pytest)(self.guide)
         self.config = _prepareconfig(list(arguments), [self.reporter, self.guide])
         quieten(self.config)
         self.session = pytest.Session.from_config(self.config)
         self.session_started = False
-        self.loaded_late = []
+        self.advice = {}
+        self.advice_heeded = set()
         # What conftest files printed while they were loaded belongs to the worker's start, not to the first file.
         capture = self.config.pluginmanager.getplugin("capturemanager")
         if capture is not None and capture._global_capturing is not None:
@@ -212,13 +129,14 @@ class Prepared:
             self.config.hook.pytest_sessionstart(session=self.session)
             self.session_started = True
 
-    def run(self, file, witness, agent):
+    def run(self, order, witness, agent):
         """Runs one file and returns its result; its tests are reported on the way."""
+        file = order.file
         self.config.args = [pytest_argument(file)]
         self.config.option.file_or_dir = list(self.config.args)
         replay_captured_output(self.config, witness)
         self.guide.lead_to(file, self.config)
-        self.reporter.begin(file, witness, agent)
+        self.reporter.begin(order, witness, agent)
         directory = os.getcwd()
         try:
             self.run_session()
@@ -233,7 +151,7 @@ class Prepared:
         except BaseException:
             self.reporter.broken.append("pytest failed to finish:\n" + traceback.format_exc())
         # By plugins, when their session ends: Hypothesis loads itself to print statistics.
-        self.loaded_late = [module for module in sys.modules if module not in loaded]
+        self.advice = {"load": [module for module in sys.modules if module not in loaded]}
         return self.reporter.conclude(self.session.exitstatus)
 
     def run_session(self):
@@ -262,6 +180,16 @@ class Prepared:
         except BaseException:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
             config.notify_exception(ExceptionInfo.from_current(), config.option)
+
+    def heed(self, advice):
+        modules = [module for module in advice.get("load", []) if module not in self.advice_heeded]
+        if modules:
+            load_ahead(modules)
+            self.advice_heeded.update(modules)
+
+    def renew(self):
+        """pytest takes a configuration apart when a session ends; the next file needs a new one."""
+        return Prepared.load(self.arguments)
 
     def close(self):
         self.config._ensure_unconfigure()
@@ -352,10 +280,12 @@ def reporter_class(pytest):
             self.warnings = set()
             self.screen = Screen()
 
-        def begin(self, file, witness, agent):
-            self.file = file
+        def begin(self, order, witness, agent):
+            self.file = order.file
+            self.wanted = None if order.tests is None else set(order.tests)
             self.witness = witness
             self.agent = agent
+            self.found = set()
             self.reports = []
             self.seen_tests = 0
             self.deselected = 0
@@ -395,6 +325,13 @@ def reporter_class(pytest):
 
         # Collection
 
+        # First of all: what others leave out of these is deselected, not unknown.
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_collection_modifyitems(self, items):
+            if self.wanted is not None:
+                items[:] = [item for item in items if clean(item.nodeid) in self.wanted]
+                self.found.update(clean(item.nodeid) for item in items)
+
         def pytest_deselected(self, items):
             self.deselected += len(items)
 
@@ -402,6 +339,7 @@ def reporter_class(pytest):
             if report.failed:
                 self.broken.append("\n".join([str(report.longrepr)] + sections(report)) + "\n")
             elif report.skipped:
+                self.found.update(test for test in self.wanted or () if test.startswith(clean(report.nodeid)))
                 self.send_test(report.nodeid, (report.nodeid, None), "skipped", skip_reason(report))
 
         # Tests
@@ -467,6 +405,9 @@ def reporter_class(pytest):
                 return result("broken", text, self.interruption.getrepr(style="short"))
             if self.usage_error is not None and not self.guide.file_is_ignored:
                 return result("broken", self.usage_error, self.usage_error)
+            unknown = sorted((self.wanted or set()) - self.found)
+            if unknown and not self.guide.file_is_ignored:
+                return result("failed", "pytest finds no such test: " + ", ".join(unknown))
             if self.failed:
                 return result("failed")
             if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not self.guide.file_is_ignored:

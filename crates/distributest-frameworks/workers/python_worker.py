@@ -7,14 +7,30 @@ How it works. Tests run in a child process that `Supervisor` forks, watches, and
 survive that child's death is in a `Witness`: three unnamed files, open in both processes, with what the child was
 doing and with output it had captured but not written yet. So a test that kills its process is named, and its last
 words are in the log.
+
+A framework's program gives `Worker.serve` an object that has loaded the framework and the project:
+
+- `version`: the framework's;
+- `run(order, witness, agent)`: runs a file and returns its `result`; reports its tests on the way. None: it can't be run
+  before `heed` was called with what is in `advice`;
+- `advice`: after `run`, what had better be done once, before another file is run: values that JSON has;
+- `heed(advice)`: does that. With isolation "fork", `run` was called in another process than this is;
+- `renew()`: with isolation "shared", what is to run the next file: itself, or another object of its kind;
+- `close()`: there are no more files.
 """
 
 import atexit
+import base64
+import collections
 import contextlib
+import gc
+import hashlib
+import importlib
 import json
 import logging
 import os
 import random
+import re
 import select
 import signal
 import socket
@@ -27,6 +43,9 @@ import weakref
 PROTOCOL = 1
 LONGEST_MESSAGE = 1000
 LONGEST_DETAILS = 1024 * 1024
+
+# A file to run: all of it, or, where `tests` is not None, the tests with these ids.
+Order = collections.namedtuple("Order", ["file", "tests"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -67,8 +86,8 @@ class Agent:
         with contextlib.suppress(OSError):
             self.socket.sendall(b"\n")
 
-    def files(self):
-        """The files to run, one by one, until the agent has no more or is gone."""
+    def orders(self):
+        """What to run, file by file, until the agent has no more or is gone."""
         while True:
             self.end_stray()
             line = self.incoming.readline()
@@ -78,7 +97,7 @@ class Agent:
             if message.get("type") == "quit":
                 return
             if message.get("type") == "run":
-                yield message["file"]
+                yield Order(message["file"], message.get("tests"))
 
     def end_stray(self, status=0):
         """Ends this process, exit handlers left out, if a test forked it and let it come back from there."""
@@ -134,8 +153,8 @@ class Witness:
     def clear(self):
         self.write()
 
-    def finish(self, outcome, loaded_late):
-        self.write(result=outcome, loaded_late=loaded_late)
+    def finish(self, outcome, advice):
+        self.write(result=outcome, advice=advice)
 
     def write(self, **notes):
         if os.getpid() != self.writer:
@@ -172,8 +191,11 @@ class End:
         self.status = status
         self.result = notes.get("result")
         self.during = notes.get("file")
-        self.loaded_late = notes.get("loaded_late", [])
+        self.advice = notes.get("advice")
         self.test = notes.get("test")
+
+    def is_to_be_repeated(self):
+        return self.result is None and self.advice is not None
 
     def final_result(self):
         """What the process said of its file, unless it passed it and then left as one that failed."""
@@ -267,6 +289,112 @@ class Supervisor:
         self.agent.finished(result("crashed", description))
 
 
+class Unable(Exception):
+    """Why the framework does not work here for this project."""
+
+    def __init__(self, message, hint, details=""):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+
+class Worker:
+    """What the agent started: runs the files it is sent, each in a fork, or all in one process of their own."""
+
+    def __init__(self, framework):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True, errors="backslashreplace")
+        self.forks = os.environ.pop("DISTRIBUTEST_ISOLATION", "fork") == "fork"
+        self.agent = Agent(int(os.environ.pop("DISTRIBUTEST_FD")), framework)
+        self.supervisor = Supervisor(self.agent)
+        self.random_state = random.getstate()
+        self.witness = None
+
+    def start(self, work):
+        """Has `work()` done, which loads the project and calls `serve`, in the process where that belongs."""
+        if self.forks:
+            self.work_or_give_up(work)
+            return
+        # The supervisor has loaded nothing yet: the child is as good as a process of its own.
+        death = self.supervisor.run(lambda witness: self.work_under(witness, work))
+        if death.during is not None:
+            self.supervisor.report_death(death)
+
+    def work_under(self, witness, work):
+        self.witness = witness
+        self.work_or_give_up(work)
+
+    def work_or_give_up(self, work):
+        try:
+            work()
+        except Unable as reason:
+            sys.stderr.write(reason.details)
+            self.agent.send(type="unable", message=one_line(reason.message), hint=reason.hint)
+
+    def serve(self, prepared):
+        """Runs files until the agent has no more."""
+        if self.forks:
+            self.serve_by_forking(prepared)
+        else:
+            self.serve_in_this_process(prepared)
+
+    def serve_by_forking(self, prepared):
+        project_seeded_random = random.getstate() != self.random_state
+        warn_of_threads()
+        freeze()
+        self.agent.ready(prepared.version)
+
+        def run_file(witness, order):
+            begin_own_life(project_seeded_random)
+            witness.finish(prepared.run(order, witness, self.agent), prepared.advice)
+
+        for order in self.agent.orders():
+            end = self.supervisor.run(lambda witness: run_file(witness, order), order.file)
+            while end.is_to_be_repeated():
+                prepared.heed(end.advice)
+                end = self.supervisor.run(lambda witness: run_file(witness, order), order.file)
+            if end.result is None:
+                self.supervisor.report_death(end)
+            else:
+                self.agent.finished(end.final_result())
+            prepared.heed(end.advice or {})
+        prepared.close()
+
+    def serve_in_this_process(self, prepared):
+        self.agent.ready(prepared.version)
+        is_used = False
+        for order in self.agent.orders():
+            self.witness.begin(order.file)
+            try:
+                prepared = prepared.renew() if is_used else prepared
+                is_used = True
+                outcome = prepared.run(order, self.witness, self.agent)
+                while outcome is None:
+                    prepared.heed(prepared.advice)
+                    outcome = prepared.run(order, self.witness, self.agent)
+            except Unable as reason:
+                outcome = result("broken", reason.message, reason.details)
+            self.witness.clear()
+            self.agent.finished(outcome)
+        prepared.close()
+
+
+def load_ahead(modules):
+    """Loads modules that every forked process would load."""
+    for module in modules:
+        # One that can't be loaded here is loaded where it is needed, as before.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+    freeze()
+
+
+def freeze():
+    """Objects made so far are not looked at again by the garbage collectors of the forked processes."""
+    gc.collect()
+    gc.freeze()
+
+
 def work_and_leave(work):
     """Does the work and ends the process, running the exit handlers the work has registered."""
     own_pid = os.getpid()
@@ -302,9 +430,19 @@ def begin_own_life(project_seeded_random):
     multiprocessing_util = sys.modules.get("multiprocessing.util")
     if multiprocessing_util is not None:
         atexit.register(multiprocessing_util._exit_function)
+    atexit.register(finish_coverage)
     # Files on different runners must not draw the same "random" names. A project that seeds wants the same numbers.
     if not project_seeded_random:
         random.seed()
+
+
+def finish_coverage():
+    """Saves what coverage.py, started with the interpreter, has measured in this process: its own handler is gone."""
+    coverage = sys.modules.get("coverage")
+    current = coverage.Coverage.current() if coverage is not None else None
+    if current is not None:
+        current.stop()
+        current.save()
 
 
 def warn_of_threads():
@@ -338,3 +476,70 @@ def forget_own_directory():
     """Takes the directory this file lies in off the import path, where Python put it."""
     if sys.path and os.path.realpath(sys.path[0] or ".") == os.path.dirname(os.path.realpath(__file__)):
         del sys.path[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding Python
+
+# The places in the order they are looked at: up to conda's by the agent, then here, then PATH by the agent.
+PYTHON_PLACES = (
+    "$VIRTUAL_ENV, $UV_PROJECT_ENVIRONMENT, .venv, venv, $CONDA_PREFIX, Poetry's and Pipenv's environments of this "
+    "directory, python3 and python in PATH"
+)
+
+
+def use_project_python():
+    """Goes on in the environment Poetry or Pipenv made for the current directory, unless this is an environment already."""
+    in_conda = os.environ.get("CONDA_PREFIX") == sys.prefix and os.environ.get("CONDA_DEFAULT_ENV") != "base"
+    if sys.prefix != sys.base_prefix or in_conda:
+        return
+    for environment in poetry_environments() + pipenv_environments():
+        python = os.path.join(environment, "bin", "python")
+        # What has this file is an environment, and does not come here again.
+        if os.access(python, os.X_OK) and os.path.isfile(os.path.join(environment, "pyvenv.cfg")):
+            os.execv(python, [python, os.path.abspath(__file__)] + sys.argv[1:])
+
+
+def poetry_environments():
+    """Where Poetry keeps environments it made for the current directory; the one made last comes first."""
+    try:
+        with open("pyproject.toml", encoding="utf-8") as file:
+            text = file.read()
+    except OSError:
+        return []
+    if "poetry" not in text and not os.path.exists("poetry.lock"):
+        return []
+    cache = os.environ.get("POETRY_CACHE_DIR") or os.path.join(cache_home(), "pypoetry")
+    directory = os.environ.get("POETRY_VIRTUALENVS_PATH") or os.path.join(cache, "virtualenvs")
+    named = re.search(r"""^name\s*=\s*["']([^"']+)["']""", text, re.MULTILINE)
+    name = re.sub(r"[-_.]+", "-", named.group(1)).lower() if named else "non-package-mode"
+    begin = "{}-{}-py".format(name[:42], digest(os.path.realpath("."))[:8])
+    found = [os.path.join(directory, entry) for entry in entries(directory) if entry.startswith(begin)]
+    return sorted(found, key=os.path.getmtime, reverse=True)
+
+
+def pipenv_environments():
+    """Where Pipenv keeps the environment it made for the current directory."""
+    if not os.path.isfile("Pipfile"):
+        return []
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    directory = os.path.expanduser(os.environ.get("WORKON_HOME") or os.path.join(data, "virtualenvs"))
+    name = re.sub(r'[ &$`!*@"()\[\]\\\r\n\t]', "_", os.path.basename(os.getcwd()))[:42]
+    ours = "{}-{}".format(name, digest(os.path.join(os.getcwd(), "Pipfile"))[:8])
+    custom = os.environ.get("PIPENV_CUSTOM_VENV_NAME")
+    return [os.path.join(directory, custom or ours)]
+
+
+def cache_home():
+    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+
+
+def digest(text):
+    return base64.urlsafe_b64encode(hashlib.sha256(os.fsencode(text)).digest()).decode("ascii")
+
+
+def entries(directory):
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []

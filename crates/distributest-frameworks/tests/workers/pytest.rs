@@ -151,6 +151,35 @@ fn shared_and_process_isolation_report_the_same() {
 }
 
 #[test]
+fn only_the_tests_asked_for_are_run_and_unknown_ones_are_named() {
+    let project = Project::copy_of("pytest");
+    let files = ["tests/test_outcomes.py", "tests/test_document.txt", "tests/test_parametrized.py"];
+    // In one process, pytest escapes what it made of `ids=` a second time when it collects a file again.
+    for (isolation, files) in [(Isolation::Fork, &files[..]), (Isolation::Shared, &files[..2])] {
+        let mut worker = start(isolation).ready_worker(&project);
+        for file in files {
+            let all = worker.run(file).statuses();
+            for (id, status) in &all {
+                let one = worker.run_tests(file, &[id]);
+                assert_eq!(one.statuses(), BTreeMap::from([(id.clone(), status.clone())]));
+                let failed = status == "failed" || status == "error";
+                assert_eq!(one.outcome(), if failed { "failed" } else { "passed" }, "{id}");
+            }
+        }
+        let unknown = worker.run_tests(
+            "tests/test_outcomes.py",
+            &["tests/test_outcomes.py::test_passes", "tests/test_outcomes.py::test_gone"],
+        );
+        assert_eq!(unknown.statuses().into_values().collect::<Vec<_>>(), ["passed"]);
+        assert_eq!(unknown.outcome(), "failed");
+        assert_eq!(unknown.message(), "pytest finds no such test: tests/test_outcomes.py::test_gone");
+        let skipped = worker.run_tests("tests/test_module_skip.py", &["tests/test_module_skip.py::test_any"]);
+        assert_eq!(skipped.outcome(), "passed");
+        worker.quit();
+    }
+}
+
+#[test]
 fn a_file_that_does_not_load_is_broken_and_says_why() {
     let project = Project::copy_of("pytest");
     let mut worker = forking(&project);
