@@ -65,6 +65,47 @@ mod tests {
         assert_eq!(detected(&[("pyproject.toml", "[tool.black]\n"), ("setup.cfg", ""), ("a.py", "")]), []);
     }
 
+    #[test]
+    fn unittest_is_used_where_nothing_speaks_of_pytest() {
+        let case = "import unittest\n\nclass A(unittest.TestCase):\n    def test_a(self):\n        pass\n";
+        let suite = [
+            ("tests/__init__.py", ""),
+            ("tests/test_a.py", case),
+            ("tests/test_b.py", "from . import base\n"),
+        ];
+        let with = |other: (&'static str, &'static str)| detected(&[&suite[..], &[other]].concat());
+        let unittest = named(&[("unittest", "tests/test_a.py")]);
+        let pytest = named(&[("pytest", "tests/test_a.py")]);
+        assert_eq!(detected(&suite), unittest);
+        assert_eq!(with(("setup.py", "from setuptools import setup\n")), unittest);
+        // Fixtures of other tools are no tests.
+        assert_eq!(with(("tests/base.py", "def test_helper():\n    pass\n")), unittest);
+        for speaks_of_pytest in [
+            ("requirements-dev.txt", "pytest>=7\n"),
+            ("requirements/test.in", "pytest\n"),
+            ("pyproject.toml", "[dependency-groups]\ndev = [\"pytest\"]\n"),
+            ("Pipfile", "pytest = \"*\"\n"),
+            ("tests/test_c.py", "import pytest\n"),
+            ("tests/test_c.py", "def test_c():\n    pass\n"),
+            ("tests/test_c.py", "class TestC:\n    def test_c(self):\n        pass\n"),
+            ("tests/unit/conftest.py", ""),
+            // unittest's discovery would not find it.
+            ("tests/unit/test_c.py", "import unittest\n"),
+            ("tests/c_test.py", "import unittest\n"),
+        ] {
+            assert_eq!(
+                with(speaks_of_pytest).first().map(|found| &found.0),
+                Some(&"pytest".to_owned()),
+                "{speaks_of_pytest:?}"
+            );
+        }
+        assert_eq!(with(("setup.cfg", "[options.extras_require]\ntest = pytest\n")), pytest);
+        assert_eq!(
+            detected(&[("pkg/__init__.py", ""), ("pkg/test_a.py", case)]),
+            named(&[("unittest", "pkg/test_a.py")])
+        );
+    }
+
     fn named(expected: &[(&str, &str)]) -> Vec<(String, String)> {
         expected.iter().map(|(name, file)| ((*name).to_owned(), (*file).to_owned())).collect()
     }

@@ -97,7 +97,7 @@ class Agent:
             if message.get("type") == "quit":
                 return
             if message.get("type") == "run":
-                yield Order(message["file"], message.get("tests"))
+                yield Order(message["file"], message.get("tests") or None)
 
     def end_stray(self, status=0):
         """Ends this process, exit handlers left out, if a test forked it and let it come back from there."""

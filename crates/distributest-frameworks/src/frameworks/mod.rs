@@ -9,12 +9,15 @@ pub(crate) mod command;
 mod exunit;
 pub(crate) mod own;
 mod pytest;
+mod python;
 mod rspec;
+mod unittest;
 
 /// Every framework built in, in the order they are detected and listed.
 pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
     vec![
         Arc::new(pytest::Pytest),
+        Arc::new(unittest::Unittest),
         Arc::new(rspec::Rspec),
         Arc::new(exunit::ExUnit),
         Arc::new(command::Command),

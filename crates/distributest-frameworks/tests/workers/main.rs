@@ -4,3 +4,4 @@ mod exunit;
 mod pytest;
 mod rspec;
 mod support;
+mod unittest;

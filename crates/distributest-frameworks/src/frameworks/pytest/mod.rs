@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::discover::path_pattern;
 use crate::error::DiscoverError;
 use crate::framework::{Definition, Evidence};
+use crate::frameworks::python::{self, PythonFramework};
 use crate::glob::Pattern;
 use crate::launch::{Launch, LaunchOptions, WorkerLaunch};
 use crate::project_files::ProjectFiles;
@@ -21,18 +22,7 @@ impl Definition for Pytest {
     }
 
     fn evidence(&self, project: &ProjectFiles<'_>) -> Option<Evidence> {
-        let configuration =
-            PytestSettings::read(project.directory()).ok().and_then(|settings| settings.source);
-        let configuration = configuration.map(str::to_owned).or_else(|| project.existing(&["conftest.py"]));
-        if let Some(file) = configuration {
-            return Some(Evidence::certain(file));
-        }
-        let is_usual = |path: &str| {
-            let top = path.split_once('/').map(|(top, _)| top);
-            is_test(path) && matches!(top, None | Some("test" | "tests"))
-        };
-        let usual = project.first(is_usual).map(Evidence::certain);
-        usual.or_else(|| project.first(is_test).map(Evidence::likely))
+        python::evidence_of(PythonFramework::Pytest, project)
     }
 
     fn rules(&self, project: &Path, only: &[PathBuf]) -> Result<Rules, DiscoverError> {
@@ -80,7 +70,7 @@ impl Definition for Pytest {
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
         Launch::Worker(WorkerLaunch::embedded(
-            &["$VIRTUAL_ENV/bin/python", ".venv/bin/python", "venv/bin/python", "python3", "python"],
+            &python::PROGRAMS,
             "pytest_worker.py",
             concat!(
                 include_str!("../../../workers/python_worker.py"),
@@ -95,8 +85,14 @@ impl Definition for Pytest {
     }
 }
 
+/// The file that configures pytest, where there is one.
+pub(crate) fn configuration(project: &ProjectFiles<'_>) -> Option<String> {
+    let settings = PytestSettings::read(project.directory()).ok().and_then(|settings| settings.source);
+    settings.map(str::to_owned).or_else(|| project.existing(&["conftest.py"]))
+}
+
 /// Whether a file is one that pytest takes for a test without any configuration.
-fn is_test(path: &str) -> bool {
+pub(crate) fn is_test(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.strip_suffix(".py").is_some_and(|stem| stem.starts_with("test_") || stem.ends_with("_test"))
 }
