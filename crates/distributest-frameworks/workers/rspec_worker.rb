@@ -3,163 +3,38 @@
 # Started by an agent, which talks to it over the descriptor in DISTRIBUTEST_FD (see proto/worker.md). Needs RSpec 3.5 or
 # newer on Ruby 2.7 or newer, and nothing else. The command line after this file's name is RSpec's own: `--tag`, `-r`.
 #
-# How it works. `Prepared#load` does what `rspec` does before it loads spec files: the bundle, the options (`.rspec`,
-# `.rspec-local`, `~/.rspec`, SPEC_OPTS) and what they require. Then it loads `rails_helper` and `spec_helper`, if spec
-# files require them: in a plain `rspec`, whatever one spec file requires is there for all of them, too. For each file a
-# process is forked from there; it loads the file and runs its examples with RSpec's own runner, suite hooks included.
-# With isolation "shared" and "process" the whole work is done in one child process instead.
+# How it works. `RspecFramework#load` does what `rspec` does before it loads spec files: it reads the options (`.rspec`,
+# `.rspec-local`, `~/.rspec`, SPEC_OPTS) and loads what they require. Then it loads `rails_helper` and `spec_helper`, if
+# spec files require them: in a plain `rspec`, whatever one spec file requires is there for all of them, too. For each
+# file a process is forked from there; it loads the file and runs its examples with RSpec's own runner, suite hooks
+# included. With isolation "shared" and "process" the whole work is done in one child process instead.
 #
-# Rules:
-# - An `at_exit` block runs once, in the process that registered it: a forked process leaves with those it registered
-#   itself, this one with those registered while the project was loaded. SimpleCov is started anew in each fork, and
-#   its results are merged by the block it has registered here.
-# - Formatters named in options are not used: every result is reported over the socket. What examples, hooks and
-#   RSpec itself print goes where they print it.
-# - A database kept in this process's memory does not survive a fork. Where the project has one, nothing is preloaded.
+# Formatters named in options are not used: every result is reported over the socket. What examples, hooks and RSpec itself
+# print goes where they print it.
 
 module DistributestWorker
   OLDEST_RSPEC = "3.5"
   SPEC_FILES_LOOKED_INTO = 500
-  INSTALL_HINT = "install it where the tests run, for example in node_setup: bundle install, or gem install rspec"
   PLAIN_RSPEC_HINT = "see the worker's output; plain `rspec` fails in the same way"
-  WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
-
-  # Why there can be no RSpec for this project here.
-  class Unable < StandardError
-    attr_reader :hint
-
-    def initialize(message, hint)
-      super(message)
-      @hint = hint
-    end
-  end
-
-  def self.main
-    descriptor = Integer(ENV.delete("DISTRIBUTEST_FD"))
-    isolation = ENV.delete("DISTRIBUTEST_ISOLATION") || "fork"
-    preload = ENV.delete(WITHOUT_PRELOADING).nil?
-    $PROGRAM_NAME = "rspec"
-    $stdout.sync = true
-    $stderr.sync = true
-    agent = Agent.new(descriptor, "rspec")
-    supervisor = Supervisor.new(agent)
-    if isolation == "fork"
-      serve_by_forking(agent, supervisor, preload)
-    else
-      # The supervisor has loaded nothing yet: the child is as good as a process of its own.
-      death = supervisor.run { |witness| serve_in_this_process(agent, witness) }
-      supervisor.report_death(death) if death.file
-    end
-  end
-
-  def self.serve_by_forking(agent, supervisor, preload)
-    seed = Random.seed
-    prepared = Prepared.new
-    AtExit.keep_to_this_process do
-      or_give_up(agent) do
-        prepared.require_rspec
-        prepared.load if preload
-      end
-    end
-    Databases.start_anew_without_preloading(agent) if preload && Databases.in_memory?
-    Databases.disconnect
-    project_seeded_random = Random.seed != seed
-    warn_of_threads
-    Process.respond_to?(:warmup) ? Process.warmup : GC.start
-    agent.ready(prepared.version)
-    agent.each_file do |file|
-      ended = supervisor.run(file) do |witness|
-        srand unless project_seeded_random
-        AtExit.resume_coverage
-        witness.finish(prepared.run(file, witness, agent))
-      end
-      ended.result ? agent.finished(ended.final_result) : supervisor.report_death(ended)
-    end
-  end
-
-  def self.serve_in_this_process(agent, witness)
-    prepared = Prepared.new
-    or_give_up(agent) do
-      prepared.require_rspec
-      prepared.load
-    end
-    agent.ready(prepared.version)
-    agent.each_file do |file|
-      witness.begin(file)
-      result = prepared.run(file, witness, agent)
-      witness.clear
-      agent.finished(result)
-    end
-  end
-
-  # Does the work; where that is impossible, tells the agent why and ends the process.
-  def self.or_give_up(agent)
-    yield
-  rescue Unable => e
-    agent.send_message("type" => "unable", "message" => Text.line(e.message), "hint" => e.hint)
-    exit!(0)
-  rescue SystemExit => e
-    # `abort` was called with a message, by RSpec about its options or by the project.
-    message = "RSpec ended while it loaded this project: #{e.message} (exit status #{e.status})"
-    agent.send_message("type" => "unable", "message" => Text.line(message), "hint" => PLAIN_RSPEC_HINT)
-    exit!(0)
-  end
-
-  def self.warn_of_threads
-    others = Thread.list - [Thread.current]
-    # Ruby's own timeout thread is started again where it is needed.
-    others.reject! { |thread| thread.inspect.include?("timeout.rb") }
-    return if others.empty?
-
-    warn "distributest: loading the project started #{others.size} thread(s), which do not exist in the forked processes " \
-         "that run the spec files; if specs need them, set isolation = \"process\": #{others.map(&:inspect).join(', ')}"
-  end
-
-  # ActiveRecord's connections: two processes must not talk over one.
-  module Databases
-    def self.in_memory?
-      return false unless pools
-
-      pools.any? do |pool|
-        configuration = pool.respond_to?(:db_config) ? pool.db_config.configuration_hash : pool.spec.config
-        configuration[:adapter].to_s.start_with?("sqlite") && configuration[:database].to_s.include?(":memory:")
-      end
-    end
-
-    def self.disconnect
-      ActiveRecord::Base.connection_handler.clear_all_connections! if pools
-    end
-
-    def self.pools
-      ActiveRecord::Base.connection_handler.connection_pool_list if defined?(ActiveRecord::Base)
-    end
-
-    # Replaces this process by one that leaves the loading to its forks.
-    def self.start_anew_without_preloading(agent)
-      warn "distributest: the project keeps a database in memory, which a fork would lose: nothing is preloaded"
-      descriptor = agent.keep_for_restart
-      environment = { "DISTRIBUTEST_FD" => descriptor.to_s, WITHOUT_PRELOADING => "1" }
-      exec(environment, RbConfig.ruby, __FILE__, *ARGV, descriptor => descriptor)
-    end
-  end
 
   # An RSpec that has read its options and loaded what they and the spec files require.
-  class Prepared
+  class RspecFramework
+    def name
+      "rspec"
+    end
+
+    def title
+      "RSpec"
+    end
+
     def version
       RSpec::Core::Version::STRING
     end
 
-    def require_rspec
-      set_up_bundle
-      begin
-        require "rspec/core"
-      rescue LoadError
-        raise Unable.new("RSpec is not installed for #{RbConfig.ruby} (Ruby #{RUBY_VERSION})", INSTALL_HINT)
-      end
-      if Gem::Version.new(version) < Gem::Version.new(OLDEST_RSPEC)
-        raise Unable.new("RSpec #{version} is too old: #{OLDEST_RSPEC} or newer is needed", INSTALL_HINT)
-      end
-
+    def require_framework
+      Bundle.require_gem("rspec", "rspec/core", title)
+      Bundle.require_version(title, "rspec", version, OLDEST_RSPEC)
+      ENV["RAILS_ENV"] ||= "test" if File.file?(Preloading::RAILS_APPLICATION)
       RSpec::Core::Runner.disable_autorun!
     end
 
@@ -182,18 +57,19 @@ module DistributestWorker
     end
 
     # Runs one file and returns its result; its examples are reported on the way.
-    def run(file, witness, agent)
+    def run(file, tests, witness, agent)
       load unless @loaded
       reset if @has_run
       @has_run = true
       @recorder.begin(file, witness, agent)
       configuration.files_to_run = [file]
+      select(tests) if tests
       configuration.load_spec_files
       @recorder.file_loaded
       world.announce_filters
       status = world.wants_to_quit ? 1 : @runner.run_specs(world.ordered_example_groups)
       @runner.send(:persist_example_statuses) unless world.wants_to_quit
-      @recorder.conclude(status)
+      @recorder.conclude(status, missing(tests))
     rescue Unable => e
       { "outcome" => "broken", "message" => Text.line(e.message), "details" => "" }
     rescue SystemExit => e
@@ -212,18 +88,22 @@ module DistributestWorker
       RSpec.world
     end
 
-    # The bundle, as `bundle exec` would set it up. Where that fails, RSpec may still be installed outside of it.
-    def set_up_bundle
-      return unless ENV["BUNDLE_GEMFILE"] || File.file?("Gemfile") || File.file?("gems.rb")
+    # Ids are of the form `./spec/a_spec.rb[1:2]`, of an example or a group, or `./spec/a_spec.rb:12`.
+    def select(tests)
+      tests.each do |id|
+        case id
+        when /\A(.+)\[([\d:]+)\]\z/m then configuration.filter_manager.add_ids($1, [$2])
+        when /\A(.+):(\d+)\z/m then configuration.filter_manager.add_location($1, [$2.to_i])
+        end
+      end
+    end
 
-      require "bundler"
-      Bundler.setup
-    rescue LoadError
-      nil
-    rescue StandardError => e
-      raise unless defined?(Bundler::BundlerError) && e.is_a?(Bundler::BundlerError)
-
-      warn "distributest: running without the bundle, which can't be set up: #{e.message}"
+    # Those of the ids that name nothing in the file.
+    def missing(tests)
+      ids = world.all_examples.map(&:id) if tests
+      (tests || []).reject do |id|
+        id.match?(/:\d+\z/) || ids.any? { |known| known == id || known.start_with?("#{id.delete_suffix(']')}:") }
+      end
     end
 
     def listen
@@ -244,6 +124,7 @@ module DistributestWorker
       world.reset
       world.wants_to_quit = false
       world.non_example_failure = false if world.respond_to?(:non_example_failure=)
+      %i[ids locations].each { |rule| configuration.filter_manager.inclusions.delete(rule) }
       configuration.reset_reporter
       listen
     end
@@ -354,11 +235,12 @@ module DistributestWorker
     end
 
     # The file's result, by the first of these that holds.
-    def conclude(status)
+    def conclude(status, missing = [])
       errors = [*@errors, *@exit].join("\n")
       return result("broken", @exit || headline_of_errors, errors) unless @loaded || errors.empty?
       return result("failed", @exit || "#{OUTSIDE_OF_EXAMPLES}: #{headline_of_errors}", errors) unless errors.empty?
       return result("failed") if @failed
+      return result("failed", "there is no example #{missing.join(', ')}") unless missing.empty?
       return result("failed", "no example failed, but RSpec ended with exit status #{status}") unless status.zero?
 
       result("passed", @examples.zero? ? "no examples" : "")
@@ -407,4 +289,4 @@ module DistributestWorker
   end
 end
 
-DistributestWorker.main
+DistributestWorker.serve(DistributestWorker::RspecFramework.new)

@@ -2,7 +2,7 @@
 
 # What every worker program in Ruby needs: the conversation with the agent, and a process to run tests in.
 #
-# A worker program is this file with the one of its framework behind it, as one text (see proto/worker.md).
+# A worker program is this file, ruby_project.rb and the one of its framework, as one text (see proto/worker.md).
 #
 # How it works. Tests run in a child process that `Supervisor` forks, watches, and ends when the agent goes away. It
 # notes what it is doing in a `Witness`, an unnamed file open in both processes: if it dies, the test that did it is named.
@@ -61,14 +61,14 @@ module DistributestWorker
       exit!(1)
     end
 
-    # The files to run, one by one, until the agent has no more or is gone.
+    # The files to run, one by one, and which of their tests (nil: all), until the agent has no more or is gone.
     def each_file
       loop do
         end_stray
         message = next_message
         return if message.nil? || message["type"] == "quit"
 
-        yield message["file"] if message["type"] == "run"
+        yield message["file"], message["tests"] if message["type"] == "run"
       end
     end
 
@@ -101,7 +101,7 @@ module DistributestWorker
     def next_message
       loop do
         line = @received.slice!(/\A.*\n/)
-        return Json.parse_strings(line) if line && !line.strip.empty?
+        return Json.parse(line) if line && !line.strip.empty?
         next if line
 
         @received << @socket.readpartial(65_536)
@@ -127,15 +127,19 @@ module DistributestWorker
       end
     end
 
-    # The values of an object that are strings.
-    def self.parse_strings(text)
+    STRING = /"(?:[^"\\]|\\.)*"/m
+    LIST = /\[(?>\s*#{STRING}\s*,?)*\s*\]/m
+
+    # The values of an object that are strings or lists of strings.
+    def self.parse(text)
       text = text.dup.force_encoding("UTF-8")
-      pairs = text.scan(/"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"/m)
-      pairs.to_h { |pair| pair.map { |string| unescape(string) } }
+      text.scan(/(#{STRING})\s*:\s*(?:(#{STRING})|(#{LIST}))/).to_h do |key, string, list|
+        [unescape(key), string ? unescape(string) : list.scan(STRING).map { |item| unescape(item) }]
+      end
     end
 
-    def self.unescape(string)
-      string.gsub(/\\u[dD][89abAB]\h\h\\u\h{4}|\\u\h{4}|\\./) do |escape|
+    def self.unescape(literal)
+      literal[1..-2].gsub(/\\u[dD][89abAB]\h\h\\u\h{4}|\\u\h{4}|\\./) do |escape|
         units = escape.scan(/u(\h{4})/).flatten.map(&:hex)
         case units.size
         when 0 then UNESCAPES.fetch(escape[1], escape[1])
@@ -330,38 +334,6 @@ module DistributestWorker
       rescue Errno::ESRCH
         next
       end
-    end
-  end
-
-  # Keeps `at_exit` blocks registered while the project is loaded from running in forked processes.
-  module AtExit
-    def self.keep_to_this_process
-      owner = Process.pid
-      originals = [Kernel, Kernel.singleton_class].to_h { |place| [place, place.instance_method(:at_exit)] }
-      originals.each do |place, original|
-        replace(place) do |&block|
-          original.bind(self).call { block.call if Process.pid == owner }
-          block
-        end
-      end
-      yield
-    ensure
-      originals.each { |place, original| replace(place, original) }
-    end
-
-    def self.replace(place, method = nil, &body)
-      # Defining it again without removing it first would be warned of.
-      place.send(:remove_method, :at_exit)
-      place.send(:define_method, :at_exit, *method, &body)
-      place.send(:private, :at_exit) if place == Kernel
-    end
-
-    # SimpleCov measures the process it was started in; in a fork it has to be started anew.
-    def self.resume_coverage
-      return unless defined?(SimpleCov) && SimpleCov.respond_to?(:at_fork) && SimpleCov.running
-
-      SimpleCov.at_fork.call(Process.pid)
-      at_exit { SimpleCov.at_exit_behavior }
     end
   end
 end

@@ -1,0 +1,487 @@
+# What worker programs in Ruby do with a project: load it as its users' own commands do, and run its files one by one.
+#
+# Stands between ruby_worker.rb and the part for the framework, as one text with them (see proto/worker.md). `serve` is
+# the whole of a worker, for a framework that gives
+#
+# - `name`, as distributest calls it, and `title`, as people do;
+# - `require_framework`, which loads it, or raises `Unable`, and `version`;
+# - `load`, which reads options and loads what all files share;
+# - `run(file, tests, witness, agent)`, which runs a file, or of it only the tests with these ids, reports each test, and
+#   returns the file's result.
+#
+# Rules:
+# - An `at_exit` block runs once, in the process that registered it: a forked process leaves with those it registered
+#   itself, this one with those registered while the project was loaded. SimpleCov is started anew in each fork, and
+#   its results are merged by the block it has registered here.
+# - Connections opened while the project was loaded are closed before the first fork; each fork opens its own. A database
+#   kept in this process's memory does not survive a fork: where the project has one, nothing is preloaded.
+# - A forked process leaves without the garbage collector's last sweep, which takes longer than many a file's tests, unless
+#   something waits for just that.
+
+module DistributestWorker
+  WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
+  COLLECTIONS_BEFORE_FORK = 4 # as many as it takes an object to become old
+
+  # Of Ruby's own timeout, started again where it is needed, and of a gem that Rails loads, which only saves memory.
+  HARMLESS_THREADS = %w[timeout.rb ruby_thread_local_var.rb].freeze
+
+  # Why the project's tests can't be run here.
+  class Unable < StandardError
+    attr_reader :hint
+
+    def initialize(message, hint)
+      super(message)
+      @hint = hint
+    end
+  end
+
+  def self.serve(framework)
+    descriptor = Integer(ENV.delete("DISTRIBUTEST_FD"))
+    isolation = ENV.delete("DISTRIBUTEST_ISOLATION") || "fork"
+    preload = ENV.delete(WITHOUT_PRELOADING).nil?
+    $PROGRAM_NAME = framework.name
+    $stdout.sync = true
+    $stderr.sync = true
+    agent = Agent.new(descriptor, framework.name)
+    supervisor = Supervisor.new(agent)
+    if isolation == "fork"
+      serve_by_forking(framework, agent, supervisor, preload)
+    else
+      # The supervisor has loaded nothing yet: the child is as good as a process of its own.
+      death = supervisor.run { |witness| serve_in_this_process(framework, agent, witness) }
+      supervisor.report_death(death) if death.file
+    end
+  end
+
+  def self.serve_by_forking(framework, agent, supervisor, preload)
+    seed = Random.seed
+    AtExit.keep_to_this_process do
+      or_give_up(framework, agent) do
+        framework.require_framework
+        framework.load if preload
+      end
+    end
+    start_anew_without_preloading(agent) if preload && Connections.in_memory?
+    Connections.close
+    project_seeded_random = Random.seed != seed
+    warn_of_threads
+    QuickExit.watch
+    warm_up
+    agent.ready(framework.version)
+    agent.each_file do |file, tests|
+      ended = supervisor.run(file) do |witness|
+        QuickExit.prepare
+        srand unless project_seeded_random
+        AtExit.resume_coverage
+        witness.finish(framework.run(file, tests, witness, agent))
+      end
+      ended.result ? agent.finished(ended.final_result) : supervisor.report_death(ended)
+    end
+  end
+
+  def self.serve_in_this_process(framework, agent, witness)
+    or_give_up(framework, agent) do
+      framework.require_framework
+      framework.load
+    end
+    agent.ready(framework.version)
+    agent.each_file do |file, tests|
+      witness.begin(file)
+      result = framework.run(file, tests, witness, agent)
+      witness.clear
+      agent.finished(result)
+    end
+  end
+
+  # Does the work; where that is impossible, tells the agent why and ends the process.
+  def self.or_give_up(framework, agent)
+    yield
+  rescue Unable => e
+    agent.send_message("type" => "unable", "message" => Text.line(e.message), "hint" => e.hint)
+    exit!(0)
+  rescue SystemExit => e
+    # `abort` was called with a message, by the framework about its options or by the project.
+    message = "#{framework.title} ended while it loaded this project: #{e.message} (exit status #{e.status})"
+    hint = "see the worker's output; #{framework.title} alone ends in the same way"
+    agent.send_message("type" => "unable", "message" => Text.line(message), "hint" => hint)
+    exit!(0)
+  end
+
+  # Makes every object old, so that collections in the forks leave them, and the memory they share, alone.
+  def self.warm_up
+    return Process.warmup if Process.respond_to?(:warmup)
+
+    COLLECTIONS_BEFORE_FORK.times { GC.start }
+  end
+
+  # Replaces this process by one that leaves the loading to its forks.
+  def self.start_anew_without_preloading(agent)
+    warn "distributest: the project keeps a database in memory, which a fork would lose: nothing is preloaded"
+    descriptor = agent.keep_for_restart
+    environment = { "DISTRIBUTEST_FD" => descriptor.to_s, WITHOUT_PRELOADING => "1" }
+    exec(environment, RbConfig.ruby, __FILE__, *ARGV, descriptor => descriptor)
+  end
+
+  def self.other_threads
+    (Thread.list - [Thread.current]).reject { |thread| HARMLESS_THREADS.any? { |file| thread.inspect.include?(file) } }
+  end
+
+  def self.warn_of_threads
+    return if other_threads.empty?
+
+    warn "distributest: loading the project started #{other_threads.size} thread(s), which do not exist in the forked " \
+         "processes that run the test files; if tests need them, set isolation = \"process\": " \
+         "#{other_threads.map(&:inspect).join(', ')}"
+  end
+
+  # ------------------------------------------------------------------------------------------------------------------
+  # Loading
+
+  # The gems a project wants, as its users' `bundle exec` would find them.
+  module Bundle
+    INSTALL_HINT = "run `bundle install` in node_setup, with the ruby the tests run with; tests that need no bundle run " \
+                   "with BUNDLE_GEMFILE = \"\" in [environment]"
+
+    def self.gemfile
+      return ENV["BUNDLE_GEMFILE"] unless ENV["BUNDLE_GEMFILE"].to_s.empty?
+
+      %w[Gemfile gems.rb].find { |name| File.file?(name) } unless ENV.key?("BUNDLE_GEMFILE")
+    end
+
+    def self.set_up
+      return unless gemfile
+
+      begin
+        require "bundler"
+      rescue LoadError
+        raise Unable.new("there is a #{gemfile}, but no Bundler for #{Bundle.ruby}", "gem install bundler in node_setup")
+      end
+      Bundler.setup
+    rescue StandardError => e
+      raise unless defined?(Bundler::BundlerError) && e.is_a?(Bundler::BundlerError)
+
+      raise Unable.new("the bundle of #{gemfile} can't be set up with #{ruby}: #{e.message}", INSTALL_HINT)
+    end
+
+    # Requires a file of a gem that must be there.
+    def self.require_gem(gem, file, title)
+      set_up
+      require file
+    rescue LoadError => e
+      raise unless e.path.nil? || e.path == file
+
+      where, how = gemfile ? ["in the bundle of #{gemfile}", "add `gem \"#{gem}\"` to #{gemfile} and run bundle install"]
+                           : ["installed", "gem install #{gem}"]
+      raise Unable.new("#{title} is not #{where} for #{ruby}", "install it where the tests run, in node_setup: #{how}")
+    end
+
+    def self.require_version(title, gem, version, oldest)
+      return unless Gem::Version.new(version) < Gem::Version.new(oldest)
+
+      raise Unable.new("#{title} #{version} is too old: #{oldest} or newer is needed",
+                       "install a newer one where the tests run, in node_setup: gem install #{gem}")
+    end
+
+    def self.ruby
+      "#{RbConfig.ruby} (Ruby #{RUBY_VERSION})"
+    end
+  end
+
+  # What frameworks that are started with `ruby -Ilib -Itest` have in common.
+  module Preloading
+    DIRECTORIES = %w[spec test lib].freeze
+    RAILS_APPLICATION = "config/application.rb"
+
+    # The load path and the environment that `rake test` or `rails test` would give the project.
+    def self.prepare
+      DIRECTORIES.each { |name| $LOAD_PATH.unshift(File.expand_path(name)) if File.directory?(name) }
+      ENV["RAILS_ENV"] ||= "test" if File.file?(RAILS_APPLICATION)
+    end
+
+    # Loads the first of these files that exists. If it can't be loaded, so can't the files that require it, and say so.
+    def self.load_helper(names)
+      helper = names.find { |name| File.file?(name) }
+      require File.expand_path(helper) if helper
+    rescue StandardError, ScriptError => e
+      warn "distributest: #{helper} can't be loaded ahead: #{e.class}: #{e.message}"
+    end
+  end
+
+  # Where a test stands, from what `Method#source_location` says.
+  module Place
+    def self.of(location)
+      path, line = location
+      return {} unless path && line && line.positive?
+
+      { "file" => File.expand_path(path).delete_prefix("#{Dir.pwd}/"), "line" => line }
+    end
+
+    # Whether one of a class's own methods with such a name stands in the file.
+    def self.in_file?(test_class, names, file)
+      path = File.realpath(file)
+      test_class.public_instance_methods(false).grep(names).any? do |method|
+        found, = test_class.instance_method(method).source_location
+        found && File.exist?(found) && File.realpath(found) == path
+      end
+    end
+  end
+
+  # Names of test classes, each for one class only: the second of a name has a number behind it.
+  class ClassNames
+    # `classes` in the order of their definition.
+    def initialize(classes)
+      @names = {}.compare_by_identity
+      classes.group_by { |one| one.name.to_s }.each do |name, same|
+        same.each.with_index(1) { |one, number| @names[one] = number == 1 ? name : "#{name}[#{number}]" }
+      end
+    end
+
+    def of(test_class)
+      @names[test_class] || test_class.name.to_s
+    end
+  end
+
+  # What is said to the agent of one file, for frameworks that run test methods of classes.
+  #
+  # A test is a hash: `id`, which is also its name, and what `Place.of` gives.
+  class FileReport
+    attr_reader :running
+
+    # `tests` are the ids of those to be reported; nil: all.
+    def initialize(file, tests, witness, agent)
+      @file = file
+      @tests = tests
+      @witness = witness
+      @agent = agent
+      @running = [] # more than one where tests run in threads
+      @reported = []
+      @failed = @loaded = false
+      @errors = []
+    end
+
+    def file_loaded
+      @loaded = true
+    end
+
+    def test_started(test)
+      @running << test
+      @witness.enter_test(@file, test)
+    end
+
+    def test_finished(test, status, seconds, message, details)
+      failed = %w[failed error].include?(status)
+      @agent.end_stray(failed ? 1 : 0)
+      @running.delete(test)
+      @running.empty? ? @witness.begin(@file) : @witness.enter_test(@file, @running.last)
+      return unless wanted?(test)
+
+      @failed ||= failed
+      @reported << test["id"]
+      send_test(test, status, seconds, message, details)
+    end
+
+    # Something went wrong that belongs to no test.
+    def error(message, details)
+      @errors << [message, details]
+    end
+
+    def passed?
+      !@failed && @errors.empty?
+    end
+
+    # The ends that running a file can have, each as the file's result.
+
+    # `passed` is what the framework says of its run; `count`, how many tests there were to choose from.
+    def conclude(framework, passed, count)
+      interrupted = @running.dup
+      @running.each { |test| send_test(test, "error", 0, "it was interrupted", "") }
+      missing = (@tests || []) - @reported
+      return result("failed", *outside_of_tests) unless @errors.empty?
+      return result("failed") if @failed
+      return result("failed", "#{interrupted.first['id']} was interrupted") unless interrupted.empty?
+      return result("failed", "there is no test #{missing.join(', ')}") unless missing.empty?
+      return result("failed", "no test failed, but #{framework} says that its run did") unless passed
+
+      result("passed", @reported.empty? ? why_no_tests(count) : "")
+    end
+
+    def exit_called(status)
+      @agent.end_stray(status)
+      message = "`exit` was called with status #{status}"
+      return result("broken", "SystemExit: #{message}", message) unless @loaded
+
+      message += " in #{@running.last['id']}" unless @running.empty?
+      @running.each { |test| send_test(test, "error", 0, message, "") }
+      result("failed", message)
+    end
+
+    # By the file while it was loaded, or by something that the framework lets pass.
+    def raised(error)
+      @agent.end_stray(1)
+      message = "#{error.class}: #{error.message}"
+      details = error.full_message(highlight: false)
+      return result("broken", message, details) unless @loaded
+
+      @running.each { |test| send_test(test, "error", 0, message, details) }
+      result("failed", "an error occurred outside of tests: #{message}", details)
+    end
+
+    private
+
+    def wanted?(test)
+      @tests.nil? || @tests.include?(test["id"])
+    end
+
+    def result(outcome, message = "", details = "")
+      { "outcome" => outcome, "message" => Text.line(message), "details" => Text.cut(details) }
+    end
+
+    def outside_of_tests
+      ["an error occurred outside of tests: #{@errors.first.first}", @errors.map(&:last).join("\n")]
+    end
+
+    def why_no_tests(count)
+      count.zero? ? "no tests" : "none of #{count} tests was chosen"
+    end
+
+    def send_test(test, status, seconds, message, details)
+      @agent.send_message(
+        { "type" => "test", "name" => test["id"], "status" => status, "seconds" => seconds || 0,
+          "message" => Text.line(message), "details" => Text.cut(details) }.merge(test)
+      )
+    end
+  end
+
+  # ------------------------------------------------------------------------------------------------------------------
+  # What forks must not share
+
+  # Connections to databases: two processes must not talk over one.
+  module Connections
+    # Whether ActiveRecord keeps a database in this process.
+    def self.in_memory?
+      active_record_pools.any? do |pool|
+        configuration = pool.respond_to?(:db_config) ? pool.db_config.configuration_hash : pool.spec.config
+        configuration[:adapter].to_s.start_with?("sqlite") && configuration[:database].to_s.include?(":memory:")
+      end
+    end
+
+    def self.close
+      active_record_pools.each(&:disconnect!)
+      Sequel::DATABASES.each(&:disconnect) if defined?(Sequel::DATABASES)
+      return unless defined?(Redis) && Redis.is_a?(Class) && Redis.method_defined?(:close)
+
+      ObjectSpace.each_object(Redis, &:close)
+    end
+
+    def self.active_record_pools
+      return [] unless defined?(ActiveRecord::Base)
+
+      handler = ActiveRecord::Base.connection_handler
+      return handler.connection_pool_list(:all) if ActiveRecord.version >= Gem::Version.new("7.0")
+
+      handler.respond_to?(:all_connection_pools) ? handler.all_connection_pools : handler.connection_pool_list
+    end
+  end
+
+  # The end of a forked process without what Ruby does last: to look at every object, and free it.
+  module QuickExit
+    DESCRIPTORS = "/proc/self/fd"
+
+    # Notices objects with finalizers, which Ruby runs at its very end.
+    module Finalizers
+      def define_finalizer(...)
+        QuickExit.has_finalizers = true
+        super
+      end
+    end
+
+    class << self
+      attr_writer :has_finalizers
+
+      # To be called before the first fork, once the project is loaded.
+      def watch
+        ObjectSpace.singleton_class.prepend(Finalizers)
+        @inherited_files = ObjectSpace.each_object(File).to_a
+        flush_inherited
+      end
+
+      # To be called first in a forked process, because what is registered first runs last.
+      def prepare
+        @has_finalizers = false
+        @inherited_descriptors = descriptors
+        owner = Process.pid
+        at_exit { leave($!) if Process.pid == owner }
+      end
+
+      private
+
+      # An exception is left to Ruby, which prints it; so are other threads, files that may hold unwritten text, and
+      # what can't be closed.
+      def leave(error)
+        return unless error.nil? || error.is_a?(SystemExit)
+        return if @has_finalizers || !DistributestWorker.other_threads.empty?
+
+        Connections.close
+        flush_inherited
+        exit!(error ? error.status : 0) if files_opened.empty?
+      rescue StandardError
+        nil
+      end
+
+      def flush_inherited
+        @inherited_files.each do |file|
+          file.flush unless file.closed?
+        rescue IOError
+          # It is open for reading only.
+          next
+        end
+      end
+
+      def files_opened
+        (descriptors - @inherited_descriptors).select { |_, target| File.file?(target) }
+      end
+
+      # Every open descriptor, and what it leads to.
+      def descriptors
+        Dir.children(DESCRIPTORS).map do |number|
+          [number, File.readlink(File.join(DESCRIPTORS, number))]
+        rescue Errno::ENOENT
+          # The one the directory was read with.
+          nil
+        end
+      end
+    end
+  end
+
+  # Keeps `at_exit` blocks registered while the project is loaded from running in forked processes.
+  module AtExit
+    def self.keep_to_this_process
+      owner = Process.pid
+      originals = [Kernel, Kernel.singleton_class].to_h { |place| [place, place.instance_method(:at_exit)] }
+      originals.each do |place, original|
+        replace(place) do |&block|
+          original.bind(self).call { block.call if Process.pid == owner }
+          block
+        end
+      end
+      yield
+    ensure
+      originals.each { |place, original| replace(place, original) }
+    end
+
+    def self.replace(place, method = nil, &body)
+      # Defining it again without removing it first would be warned of.
+      place.send(:remove_method, :at_exit)
+      place.send(:define_method, :at_exit, *method, &body)
+      place.send(:private, :at_exit) if place == Kernel
+    end
+
+    # SimpleCov measures the process it was started in; in a fork it has to be started anew.
+    def self.resume_coverage
+      return unless defined?(SimpleCov) && SimpleCov.respond_to?(:at_fork) && SimpleCov.running
+
+      SimpleCov.at_fork.call(Process.pid)
+      at_exit { SimpleCov.at_exit_behavior }
+    end
+  end
+end
