@@ -54,7 +54,7 @@ module DistributestWorker
       Minitest.load_plugins if loads_plugins && Gem::Version.new(version) < Gem::Version.new("6")
       Preloading.load_helper(MINITEST_HELPERS)
       Minitest.process_args(ARGV - ["--no-plugins"])
-      @shared_classes = Minitest::Runnable.runnables.dup
+      @shared_classes = @known_classes = Minitest::Runnable.runnables.dup
       framework = self
       Minitest.define_singleton_method(:plugin_distributest_init) { |options| framework.adjust(options) }
       Minitest.extensions << "distributest"
@@ -68,7 +68,7 @@ module DistributestWorker
       report.file_loaded
       classes = Minitest::Runnable.runnables.dup
       @reporter = MinitestReporter.new(report, ClassNames.new(classes))
-      @filter = MinitestFilter.new(tests) if tests
+      @filter = tests && MinitestFilter.new(tests)
       stay_in_this_process
       passed = Minitest.run(ARGV.dup)
       report.conclude(title, passed, classes.sum { |one| one.runnable_methods.size })
@@ -92,11 +92,11 @@ module DistributestWorker
     # In a process that has run other files, their classes are there, and perhaps this file is.
     def require_file(file)
       runnables = Minitest::Runnable.runnables
-      earlier = runnables - @shared_classes
+      @known_classes |= runnables
       runnables.replace(@shared_classes)
       return if require(File.expand_path(file))
 
-      runnables.concat(earlier.select { |one| Place.in_file?(one, /\A(test_|bench_)/, file) })
+      runnables.concat(Place.classes_in(file, @known_classes - @shared_classes, /\A(test_|bench_)/))
     end
 
     def stay_in_this_process
@@ -163,12 +163,12 @@ module DistributestWorker
 
     def describe(test_class, method)
       location = test_class.instance_method(method).source_location if test_class.method_defined?(method)
-      { "id" => "#{@names.of(test_class)}##{method}" }.merge(Place.of(location))
+      FileReport.test("#{@names.of(test_class)}##{method}", location)
     end
 
     # A result of a `Minitest::Runnable` of the project's own, which does not say what it begins.
     def unannounced(result)
-      { "id" => "#{result.klass}##{result.name}" }.merge(Place.of(result.source_location))
+      FileReport.test("#{result.klass}##{result.name}", result.source_location)
     end
   end
 end

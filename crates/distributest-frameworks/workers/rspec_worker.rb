@@ -239,8 +239,8 @@ module DistributestWorker
       errors = [*@errors, *@exit].join("\n")
       return result("broken", @exit || headline_of_errors, errors) unless @loaded || errors.empty?
       return result("failed", @exit || "#{OUTSIDE_OF_EXAMPLES}: #{headline_of_errors}", errors) unless errors.empty?
-      return result("failed") if @failed
       return result("failed", "there is no example #{missing.join(', ')}") unless missing.empty?
+      return result("failed") if @failed
       return result("failed", "no example failed, but RSpec ended with exit status #{status}") unless status.zero?
 
       result("passed", @examples.zero? ? "no examples" : "")

@@ -142,19 +142,22 @@ module DistributestWorker
     INSTALL_HINT = "run `bundle install` in node_setup, with the ruby the tests run with; tests that need no bundle run " \
                    "with BUNDLE_GEMFILE = \"\" in [environment]"
 
+    # As the project names it; Bundler makes its environment variable an absolute path.
     def self.gemfile
-      return ENV["BUNDLE_GEMFILE"] unless ENV["BUNDLE_GEMFILE"].to_s.empty?
+      @gemfile ||= ENV.fetch("BUNDLE_GEMFILE") { %w[Gemfile gems.rb].find { |name| File.file?(name) } }.to_s
+    end
 
-      %w[Gemfile gems.rb].find { |name| File.file?(name) } unless ENV.key?("BUNDLE_GEMFILE")
+    def self.gemfile?
+      !gemfile.empty?
     end
 
     def self.set_up
-      return unless gemfile
+      return unless gemfile?
 
       begin
         require "bundler"
       rescue LoadError
-        raise Unable.new("there is a #{gemfile}, but no Bundler for #{Bundle.ruby}", "gem install bundler in node_setup")
+        raise Unable.new("there is a #{gemfile}, but no Bundler for #{ruby}", "gem install bundler in node_setup")
       end
       Bundler.setup
     rescue StandardError => e
@@ -170,7 +173,7 @@ module DistributestWorker
     rescue LoadError => e
       raise unless e.path.nil? || e.path == file
 
-      where, how = gemfile ? ["in the bundle of #{gemfile}", "add `gem \"#{gem}\"` to #{gemfile} and run bundle install"]
+      where, how = gemfile? ? ["in the bundle of #{gemfile}", "add `gem \"#{gem}\"` to #{gemfile} and run bundle install"]
                            : ["installed", "gem install #{gem}"]
       raise Unable.new("#{title} is not #{where} for #{ruby}", "install it where the tests run, in node_setup: #{how}")
     end
@@ -207,21 +210,26 @@ module DistributestWorker
     end
   end
 
-  # Where a test stands, from what `Method#source_location` says.
+  # Where a test stands, from what `Method#source_location` says: nothing where that is outside of the project.
   module Place
+    PROJECT = "#{Dir.pwd}/"
+
     def self.of(location)
       path, line = location
-      return {} unless path && line && line.positive?
+      path = File.expand_path(path, PROJECT) if path
+      return {} unless path&.start_with?(PROJECT)
 
-      { "file" => File.expand_path(path).delete_prefix("#{Dir.pwd}/"), "line" => line }
+      { "file" => path.delete_prefix(PROJECT), "line" => line }
     end
 
-    # Whether one of a class's own methods with such a name stands in the file.
-    def self.in_file?(test_class, names, file)
+    # Those of the classes that have a method of their own, named so, in the file.
+    def self.classes_in(file, classes, names)
       path = File.realpath(file)
-      test_class.public_instance_methods(false).grep(names).any? do |method|
-        found, = test_class.instance_method(method).source_location
-        found && File.exist?(found) && File.realpath(found) == path
+      classes.select do |one|
+        one.public_instance_methods(false).grep(names).any? do |method|
+          found, = one.instance_method(method).source_location
+          found && File.exist?(found) && File.realpath(found) == path
+        end
       end
     end
   end
@@ -243,9 +251,11 @@ module DistributestWorker
 
   # What is said to the agent of one file, for frameworks that run test methods of classes.
   #
-  # A test is a hash: `id`, which is also its name, and what `Place.of` gives.
+  # A test is what `FileReport.test` makes of an id, which is also its name, and a place in the sources.
   class FileReport
-    attr_reader :running
+    def self.test(id, location)
+      { "id" => id, "name" => id }.merge(Place.of(location))
+    end
 
     # `tests` are the ids of those to be reported; nil: all.
     def initialize(file, tests, witness, agent)
@@ -293,13 +303,13 @@ module DistributestWorker
 
     # `passed` is what the framework says of its run; `count`, how many tests there were to choose from.
     def conclude(framework, passed, count)
-      interrupted = @running.dup
-      @running.each { |test| send_test(test, "error", 0, "it was interrupted", "") }
-      missing = (@tests || []) - @reported
+      interrupted = @running.select { |test| wanted?(test) }
+      interrupted.each { |test| send_test(test, "error", 0, "it was interrupted", "") }
+      missing = (@tests || []) - [*@reported, *interrupted.map { |test| test["id"] }]
       return result("failed", *outside_of_tests) unless @errors.empty?
-      return result("failed") if @failed
       return result("failed", "#{interrupted.first['id']} was interrupted") unless interrupted.empty?
       return result("failed", "there is no test #{missing.join(', ')}") unless missing.empty?
+      return result("failed") if @failed
       return result("failed", "no test failed, but #{framework} says that its run did") unless passed
 
       result("passed", @reported.empty? ? why_no_tests(count) : "")
@@ -346,7 +356,7 @@ module DistributestWorker
 
     def send_test(test, status, seconds, message, details)
       @agent.send_message(
-        { "type" => "test", "name" => test["id"], "status" => status, "seconds" => seconds || 0,
+        { "type" => "test", "status" => status, "seconds" => seconds || 0,
           "message" => Text.line(message), "details" => Text.cut(details) }.merge(test)
       )
     end

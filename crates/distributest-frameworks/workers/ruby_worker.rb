@@ -68,7 +68,10 @@ module DistributestWorker
         message = next_message
         return if message.nil? || message["type"] == "quit"
 
-        yield message["file"], message["tests"] if message["type"] == "run"
+        next unless message["type"] == "run"
+
+        tests = message["tests"]
+        yield message["file"], tests.nil? || tests.empty? ? nil : tests
       end
     end
 

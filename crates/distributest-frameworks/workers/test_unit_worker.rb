@@ -41,6 +41,7 @@ module DistributestWorker
       require "test/unit/version"
       Bundle.require_version(title, "test-unit", version, OLDEST_TEST_UNIT)
       require "test/unit/collector/descendant"
+      require "test/unit/ui/testrunner"
       require "test/unit/ui/testrunnermediator"
       Test::Unit::AutoRunner.need_auto_run = false
     end
@@ -50,7 +51,7 @@ module DistributestWorker
       @loaded = true
       Preloading.load_helper(TEST_UNIT_HELPERS)
       auto_runner
-      @shared_classes = Test::Unit::TestCase::DESCENDANTS.dup
+      @shared_classes = @known_classes = Test::Unit::TestCase::DESCENDANTS.dup
     end
 
     # Runs one file and returns its result; its tests are reported on the way.
@@ -60,7 +61,7 @@ module DistributestWorker
       require_file(file)
       report.file_loaded
       classes = Test::Unit::TestCase::DESCENDANTS
-      passed = run_tests(TestUnitRunner.new(report, ClassNames.new(classes)), tests)
+      passed = run_tests(TestUnitListener.new(report, ClassNames.new(classes)), tests)
       report.conclude(title, passed, classes.sum { |one| one.suite.size })
     rescue SystemExit => e
       report.exit_called(e.status)
@@ -73,21 +74,24 @@ module DistributestWorker
     # In a process that has run other files, their classes are there, and perhaps this file is.
     def require_file(file)
       classes = Test::Unit::TestCase::DESCENDANTS
-      earlier = classes - @shared_classes
+      @known_classes |= classes
       classes.replace(@shared_classes)
       $LOAD_PATH.unshift(File.expand_path(File.dirname(file)))
       return if require(File.expand_path(file))
 
-      classes.concat(earlier.select { |one| Place.in_file?(one, /\Atest/, file) })
+      classes.concat(Place.classes_in(file, @known_classes - @shared_classes, /\Atest/))
     ensure
       $LOAD_PATH.shift
     end
 
-    def run_tests(runner, tests)
+    def run_tests(listener, tests)
+      runner = Class.new(Test::Unit::UI::TestRunner) do
+        define_method(:attach_to_mediator) { listener.attach_to_mediator(@mediator) }
+      end
       auto_runner = self.auto_runner
       auto_runner.collector = Test::Unit::AutoRunner.collector(:descendant)
       auto_runner.runner = ->(_) { runner }
-      auto_runner.filters << ->(test) { tests.include?(runner.describe(test)["id"]) } if tests
+      auto_runner.filters << ->(test) { tests.include?(listener.describe(test)["id"]) } if tests
       auto_runner.run
     end
 
@@ -99,8 +103,8 @@ module DistributestWorker
     end
   end
 
-  # Has test-unit run a suite, and listens.
-  class TestUnitRunner
+  # Listens to test-unit while it runs.
+  class TestUnitListener
     # By the class of a fault, and how much it weighs: the heaviest of a test is its status.
     STATUSES = { "Notification" => "passed", "Omission" => "skipped", "Pending" => "expected_failure",
                  "Failure" => "failed", "Error" => "error" }.freeze
@@ -113,18 +117,15 @@ module DistributestWorker
     end
 
     # Called by test-unit.
-    def run(suite, options)
-      mediator = Test::Unit::UI::TestRunnerMediator.new(suite)
+    def attach_to_mediator(mediator)
       mediator.add_listener(Test::Unit::TestCase::STARTED_OBJECT) { |test| started(test) }
       mediator.add_listener(Test::Unit::TestCase::FINISHED_OBJECT) { |test| finished(test) }
       mediator.add_listener(Test::Unit::TestResult::FAULT) { |fault| fault(fault) }
-      options[:listeners].each { |listener| listener.attach_to_mediator(mediator) }
-      mediator.run
     end
 
     def describe(test)
       location = test.method(test.method_name).source_location
-      { "id" => "#{@names.of(test.class)}##{test.local_name}" }.merge(Place.of(location))
+      FileReport.test("#{@names.of(test.class)}##{test.local_name}", location)
     end
 
     private

@@ -7,11 +7,14 @@ use crate::framework::Definition;
 mod beam;
 pub(crate) mod command;
 mod exunit;
+mod minitest;
 pub(crate) mod own;
 mod pytest;
 mod python;
 mod rspec;
 mod unittest;
+mod ruby;
+mod test_unit;
 
 /// Every framework built in, in the order they are detected and listed.
 pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
@@ -20,6 +23,8 @@ pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
         Arc::new(unittest::Unittest),
         Arc::new(rspec::Rspec),
         Arc::new(exunit::ExUnit),
+        Arc::new(minitest::Minitest),
+        Arc::new(test_unit::TestUnit),
         Arc::new(command::Command),
     ]
 }

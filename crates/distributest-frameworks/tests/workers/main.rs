@@ -1,7 +1,10 @@
 //! The worker programs against the real frameworks: what they report is compared with the frameworks' own reports.
 
 mod exunit;
+mod minitest;
 mod pytest;
 mod rspec;
+mod ruby;
 mod support;
 mod unittest;
+mod test_unit;

@@ -384,5 +384,38 @@ fn says_why_it_cannot_work() {
     let without_rspec = Start { program_arguments: &["-r./no_rspec.rb"], ..start(Isolation::Fork) };
     let unable = without_rspec.worker(&project).next().unwrap();
     assert!(unable["message"].as_str().unwrap().starts_with("RSpec is not installed for /"), "{unable}");
-    assert!(unable["hint"].as_str().unwrap().contains("bundle install"), "{unable}");
+    assert!(unable["hint"].as_str().unwrap().ends_with("gem install rspec"), "{unable}");
+}
+
+#[test]
+fn examples_and_groups_are_run_by_their_ids_and_one_that_is_gone_is_named() {
+    let project = Project::empty();
+    project.write(
+        "spec/a_spec.rb",
+        "RSpec.describe('a') do\n  it('one') {}\n  it('two', :slow) {}\n  describe('b') do\n    it('three') {}\n    \
+         it('four') { fail }\n  end\n  shared_examples('s') { it('five') {} }\n  include_examples('s')\nend\n",
+    );
+    project.write(".rspec", "--tag ~slow\n");
+    let file = "spec/a_spec.rb";
+    let id = |place: &str| format!("./{file}{place}");
+    for isolation in [Isolation::Fork, Isolation::Shared] {
+        let mut worker = start(isolation).ready_worker(&project);
+        for (asked, ran, outcome) in [
+            (vec!["[1:1]"], vec!["[1:1]"], "passed"),
+            (vec!["[1:3]", "[1:4]"], vec!["[1:3:1]", "[1:3:2]", "[1:4]"], "failed"),
+            (vec!["[1:2]"], vec!["[1:2]"], "passed"),
+            (vec![":5"], vec!["[1:3:1]"], "passed"),
+            (vec![], vec!["[1:1]", "[1:3:1]", "[1:3:2]", "[1:4]"], "failed"),
+        ] {
+            let asked: Vec<String> = asked.into_iter().map(id).collect();
+            let report = worker.run_tests(file, &asked.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(report.outcome(), outcome, "{isolation:?} {asked:?}: {}", report.message());
+            let ran: Vec<String> = ran.into_iter().map(id).collect();
+            assert_eq!(report.statuses().into_keys().collect::<Vec<_>>(), ran, "{isolation:?} {asked:?}");
+        }
+        let gone = worker.run_tests(file, &[&id("[1:1]"), &id("[1:9]")]);
+        assert_eq!((gone.outcome(), gone.message()), ("failed", "there is no example ./spec/a_spec.rb[1:9]"));
+        assert_eq!(gone.statuses().into_keys().collect::<Vec<_>>(), [id("[1:1]")]);
+        worker.quit();
+    }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::discover::path_pattern;
 use crate::error::DiscoverError;
 use crate::framework::{Definition, Evidence};
-use crate::launch::{Launch, LaunchOptions, WorkerLaunch};
+use crate::frameworks::ruby;
+use crate::launch::{Launch, LaunchOptions};
 use crate::project_files::ProjectFiles;
 use crate::rules::Rules;
 use settings::RspecSettings;
@@ -20,9 +21,12 @@ impl Definition for Rspec {
     }
 
     fn evidence(&self, project: &ProjectFiles<'_>) -> Option<Evidence> {
-        let configuration = project.existing(&[".rspec", "spec/spec_helper.rb"]);
         let is_usual = |path: &str| path.starts_with("spec/") && path.ends_with("_spec.rb");
-        configuration.or_else(|| project.first(is_usual)).map(Evidence::certain)
+        let conventional = || {
+            let found = project.existing(&["spec/spec_helper.rb"]).or_else(|| project.first(is_usual));
+            found.filter(|_| ruby::specs_of_minitest(project).is_none())
+        };
+        project.existing(&[".rspec"]).or_else(conventional).map(Evidence::certain)
     }
 
     fn rules(&self, project: &Path, only: &[PathBuf]) -> Result<Rules, DiscoverError> {
@@ -49,15 +53,7 @@ impl Definition for Rspec {
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
-        Launch::Worker(WorkerLaunch::embedded(
-            &["ruby"],
-            "rspec_worker.rb",
-            concat!(
-                include_str!("../../../workers/ruby_worker.rb"),
-                include_str!("../../../workers/rspec_worker.rb")
-            ),
-            options,
-        ))
+        ruby::worker("rspec_worker.rb", ruby::worker_source!("rspec_worker.rb"), options)
     }
 
     /// RSpec names examples by place: `[1:2]`, and by line: `:12`.
