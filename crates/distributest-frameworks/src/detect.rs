@@ -118,6 +118,42 @@ mod tests {
     }
 
     #[test]
+    fn what_the_helper_or_the_tests_require_tells_the_libraries_of_ruby_apart() {
+        let minitest = "# not test/unit\nrequire \"minitest/autorun\"\n";
+        let test_unit = "require 'test/unit'\n";
+        for (files, expected) in [
+            (
+                vec![("test/test_helper.rb", minitest), ("test/a_test.rb", test_unit)],
+                ("minitest", "test/test_helper.rb"),
+            ),
+            (vec![("test/helper.rb", test_unit), ("test/test_a.rb", "")], ("test-unit", "test/helper.rb")),
+            (
+                vec![("test/run-test.rb", test_unit), ("test/test-a.rb", "")],
+                ("test-unit", "test/run-test.rb"),
+            ),
+            (
+                vec![("test/models/a_test.rb", "class ATest < ActiveSupport::TestCase")],
+                ("minitest", "test/models/a_test.rb"),
+            ),
+            (vec![("test/a_test.rb", "class ATest < Test::Unit::TestCase")], ("test-unit", "test/a_test.rb")),
+            (vec![("test/a_test.rb", "class ATest < OurTest")], ("minitest", "test/a_test.rb")),
+            (
+                vec![("spec/spec_helper.rb", minitest), ("spec/a_spec.rb", "")],
+                ("minitest", "spec/spec_helper.rb"),
+            ),
+            (vec![("lib/a_test.rb", minitest)], ("minitest", "lib/a_test.rb")),
+        ] {
+            assert_eq!(detected(&files), named(&[expected]), "{files:?}");
+        }
+        let spec = ("spec/spec_helper.rb", "require 'rspec'\nrequire 'minitest'\n");
+        assert_eq!(
+            detected(&[spec, ("test/test_helper.rb", "require 'rails/test_help'")]),
+            named(&[("rspec", "spec/spec_helper.rb"), ("minitest", "test/test_helper.rb")])
+        );
+        assert_eq!(detected(&[(".rspec", ""), ("lib/a_test.rb", minitest)]), named(&[("rspec", ".rspec")]));
+    }
+
+    #[test]
     fn stray_files_count_only_where_nothing_is_certain() {
         let stray = ("app/a_test.py", "");
         assert_eq!(detected(&[stray]), named(&[("pytest", "app/a_test.py")]));

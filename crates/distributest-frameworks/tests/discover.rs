@@ -236,3 +236,43 @@ fn what_cannot_be_understood_is_an_error_that_names_it() {
     let settings = error(&pytest());
     assert!(settings.to_string().ends_with("pyproject.toml"), "{settings}");
 }
+
+#[test]
+fn minitest_finds_what_rake_and_rails_would() {
+    let minitest = Selection::of(Framework::named("minitest").unwrap());
+    let files = [
+        "test/a_test.rb",
+        "test/deep/test_b.rb",
+        "test/fixtures/c_test.rb",
+        "test/helper.rb",
+        "test/system/d_test.rb",
+        "test/test_helper.rb",
+        "lib/e_test.rb",
+        "spec/f_spec.rb",
+    ];
+    let project = Project::with(&files);
+    let gem = ["test/a_test.rb", "test/deep/test_b.rb", "test/fixtures/c_test.rb", "test/system/d_test.rb"];
+    assert_eq!(project.paths(&minitest), gem);
+    project.write("spec/spec_helper.rb", "require 'minitest/autorun'");
+    assert_eq!(project.paths(&minitest), [&["spec/f_spec.rb"], &gem[..]].concat());
+    project.write("spec/spec_helper.rb", "require 'rspec'");
+    project.write("config/application.rb", "");
+    assert_eq!(project.paths(&minitest), ["test/a_test.rb"]);
+    let system = Selection { only: strings(&["test/system", "lib/e_test.rb"]), ..minitest };
+    assert_eq!(project.paths(&system), ["lib/e_test.rb", "test/system/d_test.rb"]);
+}
+
+#[test]
+fn test_unit_finds_what_test_unit_would() {
+    let project = Project::with(&[
+        "test/a_test.rb",
+        "test/b-test.rb",
+        "test/deep/test-c.rb",
+        "test/run-test.rb",
+        "test/test_d.rb",
+        "test/test-helper.rb",
+        "test/testing.rb",
+    ]);
+    let found = project.paths(&Selection::of(Framework::named("test-unit").unwrap()));
+    assert_eq!(found, ["test/a_test.rb", "test/b-test.rb", "test/deep/test-c.rb", "test/test_d.rb"]);
+}
