@@ -12,9 +12,9 @@ pub(crate) mod own;
 mod pytest;
 mod python;
 mod rspec;
-mod unittest;
 mod ruby;
 mod test_unit;
+mod unittest;
 
 /// Every framework built in, in the order they are detected and listed.
 pub(crate) fn all() -> Vec<Arc<dyn Definition>> {

@@ -6,5 +6,5 @@ mod pytest;
 mod rspec;
 mod ruby;
 mod support;
-mod unittest;
 mod test_unit;
+mod unittest;
