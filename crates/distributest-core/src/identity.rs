@@ -1,4 +1,4 @@
-//! The names of things in a run: files, hosts, runners, attempts.
+//! The names of things in a run: files, hosts, runners, launches, attempts.
 //!
 //! Indices are dense and local to one run; names that people see travel beside them.
 
@@ -20,6 +20,10 @@ pub struct RunnerId {
     /// The runner's number on that host, from 1.
     pub number: u16,
 }
+
+/// A way to run files of this run, that of one framework: its index in the run's list of launches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaunchId(pub u16);
 
 /// One execution of one test file. Never reused within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

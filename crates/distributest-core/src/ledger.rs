@@ -23,7 +23,7 @@
 //!
 //! A skipped test is a test. Frameworks that know no tests report each file as one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
@@ -77,7 +77,7 @@ struct HostAccount {
 /// A reason, and the runners it befell; none of them when it befell the host.
 #[derive(Debug)]
 struct Problem {
-    runners: Vec<u16>,
+    runners: BTreeSet<u16>,
     reason: String,
 }
 
@@ -96,7 +96,12 @@ impl Ledger {
             }
             RunEvent::RunnerReady { runner, .. } => self.runner_ready(*runner),
             RunEvent::HostFailed { host, reason, .. } => self.problem(*host, None, reason),
-            RunEvent::RunnerFailed { runner, reason } => {
+            RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
+                let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                let reason = format!("can't run {framework}: {reason}{hint}");
+                self.problem(runner.host, Some(runner.number), &reason);
+            }
+            RunEvent::RunnerFailed { runner, reason: Some(reason) } => {
                 self.problem(runner.host, Some(runner.number), reason);
             }
             RunEvent::AttemptStarted { .. } => _ = self.first_start.get_or_insert(now),
@@ -109,7 +114,8 @@ impl Ledger {
                 self.file_verdict(now, *file, verdict, *attempt);
             }
             RunEvent::StopRequested => self.stop_requested = true,
-            RunEvent::HostProgress { .. }
+            RunEvent::RunnerFailed { reason: None, .. }
+            | RunEvent::HostProgress { .. }
             | RunEvent::HostConnected { .. }
             | RunEvent::HookFinished { .. }
             | RunEvent::WorkerPrepared { .. }

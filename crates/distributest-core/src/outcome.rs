@@ -73,6 +73,8 @@ pub enum NotRunReason {
     UnusableName,
     /// No runner was left to run it; the text says what became of them.
     NoRunnerLeft(String),
+    /// Runners are left, but none that can run it; the text says what the others lack.
+    NoRunnerAble(String),
     /// Attempts on it were interrupted again and again; the text is the last reason.
     TooManyInterruptions(String),
     /// The run was stopped (Ctrl-C, SIGTERM) before its turn came or while it ran.
@@ -86,6 +88,7 @@ impl fmt::Display for NotRunReason {
                 formatter.write_str("its name is not valid UTF-8; rename or exclude it")
             }
             NotRunReason::NoRunnerLeft(why) => write!(formatter, "no runner was left: {why}"),
+            NotRunReason::NoRunnerAble(why) => write!(formatter, "no runner could run it: {why}"),
             NotRunReason::TooManyInterruptions(why) => {
                 write!(formatter, "its attempts were interrupted too often, last: {why}")
             }

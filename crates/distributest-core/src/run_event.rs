@@ -114,7 +114,7 @@ pub struct HostSummary {
     pub files: u32,
     /// Time its runners spent on attempts, added up.
     pub busy: Duration,
-    /// Why the host or some of its runners took no part; empty when all is well.
+    /// Why the host or some of its runners took no part, or not in everything; empty when all is well.
     pub problems: Vec<String>,
 }
 
@@ -228,12 +228,24 @@ pub enum RunEvent {
         /// Its identifier, as hooks and tests see it.
         identifier: String,
     },
+    /// A runner can't run the files of a framework, now or later; it goes on with those of others.
+    LaunchUnavailable {
+        /// The runner.
+        runner: RunnerId,
+        /// The framework.
+        framework: String,
+        /// Why.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// A runner takes no part, or no longer.
     RunnerFailed {
         /// The runner.
         runner: RunnerId,
-        /// What failed and why.
-        reason: String,
+        /// What failed and why; `None` when it is only that it can run none of the run's frameworks, each of which
+        /// was told by `LaunchUnavailable`.
+        reason: Option<String>,
     },
     /// An attempt's process is at work.
     AttemptStarted {

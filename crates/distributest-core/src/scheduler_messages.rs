@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::identity::{AttemptId, FileId, HostId, RunnerId};
+use crate::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use crate::outcome::{Interruption, Outcome, Verdict};
 
 /// Something that happened. Sent by the driver, in the order it learned of it.
@@ -23,6 +23,16 @@ pub enum Event {
         /// The runner.
         runner: RunnerId,
         /// What happened, for the verdicts of files that can now not be run.
+        reason: String,
+    },
+    /// A runner, ready or still awaited, can't run the files of this launch, now or later, and goes on with those
+    /// of others. If its attempt is one of them, that ends as any other, at no cost for its file.
+    LaunchUnavailable {
+        /// The runner.
+        runner: RunnerId,
+        /// What it can't run.
+        launch: LaunchId,
+        /// Why, for the verdicts of files that can now not be run.
         reason: String,
     },
     /// A host will take part with this many runners, each of which announces itself. Sent once per host.

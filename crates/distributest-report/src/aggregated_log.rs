@@ -128,14 +128,20 @@ impl AggregatedLog {
                 let connected = phrases::connected(agent, *cores, *runners);
                 Some(format!("host {}: {connected}", self.names.host(*host)))
             }
-            RunEvent::HostFailed { host, reason, hint } => {
-                let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-                Some(format!("host {} failed: {reason}{hint}", self.names.host(*host)))
+            RunEvent::HostFailed { host, reason, hint } => Some(format!(
+                "host {} failed: {reason}{}",
+                self.names.host(*host),
+                in_brackets(hint.as_ref())
+            )),
+            RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
+                let (runner, hint) = (self.names.runner(*runner), in_brackets(hint.as_ref()));
+                Some(format!("host {runner} can't run {framework}: {reason}{hint}"))
             }
             RunEvent::RunnerReady { runner, identifier } => {
                 Some(format!("host {} is ready as {identifier}", self.names.runner(*runner)))
             }
             RunEvent::RunnerFailed { runner, reason } => {
+                let reason = phrases::runner_failure(reason.as_deref());
                 Some(format!("host {} failed: {reason}", self.names.runner(*runner)))
             }
             RunEvent::FileVerdict { file, verdict: Verdict::NotRun(reason), .. } => {
@@ -257,6 +263,10 @@ fn write_section(sections: &mut Spool, word: &str, title: &str, texts: &[&str]) 
         }
     }
     Ok(())
+}
+
+fn in_brackets(hint: Option<&String>) -> String {
+    hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
 }
 
 fn summary_line(summary: &RunSummary) -> String {

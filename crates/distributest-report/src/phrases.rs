@@ -29,6 +29,11 @@ pub(crate) fn worker_end(failure: Option<&str>, duration: Duration) -> String {
     }
 }
 
+/// Why a runner takes no part, or no longer.
+pub(crate) fn runner_failure(reason: Option<&str>) -> &str {
+    reason.unwrap_or("none of the run's frameworks can be run on it")
+}
+
 /// What answered on a host: `resident agent 0.1.0, 8 cores, 8 runners`.
 pub(crate) fn connected(agent: &str, cores: u16, runners: u16) -> String {
     format!("{agent}, {}, {}", format::count(cores.into(), "core"), format::count(runners.into(), "runner"))

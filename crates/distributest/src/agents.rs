@@ -236,9 +236,19 @@ fn news(update: Update) -> Result<News, AgentError> {
         Update::RunnerReady(ready) => {
             News::RunnerReady { runner: runner_number(ready.runner), identifier: ready.identifier }
         }
+        Update::LaunchUnavailable(unavailable) => {
+            let failure = unavailable.failure.unwrap_or_default();
+            let hint = hint(&failure);
+            News::LaunchUnavailable {
+                runner: runner_number(unavailable.runner),
+                launch: unavailable.launch,
+                // What could not be done is said by the news itself.
+                failure: HostFailure { reason: failure.cause, hint },
+            }
+        }
         Update::RunnerFailed(failed) => News::RunnerFailed {
             runner: runner_number(failed.runner),
-            failure: host_failure(failed.failure.unwrap_or_default()),
+            failure: failed.failure.map(host_failure),
         },
         Update::AttemptStarted(started) => {
             News::AttemptStarted { attempt: AttemptId(started.attempt), block: started.block }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use distributest_core::ledger::{EXIT_NOT_RUN, EXIT_PASSED};
 use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
@@ -125,13 +125,13 @@ struct Driver<'run> {
 
 impl<'run> Driver<'run> {
     fn new(plan: &'run RunPlan, options: DriverOptions, sinks: &'run mut EventSinks) -> Driver<'run> {
-        let file_count = u32::try_from(plan.files.len()).unwrap_or(u32::MAX);
+        let file_launches = plan.files.iter().map(|file| file.launch).collect();
         let host_count = u32::try_from(options.hosts.len()).unwrap_or(u32::MAX);
         Driver {
             plan,
             options,
             sinks,
-            scheduler: Scheduler::new(SchedulerOptions { file_count, host_count }),
+            scheduler: Scheduler::new(SchedulerOptions { file_launches, host_count }),
             blocks: OutputBlocks::default(),
             attempts: HashMap::new(),
             decided: vec![false; plan.files.len() + plan.unusable.len()],
@@ -279,7 +279,7 @@ impl<'run> Driver<'run> {
         let order = Order::Dispatch {
             attempt,
             runner: runner.number,
-            launch: planned.launch,
+            launch: planned.launch.0.into(),
             file: planned.path.clone(),
             tests: planned.tests.clone(),
             timeout: self.options.timeout,
@@ -348,6 +348,9 @@ impl<'run> Driver<'run> {
                 self.emit_in_order(runner, RunEvent::RunnerReady { runner, identifier });
                 self.step(Event::RunnerReady { runner });
             }
+            News::LaunchUnavailable { runner, launch, failure } => {
+                self.launch_unavailable(RunnerId { host, number: runner }, launch, failure);
+            }
             News::RunnerFailed { runner, failure } => {
                 self.runner_failed(RunnerId { host, number: runner }, failure);
             }
@@ -383,9 +386,19 @@ impl<'run> Driver<'run> {
         self.emit(events);
     }
 
-    fn runner_failed(&mut self, runner: RunnerId, failure: HostFailure) {
-        let reason = told(failure);
+    fn launch_unavailable(&mut self, runner: RunnerId, launch: u32, failure: HostFailure) {
+        let known = u16::try_from(launch).ok().filter(|_| (launch as usize) < self.plan.launches.len());
+        let Some(index) = known else { return };
+        let framework = self.plan.launches[usize::from(index)].framework.clone();
+        let HostFailure { reason, hint } = failure.clone();
+        self.emit_in_order(runner, RunEvent::LaunchUnavailable { runner, framework, reason, hint });
+        self.step(Event::LaunchUnavailable { runner, launch: LaunchId(index), reason: told(failure) });
+    }
+
+    fn runner_failed(&mut self, runner: RunnerId, failure: Option<HostFailure>) {
+        let reason = failure.map(told);
         self.emit_in_order(runner, RunEvent::RunnerFailed { runner, reason: reason.clone() });
+        let reason = reason.unwrap_or_else(|| "it can run none of the frameworks".to_owned());
         self.step(Event::RunnerLost { runner, reason });
     }
 

@@ -1,30 +1,40 @@
-//! Knows every host and runner of a run: who may still come, who is idle, who is busy with what, who is gone.
+//! Knows every host and runner of a run: who may still come, who is idle, who is busy with what, who is gone, and
+//! who can run what.
 //!
 //! A host goes from *awaited* to *present* to *lost*, a runner from *awaited* through *idle* and *busy* to
-//! *lost*; nobody comes back. A host whose runners are all lost is lost itself. Anything that does not fit is
-//! ignored: it is late.
+//! *lost*; nobody comes back. A host whose runners are all lost is lost itself. A runner that says that it can't
+//! run a launch never can. Anything that does not fit is ignored: it is late.
+//!
+//! Each launch has its own view of the fleet, its [`Crew`]: the runners that can run it and wait for work, and how
+//! many hosts have or may still bring one.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use crate::identity::{AttemptId, HostId, RunnerId};
+use crate::identity::{AttemptId, HostId, LaunchId, RunnerId};
 
-/// How many hosts' reasons are kept to explain why no runner is left.
+/// How many hosts' reasons are kept to explain why nobody is left.
 const REASONS_LIMIT: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Fleet {
     hosts: Vec<Host>,
     hosts_left: usize,
-    idle: BTreeSet<RunnerId>,
-    /// Why the first hosts were lost, each reason once.
-    reasons: Vec<String>,
+    /// By launch.
+    crews: Vec<Crew>,
+    /// What runners said that they can't run.
+    unable: BTreeSet<(RunnerId, LaunchId)>,
 }
 
 #[derive(Debug)]
 enum Host {
     Awaited,
-    Present { runners: Vec<Runner>, runners_left: u16 },
+    Present {
+        runners: Vec<Runner>,
+        runners_left: u16,
+        /// How many of those can run each launch.
+        able: Vec<u16>,
+    },
     Lost,
 }
 
@@ -36,55 +46,91 @@ enum Runner {
     Lost,
 }
 
+/// Those who can run a launch.
+#[derive(Clone, Debug)]
+struct Crew {
+    idle: BTreeSet<RunnerId>,
+    /// Hosts that have or may still bring a runner that can run it.
+    hosts_left: usize,
+    /// Why the first hosts can't, each reason once.
+    reasons: Vec<String>,
+}
+
+impl Crew {
+    fn lose_host(&mut self, reason: &str) {
+        self.hosts_left -= 1;
+        if self.reasons.len() < REASONS_LIMIT && !self.reasons.iter().any(|known| known == reason) {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+}
+
 impl Fleet {
-    pub(super) fn new(host_count: u32) -> Self {
+    pub(super) fn new(host_count: u32, launch_count: usize) -> Self {
         let hosts: Vec<Host> = (0..host_count).map(|_| Host::Awaited).collect();
-        Fleet { hosts_left: hosts.len(), hosts, idle: BTreeSet::new(), reasons: Vec::new() }
+        let crew = Crew { idle: BTreeSet::new(), hosts_left: hosts.len(), reasons: Vec::new() };
+        let crews = vec![crew; launch_count];
+        Fleet { hosts_left: hosts.len(), hosts, crews, unable: BTreeSet::new() }
     }
 
-    /// Whether a runner is there or may still come.
+    /// Whether a runner is there or may still come, whatever it can run.
     pub(super) fn has_hope(&self) -> bool {
         self.hosts_left > 0
     }
 
-    /// Whether hosts other than this one, which is not lost, have or may still bring runners.
-    pub(super) fn has_hope_besides_one_host(&self) -> bool {
-        self.hosts_left > 1
+    /// Whether a runner that can run a launch is there or may still come.
+    pub(super) fn has_hope_for(&self, launch: LaunchId) -> bool {
+        self.crew(launch).hosts_left > 0
     }
 
-    /// What became of the hosts, once all of them are lost.
-    pub(super) fn why_no_hope(&self) -> String {
+    /// Whether hosts other than this one, which has a runner for the launch, have or may still bring one.
+    pub(super) fn has_hope_for_besides_one_host(&self, launch: LaunchId) -> bool {
+        self.crew(launch).hosts_left > 1
+    }
+
+    /// What became of the hosts, once none of them can run a launch any more.
+    pub(super) fn why_no_hope_for(&self, launch: LaunchId) -> String {
         if self.hosts.is_empty() {
             return "no host takes part".to_owned();
         }
-        self.reasons.join("; ")
+        self.crew(launch).reasons.join("; ")
     }
 
-    /// The first idle runner; with `except`, the first one elsewhere.
-    pub(super) fn idle_runner(&self, except: Option<HostId>) -> Option<RunnerId> {
-        let first = *self.idle.first()?;
+    /// The first idle runner that can run a launch; with `except`, the first one elsewhere.
+    pub(super) fn idle_runner(&self, launch: LaunchId, except: Option<HostId>) -> Option<RunnerId> {
+        let idle = &self.crew(launch).idle;
+        let first = *idle.first()?;
         if Some(first.host) != except {
             return Some(first);
         }
         let last_there = RunnerId { host: first.host, number: u16::MAX };
-        self.idle.range((Bound::Excluded(last_there), Bound::Unbounded)).next().copied()
+        idle.range((Bound::Excluded(last_there), Bound::Unbounded)).next().copied()
+    }
+
+    /// Whether a runner has not said that it can't run a launch.
+    pub(super) fn is_able(&self, runner: RunnerId, launch: LaunchId) -> bool {
+        !self.unable.contains(&(runner, launch))
     }
 
     /// A host says how many runners it will have.
     pub(super) fn expect(&mut self, host: HostId, runners: u16) {
         let Some(awaited @ Host::Awaited) = self.hosts.get_mut(host.0 as usize) else { return };
-        *awaited =
-            Host::Present { runners: vec![Runner::Awaited; usize::from(runners)], runners_left: runners };
         if runners == 0 {
             self.lose_host(host, "it has no runners");
+            return;
         }
+        *awaited = Host::Present {
+            runners: vec![Runner::Awaited; usize::from(runners)],
+            runners_left: runners,
+            able: vec![runners; self.crews.len()],
+        };
     }
 
     /// An awaited runner is there.
     pub(super) fn ready(&mut self, runner: RunnerId) {
         if let Some(state @ Runner::Awaited) = self.runner_mut(runner) {
             *state = Runner::Idle;
-            self.idle.insert(runner);
+            self.join_crews(runner);
         }
     }
 
@@ -92,7 +138,7 @@ impl Fleet {
     pub(super) fn occupy(&mut self, runner: RunnerId, attempt: AttemptId) {
         if let Some(state @ Runner::Idle) = self.runner_mut(runner) {
             *state = Runner::Busy(attempt);
-            self.idle.remove(&runner);
+            self.leave_crews(runner);
         }
     }
 
@@ -100,24 +146,39 @@ impl Fleet {
     pub(super) fn release(&mut self, runner: RunnerId) {
         if let Some(state @ Runner::Busy(_)) = self.runner_mut(runner) {
             *state = Runner::Idle;
-            self.idle.insert(runner);
+            self.join_crews(runner);
         }
+    }
+
+    /// A runner that is not lost can't run a launch, and never will.
+    pub(super) fn exclude(&mut self, runner: RunnerId, launch: LaunchId, reason: &str) {
+        let is_launch = usize::from(launch.0) < self.crews.len();
+        let is_there = self.runner_mut(runner).is_some_and(|state| !matches!(state, Runner::Lost));
+        if !is_launch || !is_there || !self.unable.insert((runner, launch)) {
+            return;
+        }
+        self.crews[usize::from(launch.0)].idle.remove(&runner);
+        self.count_out(runner.host, launch, reason);
     }
 
     /// A runner is gone. Returns the attempt it takes with it.
     pub(super) fn lose_runner(&mut self, runner: RunnerId, reason: &str) -> Option<AttemptId> {
-        let Some(Host::Present { runners, runners_left }) = self.hosts.get_mut(runner.host.0 as usize) else {
-            return None;
-        };
-        let state = runners.get_mut(usize::from(runner.number).checked_sub(1)?)?;
+        let state = self.runner_mut(runner)?;
         let before = std::mem::replace(state, Runner::Lost);
         if matches!(before, Runner::Lost) {
             return None;
         }
-        self.idle.remove(&runner);
-        *runners_left -= 1;
-        if *runners_left == 0 {
-            self.lose_host(runner.host, reason);
+        self.leave_crews(runner);
+        for launch in self.launches() {
+            if self.is_able(runner, launch) {
+                self.count_out(runner.host, launch, reason);
+            }
+        }
+        if let Host::Present { runners_left, .. } = &mut self.hosts[runner.host.0 as usize] {
+            *runners_left -= 1;
+            if *runners_left == 0 {
+                self.lose_host(runner.host, reason);
+            }
         }
         match before {
             Runner::Busy(attempt) => Some(attempt),
@@ -129,23 +190,58 @@ impl Fleet {
     pub(super) fn lose_host(&mut self, host: HostId, reason: &str) -> Vec<AttemptId> {
         let Some(state) = self.hosts.get_mut(host.0 as usize) else { return Vec::new() };
         let before = std::mem::replace(state, Host::Lost);
-        if matches!(before, Host::Lost) {
-            return Vec::new();
-        }
+        let (runners, able) = match before {
+            Host::Lost => return Vec::new(),
+            Host::Awaited => (Vec::new(), None),
+            Host::Present { runners, able, .. } => (runners, Some(able)),
+        };
         self.hosts_left -= 1;
-        if self.reasons.len() < REASONS_LIMIT && !self.reasons.iter().any(|known| known == reason) {
-            self.reasons.push(reason.to_owned());
+        for (index, crew) in self.crews.iter_mut().enumerate() {
+            if able.as_ref().is_none_or(|able| able[index] > 0) {
+                crew.lose_host(reason);
+            }
         }
-        let Host::Present { runners, .. } = before else { return Vec::new() };
         let mut attempts = Vec::new();
         for (number, runner) in (1..).zip(runners) {
             match runner {
-                Runner::Idle => _ = self.idle.remove(&RunnerId { host, number }),
+                Runner::Idle => self.leave_crews(RunnerId { host, number }),
                 Runner::Busy(attempt) => attempts.push(attempt),
                 Runner::Awaited | Runner::Lost => {}
             }
         }
         attempts
+    }
+
+    /// A host has one runner less that can run a launch.
+    fn count_out(&mut self, host: HostId, launch: LaunchId, reason: &str) {
+        let Host::Present { able, .. } = &mut self.hosts[host.0 as usize] else { return };
+        let able = &mut able[usize::from(launch.0)];
+        *able -= 1;
+        if *able == 0 {
+            self.crews[usize::from(launch.0)].lose_host(reason);
+        }
+    }
+
+    fn join_crews(&mut self, runner: RunnerId) {
+        for launch in self.launches() {
+            if self.is_able(runner, launch) {
+                self.crews[usize::from(launch.0)].idle.insert(runner);
+            }
+        }
+    }
+
+    fn leave_crews(&mut self, runner: RunnerId) {
+        for crew in &mut self.crews {
+            crew.idle.remove(&runner);
+        }
+    }
+
+    fn launches(&self) -> impl Iterator<Item = LaunchId> + use<> {
+        (0..).map(LaunchId).take(self.crews.len())
+    }
+
+    fn crew(&self, launch: LaunchId) -> &Crew {
+        &self.crews[usize::from(launch.0)]
     }
 
     fn runner_mut(&mut self, runner: RunnerId) -> Option<&mut Runner> {

@@ -9,22 +9,27 @@
 //!
 //! # Rules
 //!
-//! 1. An idle runner takes the first file of the queue. Files are queued in the order of their ids.
+//! 1. An idle runner takes the first file of the queue among those it can run. Files are queued in the order of
+//!    their ids; each belongs to a launch, the way it is run, and a runner can run a launch until it says that it
+//!    can't.
 //! 2. An outcome decides its file. The runner is free again.
 //! 3. An interruption puts the file back in its place in the order, to be run by another host than the one
-//!    that lost it as long as another host has or may still bring a runner; a host that can't run anything
-//!    must not use up a file's chances. A file that waits for this does not hold up the files behind it.
-//! 4. After [`INTERRUPTION_LIMIT`] interruptions a file is not run again. An attempt that had not started
-//!    when its runner or host was lost does not count: the file cannot have been the cause, and a runner is
-//!    lost only once, so this stays bounded too.
-//! 5. When no runner is left and none may still come, the files in the queue are not run.
+//!    that lost it as long as another host has or may still bring a runner that can run it; a host that can't run
+//!    anything must not use up a file's chances. A file that waits for this does not hold up the files behind it.
+//! 4. After [`INTERRUPTION_LIMIT`] interruptions a file is not run again. Two kinds do not count, because the file
+//!    cannot have been the cause: that of an attempt that had not started when its runner or host was lost, and
+//!    that of an attempt on a runner that can't run the file's launch. Either befalls a file once a runner at most,
+//!    so this stays bounded too.
+//! 5. A file in the queue that no runner is left to run, neither one that is there nor one that may still come, is
+//!    not run.
 //! 6. After a request to stop, live attempts are cancelled and the queue is not run. A cancelled attempt's
 //!    outcome counts if it still arrives; otherwise its file is not run.
 //! 7. When every file is decided the run is finished, and nothing follows.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
-//! An event costs O(log n) in files and runners, apart from the commands and lost runners it stands for.
+//! An event costs O(log n) in files and runners for each launch of the run, apart from the commands and lost
+//! runners it stands for.
 
 mod fleet;
 mod queue;
@@ -32,11 +37,11 @@ mod queue;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::identity::{AttemptId, FileId, HostId, RunnerId};
+use crate::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use crate::outcome::{NotRunReason, Verdict};
 use crate::scheduler_messages::{Command, Event};
 use fleet::Fleet;
-use queue::FileQueue;
+use queue::{FileQueue, Waiting};
 
 /// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes
 /// the file with it, the next one is being shut down as well); at the third the file itself is the likely
@@ -44,10 +49,10 @@ use queue::FileQueue;
 pub const INTERRUPTION_LIMIT: u8 = 3;
 
 /// What a run starts with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchedulerOptions {
-    /// Files to decide: ids from 0, in the order they should be handed out.
-    pub file_count: u32,
+    /// The launch of each file to decide: ids from 0, in the order they should be handed out.
+    pub file_launches: Vec<LaunchId>,
     /// Hosts to wait for: ids from 0. Each is announced by `HostExpected` or given up by `HostLost`.
     pub host_count: u32,
 }
@@ -55,6 +60,7 @@ pub struct SchedulerOptions {
 /// The state of a run. See the [module](self) for its rules.
 #[derive(Debug)]
 pub struct Scheduler {
+    file_launches: Vec<LaunchId>,
     queue: FileQueue,
     fleet: Fleet,
     attempts: BTreeMap<AttemptId, Attempt>,
@@ -77,13 +83,17 @@ struct Attempt {
 impl Scheduler {
     /// A run that nothing has happened to yet.
     pub fn new(options: SchedulerOptions) -> Self {
+        let SchedulerOptions { file_launches, host_count } = options;
+        let queue = FileQueue::new(&file_launches);
         Scheduler {
-            queue: FileQueue::new(options.file_count),
-            fleet: Fleet::new(options.host_count),
+            fleet: Fleet::new(host_count, queue.launch_count()),
+            queue,
+            // Files are numbered in 32 bits.
+            undecided: file_launches.len() as u32,
+            file_launches,
             attempts: BTreeMap::new(),
             next_attempt: 1,
             interruptions: HashMap::new(),
-            undecided: options.file_count,
             stopping: false,
             finished: false,
         }
@@ -118,6 +128,9 @@ impl Scheduler {
                     self.runner_of_attempt_lost(attempt, &reason, commands);
                 }
             }
+            Event::LaunchUnavailable { runner, launch, reason } => {
+                self.fleet.exclude(runner, launch, &reason);
+            }
             Event::AttemptStarted { attempt } => {
                 if let Some(attempt) = self.attempts.get_mut(&attempt) {
                     attempt.started = true;
@@ -131,8 +144,9 @@ impl Scheduler {
             }
             Event::AttemptInterrupted { attempt, reason, .. } => {
                 if let Some(attempt) = self.attempts.remove(&attempt) {
+                    let counts = self.fleet.is_able(attempt.runner, self.launch_of(attempt.file));
                     self.fleet.release(attempt.runner);
-                    self.interrupted(attempt.file, attempt.runner.host, true, &reason, commands);
+                    self.interrupted(attempt.file, attempt.runner.host, counts, &reason, commands);
                 }
             }
             Event::StopRequested => self.stop(commands),
@@ -167,7 +181,7 @@ impl Scheduler {
                 return self.decide(file, Verdict::NotRun(why), None, commands);
             }
         }
-        self.queue.put_back(file, host);
+        self.queue.put_back(self.launch_of(file), file, host);
     }
 
     fn stop(&mut self, commands: &mut Vec<Command>) {
@@ -176,10 +190,12 @@ impl Scheduler {
         }
         self.stopping = true;
         commands.extend(self.attempts.keys().map(|attempt| Command::Cancel { attempt: *attempt }));
-        self.give_up_queue(&NotRunReason::Stopped, commands);
+        for launch in self.queue.launches() {
+            self.give_up(launch, &NotRunReason::Stopped, commands);
+        }
     }
 
-    /// Draws every conclusion the state allows: files to idle runners, no runner left, all decided.
+    /// Draws every conclusion the state allows: files to idle runners, nobody left to run some, all decided.
     fn settle(&mut self, commands: &mut Vec<Command>) {
         if self.finished {
             return;
@@ -187,8 +203,16 @@ impl Scheduler {
         while let Some((file, runner)) = self.match_file_to_runner() {
             self.dispatch(file, runner, commands);
         }
-        if !self.fleet.has_hope() {
-            self.give_up_queue(&NotRunReason::NoRunnerLeft(self.fleet.why_no_hope()), commands);
+        for launch in self.queue.launches() {
+            if !self.fleet.has_hope_for(launch) {
+                let why = self.fleet.why_no_hope_for(launch);
+                let reason = if self.fleet.has_hope() {
+                    NotRunReason::NoRunnerAble(why)
+                } else {
+                    NotRunReason::NoRunnerLeft(why)
+                };
+                self.give_up(launch, &reason, commands);
+            }
         }
         if self.undecided == 0 {
             self.finished = true;
@@ -196,20 +220,28 @@ impl Scheduler {
         }
     }
 
-    /// Takes the next file that an idle runner may have out of the queue.
-    ///
-    /// Two tries are enough: if the first idle runner's host may have none of the files, it lost all of them,
-    /// and then any other host may have any.
+    /// Takes the first file that an idle runner may have out of the queue.
     fn match_file_to_runner(&mut self) -> Option<(FileId, RunnerId)> {
-        let first = self.fleet.idle_runner(None)?;
-        if !self.fleet.has_hope_besides_one_host() {
-            return Some((self.queue.take(None)?, first));
+        let matches = self.queue.launches().filter_map(|launch| Some((launch, self.match_of(launch)?)));
+        let (launch, (waiting, runner)) = matches.min_by_key(|(_, (waiting, _))| waiting.file)?;
+        self.queue.take(launch, waiting);
+        Some((waiting.file, runner))
+    }
+
+    /// The first file of a launch that an idle runner may have.
+    ///
+    /// Two tries are enough: if nobody is idle but on the host that lost the first file, they may have any file that
+    /// this host did not lose.
+    fn match_of(&self, launch: LaunchId) -> Option<(Waiting, RunnerId)> {
+        let anybody = self.fleet.idle_runner(launch, None)?;
+        let first = self.queue.first(launch, None)?;
+        if !self.fleet.has_hope_for_besides_one_host(launch) {
+            return Some((first, anybody));
         }
-        if let Some(file) = self.queue.take(Some(first.host)) {
-            return Some((file, first));
+        match self.fleet.idle_runner(launch, first.lost_by) {
+            Some(runner) => Some((first, runner)),
+            None => Some((self.queue.first(launch, first.lost_by)?, anybody)),
         }
-        let elsewhere = self.fleet.idle_runner(Some(first.host))?;
-        Some((self.queue.take(Some(elsewhere.host))?, elsewhere))
     }
 
     fn dispatch(&mut self, file: FileId, runner: RunnerId, commands: &mut Vec<Command>) {
@@ -220,10 +252,16 @@ impl Scheduler {
         commands.push(Command::Dispatch { attempt, file, runner });
     }
 
-    fn give_up_queue(&mut self, reason: &NotRunReason, commands: &mut Vec<Command>) {
-        while let Some(file) = self.queue.take(None) {
-            self.decide(file, Verdict::NotRun(reason.clone()), None, commands);
+    /// Decides that what waits of a launch is not run.
+    fn give_up(&mut self, launch: LaunchId, reason: &NotRunReason, commands: &mut Vec<Command>) {
+        while let Some(waiting) = self.queue.first(launch, None) {
+            self.queue.take(launch, waiting);
+            self.decide(waiting.file, Verdict::NotRun(reason.clone()), None, commands);
         }
+    }
+
+    fn launch_of(&self, file: FileId) -> LaunchId {
+        self.file_launches[file.0 as usize]
     }
 
     fn decide(

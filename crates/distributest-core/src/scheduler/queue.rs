@@ -1,30 +1,103 @@
 //! Holds the files that wait for a runner, in the order they should be handed out.
 //!
-//! Files that were never handed out are a range: their ids stand in that order already. Files that came back
-//! stand before all of those, because they were handed out before them; they are kept apart by the host that
-//! lost them, so that a host can pass over its own in one step however many there are.
+//! Each launch has a queue of its own, so that what nobody can run at the moment never stands in the way of the
+//! rest. In it, files that were never handed out are a list: they stand in their order already. Files that came
+//! back stand before all of those, because they were handed out before them; they are kept apart by the host
+//! that lost them, so that a host can pass over its own in one step however many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::vec::IntoIter;
 
-use crate::identity::{FileId, HostId};
+use crate::identity::{FileId, HostId, LaunchId};
 
-/// The waiting files. Every operation is O(log n) in the number of files that came back.
+/// The waiting files. Looking takes O(1), and every other operation O(log n) in the number of files that came
+/// back.
 #[derive(Debug)]
 pub(super) struct FileQueue {
-    fresh: Range<u32>,
+    launches: Vec<LaunchQueue>,
+}
+
+/// The first file of a queue, and the host that lost it if one did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) file: FileId,
+    pub(super) lost_by: Option<HostId>,
+}
+
+impl FileQueue {
+    /// All files of a run, given the launch of each.
+    pub(super) fn new(file_launches: &[LaunchId]) -> Self {
+        let launch_count = file_launches.iter().map(|launch| usize::from(launch.0) + 1).max().unwrap_or(0);
+        let mut files = vec![Vec::new(); launch_count];
+        for (file, launch) in (0..).map(FileId).zip(file_launches) {
+            files[usize::from(launch.0)].push(file);
+        }
+        FileQueue { launches: files.into_iter().map(LaunchQueue::new).collect() }
+    }
+
+    /// How many launches the files belong to.
+    pub(super) fn launch_count(&self) -> usize {
+        self.launches.len()
+    }
+
+    /// The launches that files belong to, those with none waiting among them.
+    pub(super) fn launches(&self) -> impl Iterator<Item = LaunchId> + use<> {
+        (0..).map(LaunchId).take(self.launches.len())
+    }
+
+    /// The first file of a launch, passing over those that `except` lost.
+    pub(super) fn first(&self, launch: LaunchId, except: Option<HostId>) -> Option<Waiting> {
+        self.launches[usize::from(launch.0)].first(except)
+    }
+
+    /// Takes out a file that [`FileQueue::first`] showed.
+    pub(super) fn take(&mut self, launch: LaunchId, waiting: Waiting) {
+        self.launches[usize::from(launch.0)].take(waiting);
+    }
+
+    /// Puts a file of a launch back in its place.
+    pub(super) fn put_back(&mut self, launch: LaunchId, file: FileId, lost_by: HostId) {
+        self.launches[usize::from(launch.0)].put_back(file, lost_by);
+    }
+}
+
+/// The waiting files of one launch.
+#[derive(Debug)]
+struct LaunchQueue {
+    fresh: IntoIter<FileId>,
     returned: BTreeMap<HostId, BTreeSet<FileId>>,
     /// The first file of each host in `returned`.
     heads: BTreeSet<(FileId, HostId)>,
 }
 
-impl FileQueue {
-    pub(super) fn new(file_count: u32) -> Self {
-        FileQueue { fresh: 0..file_count, returned: BTreeMap::new(), heads: BTreeSet::new() }
+impl LaunchQueue {
+    fn new(files: Vec<FileId>) -> Self {
+        LaunchQueue { fresh: files.into_iter(), returned: BTreeMap::new(), heads: BTreeSet::new() }
     }
 
-    /// Puts a file back in its place.
-    pub(super) fn put_back(&mut self, file: FileId, lost_by: HostId) {
+    fn first(&self, except: Option<HostId>) -> Option<Waiting> {
+        let head = self.heads.iter().find(|(_, lost_by)| Some(*lost_by) != except);
+        let returned = head.map(|(file, lost_by)| Waiting { file: *file, lost_by: Some(*lost_by) });
+        returned.or_else(|| Some(Waiting { file: *self.fresh.as_slice().first()?, lost_by: None }))
+    }
+
+    fn take(&mut self, waiting: Waiting) {
+        let Waiting { file, lost_by } = waiting;
+        let Some(lost_by) = lost_by else {
+            self.fresh.next();
+            return;
+        };
+        self.heads.remove(&(file, lost_by));
+        if let Some(files) = self.returned.get_mut(&lost_by) {
+            files.remove(&file);
+            match files.first() {
+                Some(next) => _ = self.heads.insert((*next, lost_by)),
+                None => _ = self.returned.remove(&lost_by),
+            }
+        }
+    }
+
+    fn put_back(&mut self, file: FileId, lost_by: HostId) {
         let files = self.returned.entry(lost_by).or_default();
         if let Some(head) = files.first() {
             self.heads.remove(&(*head, lost_by));
@@ -32,24 +105,5 @@ impl FileQueue {
         files.insert(file);
         let head = files.first().map_or(file, |head| *head);
         self.heads.insert((head, lost_by));
-    }
-
-    /// Takes the first file, passing over those that `except` lost.
-    pub(super) fn take(&mut self, except: Option<HostId>) -> Option<FileId> {
-        let head = self.heads.iter().find(|(_, lost_by)| Some(*lost_by) != except).copied();
-        let Some((file, lost_by)) = head else { return self.fresh.next().map(FileId) };
-        self.take_head(file, lost_by);
-        Some(file)
-    }
-
-    fn take_head(&mut self, head: FileId, lost_by: HostId) {
-        self.heads.remove(&(head, lost_by));
-        if let Some(files) = self.returned.get_mut(&lost_by) {
-            files.remove(&head);
-            match files.first() {
-                Some(next) => _ = self.heads.insert((*next, lost_by)),
-                None => _ = self.returned.remove(&lost_by),
-            }
-        }
     }
 }

@@ -35,7 +35,7 @@ fn ready(host: u32, number: u16) -> RunEvent {
 }
 
 fn runner_failed(host: u32, number: u16, reason: &str) -> RunEvent {
-    RunEvent::RunnerFailed { runner: runner(host, number), reason: reason.to_owned() }
+    RunEvent::RunnerFailed { runner: runner(host, number), reason: Some(reason.to_owned()) }
 }
 
 fn host_failed(host: u32, reason: &str) -> RunEvent {
@@ -156,6 +156,21 @@ fn the_same_problem_of_many_runners_is_one_line() {
     .summary();
     let lines = ["runners 2, 4: runner_setup exited with 1", "runner 3: worker died", "worker died"];
     assert_eq!(summary.hosts[0].problems, lines);
+}
+
+#[test]
+fn what_a_host_can_not_run_is_said_once_with_its_runners() {
+    let unavailable = |number| RunEvent::LaunchUnavailable {
+        runner: runner(0, number),
+        framework: "rspec".to_owned(),
+        reason: "no ruby".to_owned(),
+        hint: (number > 2).then(|| "install it".to_owned()),
+    };
+    let nothing_left = RunEvent::RunnerFailed { runner: runner(0, 2), reason: None };
+    let events =
+        [run_started(0, &["localhost"]), unavailable(1), unavailable(2), nothing_left, unavailable(3)];
+    let lines = ["runners 1, 2: can't run rspec: no ruby", "runner 3: can't run rspec: no ruby (install it)"];
+    assert_eq!(ledger(&events).summary().hosts[0].problems, lines);
 }
 
 /// What tells that a file passed, with one test of each of these statuses.

@@ -2,9 +2,9 @@
 //! event and command what must hold. It scans where the scheduler indexes, so that it can't share the
 //! scheduler's mistakes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
 use distributest_core::run_event::AttemptResult;
 use distributest_core::scheduler::{INTERRUPTION_LIMIT, SchedulerOptions};
@@ -15,17 +15,34 @@ pub(crate) struct Model {
     pub(crate) hosts: Vec<Host>,
     pub(crate) attempts: BTreeMap<AttemptId, LiveAttempt>,
     pub(crate) ended: BTreeMap<AttemptId, EndedAttempt>,
+    /// What runners said that they can't run.
+    unable: BTreeSet<(RunnerId, LaunchId)>,
     pub(crate) stopping: bool,
     pub(crate) finished: bool,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct File {
+    launch: LaunchId,
     pub(crate) verdict: Option<Verdict>,
     last_lost_by: Option<HostId>,
     dispatches: u32,
     counted_interruptions: u8,
-    other_interruptions: u32,
+    /// The runners on which it was interrupted without the file being the cause.
+    interrupted_by: BTreeSet<RunnerId>,
+}
+
+impl File {
+    fn new(launch: LaunchId) -> Self {
+        File {
+            launch,
+            verdict: None,
+            last_lost_by: None,
+            dispatches: 0,
+            counted_interruptions: 0,
+            interrupted_by: BTreeSet::new(),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -68,12 +85,13 @@ pub(crate) enum Effect {
 
 /// Events.
 impl Model {
-    pub(crate) fn new(options: SchedulerOptions) -> Self {
+    pub(crate) fn new(options: &SchedulerOptions) -> Self {
         Model {
-            files: vec![File::default(); options.file_count as usize],
+            files: options.file_launches.iter().map(|launch| File::new(*launch)).collect(),
             hosts: vec![Host::Awaited; options.host_count as usize],
             attempts: BTreeMap::new(),
             ended: BTreeMap::new(),
+            unable: BTreeSet::new(),
             stopping: false,
             finished: false,
         }
@@ -88,6 +106,7 @@ impl Model {
             Event::HostLost { host, .. } => self.lose_host(*host),
             Event::RunnerReady { runner } => self.greet_runner(*runner),
             Event::RunnerLost { runner, .. } => self.lose_runner(*runner, Interruption::RunnerLost),
+            Event::LaunchUnavailable { runner, launch, .. } => self.exclude(*runner, *launch),
             Event::AttemptStarted { attempt } => self.start_attempt(*attempt),
             Event::AttemptFinished { attempt, outcome, .. } => {
                 self.end_attempt(*attempt, AttemptResult::Outcome(*outcome))
@@ -140,6 +159,12 @@ impl Model {
         Some(its.map(|(id, _)| id).into_iter().collect())
     }
 
+    fn exclude(&mut self, runner: RunnerId, launch: LaunchId) -> Option<Vec<AttemptId>> {
+        self.runner(runner).filter(|state| *state != Runner::Lost)?;
+        self.files.iter().find(|file| file.launch.0 >= launch.0)?;
+        self.unable.insert((runner, launch)).then(Vec::new)
+    }
+
     fn start_attempt(&mut self, attempt: AttemptId) -> Option<Vec<AttemptId>> {
         let attempt = self.attempts.get_mut(&attempt)?;
         (!std::mem::replace(&mut attempt.started, true)).then(Vec::new)
@@ -147,7 +172,8 @@ impl Model {
 
     fn end_attempt(&mut self, id: AttemptId, result: AttemptResult) -> Option<Vec<AttemptId>> {
         let attempt = *self.attempts.get(&id)?;
-        self.end(id, attempt, result, true);
+        let could_run_it = self.is_able(attempt.runner, attempt.file);
+        self.end(id, attempt, result, could_run_it);
         self.set_runner(attempt.runner, Runner::Idle);
         Some(vec![id])
     }
@@ -159,8 +185,12 @@ impl Model {
         if matches!(result, AttemptResult::Interrupted(_)) {
             let file = &mut self.files[file.0 as usize];
             file.last_lost_by = Some(runner.host);
-            file.counted_interruptions += u8::from(counts);
-            file.other_interruptions += u32::from(!counts);
+            if counts {
+                file.counted_interruptions += 1;
+            } else {
+                let first = file.interrupted_by.insert(runner);
+                assert!(first, "a file is interrupted on a runner at no cost once at most: {runner:?}");
+            }
         }
     }
 }
@@ -188,14 +218,15 @@ impl Model {
         let used = self.attempts.contains_key(&attempt) || self.ended.contains_key(&attempt);
         assert!(!used, "attempt ids are never reused");
         assert!(!self.is_running(file), "a file has one live attempt at most: {file:?}");
-        assert!(self.may_take(file, runner.host), "a file goes to another host than the one that lost it");
-        let first = self.waiting().into_iter().find(|file| self.may_take(*file, runner.host));
+        assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
+        assert!(self.may_take(file, runner), "a file goes to another host than the one that lost it");
+        let first = self.waiting().into_iter().find(|file| self.may_take(*file, runner));
         assert_eq!(first, Some(file), "a runner takes the first file it may take");
         let state = &mut self.files[file.0 as usize];
         assert_eq!(state.verdict, None, "a decided file is not run again");
         assert!(state.counted_interruptions < INTERRUPTION_LIMIT, "re-queues are bounded");
         state.dispatches += 1;
-        let most = u32::from(INTERRUPTION_LIMIT) + state.other_interruptions;
+        let most = u32::from(INTERRUPTION_LIMIT) + state.interrupted_by.len() as u32;
         assert!(state.dispatches <= most, "a file is dispatched once, and once more for each interruption");
         self.set_runner(runner, Runner::Busy);
         self.attempts.insert(attempt, LiveAttempt { file, runner, started: false, cancelled: false });
@@ -220,6 +251,10 @@ impl Model {
                 let is_true = match reason {
                     NotRunReason::Stopped => self.stopping,
                     NotRunReason::NoRunnerLeft(_) => self.hosts.iter().all(|host| *host == Host::Lost),
+                    NotRunReason::NoRunnerAble(_) => {
+                        let anybody_left = self.hosts.iter().any(|host| *host != Host::Lost);
+                        anybody_left && self.hosts_for(state.launch).is_empty()
+                    }
                     NotRunReason::TooManyInterruptions(_) => {
                         state.counted_interruptions == INTERRUPTION_LIMIT
                     }
@@ -264,9 +299,12 @@ impl Model {
         let waiting = self.waiting();
         assert!(!self.stopping || waiting.is_empty(), "nothing waits after a stop");
         for runner in self.runners(|runner| runner == Runner::Idle) {
-            let taken = waiting.iter().find(|file| self.may_take(**file, runner.host));
+            let taken = waiting.iter().find(|file| self.may_take(**file, runner));
             assert_eq!(taken, None, "no runner is idle while there is a file it may take: {runner:?}");
         }
+        let hopeless =
+            waiting.iter().find(|file| self.hosts_for(self.files[file.0 as usize].launch).is_empty());
+        assert_eq!(hopeless, None, "no file waits that nobody is left to run");
         let all_decided = self.files.iter().all(|file| file.verdict.is_some());
         assert_eq!(self.finished, all_decided, "a run is finished exactly when every file is decided");
     }
@@ -292,10 +330,27 @@ impl Model {
         self.attempts.values().any(|attempt| attempt.file == file)
     }
 
-    /// Whether a host may be given a file: not what it lost itself, while another host has or may bring
-    /// runners.
-    fn may_take(&self, file: FileId, host: HostId) -> bool {
-        let hosts_left = self.hosts.iter().filter(|host| **host != Host::Lost).count();
-        self.files[file.0 as usize].last_lost_by != Some(host) || hosts_left == 1
+    /// Whether a runner may be given a file: not what it can't run, and not what its host lost itself, while another
+    /// host has or may bring runners that can run it.
+    fn may_take(&self, file: FileId, runner: RunnerId) -> bool {
+        let state = &self.files[file.0 as usize];
+        let others_may = self.hosts_for(state.launch).iter().any(|host| *host != runner.host);
+        self.is_able(runner, file) && !(state.last_lost_by == Some(runner.host) && others_may)
+    }
+
+    fn is_able(&self, runner: RunnerId, file: FileId) -> bool {
+        !self.unable.contains(&(runner, self.files[file.0 as usize].launch))
+    }
+
+    /// The hosts that have or may still bring a runner that can run a launch.
+    fn hosts_for(&self, launch: LaunchId) -> Vec<HostId> {
+        let can = |host: HostId| match &self.hosts[host.0 as usize] {
+            Host::Awaited => true,
+            Host::Present(runners) => (1..).zip(runners).any(|(number, state)| {
+                *state != Runner::Lost && !self.unable.contains(&(RunnerId { host, number }, launch))
+            }),
+            Host::Lost => false,
+        };
+        (0..self.hosts.len() as u32).map(HostId).filter(|host| can(*host)).collect()
     }
 }

@@ -24,16 +24,17 @@ pub(crate) struct ObservedRun {
 
 impl ObservedRun {
     pub(crate) fn new(options: SchedulerOptions) -> Self {
+        let (file_count, host_count) = (options.file_launches.len(), options.host_count as usize);
         let mut run = ObservedRun {
+            model: Model::new(&options),
             scheduler: Scheduler::new(options),
             ledger: Ledger::new(),
-            model: Model::new(options),
             now: Duration::ZERO,
         };
         run.tell(RunEvent::RunStarted {
             run: String::new(),
             project: String::new(),
-            hosts: vec![HostPlan { name: String::new(), runners: None }; options.host_count as usize],
+            hosts: vec![HostPlan { name: String::new(), runners: None }; host_count],
             files: vec![
                 FilePlan {
                     path: String::new(),
@@ -41,7 +42,7 @@ impl ObservedRun {
                     tests: Vec::new(),
                     predicted: None
                 };
-                options.file_count as usize
+                file_count
             ],
         });
         let mut commands = Vec::new();

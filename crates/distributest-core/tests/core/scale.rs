@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use distributest_core::identity::{AttemptId, HostId, RunnerId};
+use distributest_core::identity::{AttemptId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::scheduler::{Scheduler, SchedulerOptions};
 use distributest_core::scheduler_messages::{Command, Event};
@@ -16,9 +16,13 @@ const RUNNERS_PER_HOST: u16 = 64;
 /// The first host of this many is broken: it interrupts every attempt.
 const BROKEN: HostId = HostId(0);
 
+/// The files belong to this many launches in turn, and each host but the broken one and every seventh lacks one.
+const LAUNCHES: u16 = 3;
+
 #[test]
 fn sixteen_thousand_runners_are_served_without_a_search() {
-    let mut scheduler = Scheduler::new(SchedulerOptions { file_count: FILES, host_count: HOSTS });
+    let file_launches = (0..FILES).map(|file| LaunchId((file % u32::from(LAUNCHES)) as u16)).collect();
+    let mut scheduler = Scheduler::new(SchedulerOptions { file_launches, host_count: HOSTS });
     let mut live: VecDeque<(AttemptId, HostId)> = VecDeque::new();
     let mut commands = Vec::new();
     let mut decided = 0;
@@ -26,8 +30,13 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
         let event = Event::HostExpected { host, runners: RUNNERS_PER_HOST };
         scheduler.handle(Duration::ZERO, event, &mut commands);
         for number in 1..=RUNNERS_PER_HOST {
-            let event = Event::RunnerReady { runner: RunnerId { host, number } };
-            scheduler.handle(Duration::ZERO, event, &mut commands);
+            let runner = RunnerId { host, number };
+            if host.0 % 7 != 0 {
+                let launch = LaunchId((host.0 % u32::from(LAUNCHES)) as u16);
+                let event = Event::LaunchUnavailable { runner, launch, reason: String::new() };
+                scheduler.handle(Duration::ZERO, event, &mut commands);
+            }
+            scheduler.handle(Duration::ZERO, Event::RunnerReady { runner }, &mut commands);
         }
     }
     loop {

@@ -1,7 +1,7 @@
 //! Generated histories of whole runs: fleets, outcomes, interruptions, losses, repeated and unknown events, a
 //! stop at any time. the [`Model`] checks the invariants after every event.
 
-use distributest_core::identity::{AttemptId, HostId, RunnerId};
+use distributest_core::identity::{AttemptId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::scheduler::SchedulerOptions;
 use distributest_core::scheduler_messages::Event;
@@ -43,11 +43,19 @@ fn event_of(number: u32, model: &Model, history: &[Event]) -> Option<Event> {
         50 => Event::HostLost { host: host(|host| *host != Host::Lost)?, reason },
         51..57 => pick(history, choice)?,
         57..59 => pick(&events_about_nobody(), choice)?,
+        59..63 => Event::LaunchUnavailable {
+            runner: runner(|runner| runner != Runner::Lost)?,
+            launch: LaunchId((choice / 16 % u32::from(LAUNCHES)) as u16),
+            reason,
+        },
         _ => Event::StopRequested,
     })
 }
 
-const KINDS: u32 = 60;
+const KINDS: u32 = 64;
+
+/// Launches of the files of a run.
+const LAUNCHES: u16 = 3;
 
 const INTERRUPTIONS: [Interruption; 3] =
     [Interruption::HostLost, Interruption::RunnerLost, Interruption::Cancelled];
@@ -67,6 +75,16 @@ fn events_about_nobody() -> Vec<Event> {
         Event::RunnerReady { runner: RunnerId { host: HostId(0), number: 0 } },
         Event::RunnerReady { runner: RunnerId { host: HostId(0), number: 1000 } },
         Event::RunnerLost { runner: RunnerId { host: HostId(0), number: 1000 }, reason: reason() },
+        Event::LaunchUnavailable {
+            runner: RunnerId { host: HostId(0), number: 1 },
+            launch: LaunchId(LAUNCHES),
+            reason: reason(),
+        },
+        Event::LaunchUnavailable {
+            runner: RunnerId { host, number: 1 },
+            launch: LaunchId(0),
+            reason: reason(),
+        },
         Event::AttemptStarted { attempt },
         Event::AttemptFinished { attempt, outcome: Outcome::Failed, duration: ATTEMPT_DURATION },
         Event::AttemptInterrupted { attempt, interruption: Interruption::HostLost, reason: reason() },
@@ -78,11 +96,12 @@ proptest! {
 
     #[test]
     fn the_invariants_hold_in_every_history(
-        file_count in 0..12_u32,
+        launches in prop::collection::vec(0..LAUNCHES, 0..12),
         host_count in 0..4_u32,
         numbers in prop::collection::vec(any::<u32>(), 0..80),
     ) {
-        let mut run = ObservedRun::new(SchedulerOptions { file_count, host_count });
+        let file_launches = launches.into_iter().map(LaunchId).collect();
+        let mut run = ObservedRun::new(SchedulerOptions { file_launches, host_count });
         let mut history = Vec::new();
         for number in numbers {
             if let Some(event) = event_of(number, &run.model, &history) {

@@ -1,21 +1,24 @@
 //! Scripts: events and the exact commands each must lead to, one script a rule. Each is also run with a
 //! failure injected at every step, where the commands differ but the model's invariants hold.
 
-use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::scheduler::SchedulerOptions;
 use distributest_core::scheduler_messages::{Command, Event};
 
 use crate::observed_run::{ATTEMPT_DURATION, ObservedRun};
 
+const RUBY: u16 = 0;
+const PYTHON: u16 = 1;
+
 struct Script {
     options: SchedulerOptions,
     steps: Vec<(Event, Vec<Command>)>,
 }
 
-/// Defines scripts, a test for each, and the list of all of them.
+/// Defines scripts, a test for each, and the list of all of them. A run's files are given by their launches.
 macro_rules! scripts {
-    ($($name:ident($file_count:literal files, $host_count:literal hosts) {
+    ($($name:ident($file_launches:expr, $host_count:literal hosts) {
         $($event:expr => [$($command:expr),*];)*
     })*) => {
         $(
@@ -24,7 +27,7 @@ macro_rules! scripts {
                 let all = scripts();
                 let named = all.iter().find(|(name, _)| *name == stringify!($name));
                 let (_, script) = named.expect("every script is in the list");
-                let mut run = ObservedRun::new(script.options);
+                let mut run = ObservedRun::new(script.options.clone());
                 for (step, (event, expected)) in script.steps.iter().enumerate() {
                     assert_eq!(run.apply(event.clone()), *expected, "step {step}: {event:?}");
                 }
@@ -35,7 +38,7 @@ macro_rules! scripts {
 
         fn scripts() -> Vec<(&'static str, Script)> {
             vec![$((stringify!($name), Script {
-                options: SchedulerOptions { file_count: $file_count, host_count: $host_count },
+                options: options(&$file_launches, $host_count),
                 steps: vec![$(($event, vec![$($command),*])),*],
             })),*]
         }
@@ -43,7 +46,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    an_idle_runner_takes_the_next_file(3 files, 1 hosts) {
+    an_idle_runner_takes_the_next_file([RUBY; 3], 1 hosts) {
         expect(0, 2) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         ready(0, 2) => [dispatch(2, 1, 0, 2)];
@@ -53,7 +56,7 @@ scripts! {
         finished(1, Outcome::Broken) => [ran(0, Outcome::Broken, 1), Command::Finish];
     }
 
-    every_outcome_decides(5 files, 1 hosts) {
+    every_outcome_decides([RUBY; 5], 1 hosts) {
         expect(0, 1) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), dispatch(2, 1, 0, 1)];
@@ -63,7 +66,7 @@ scripts! {
         finished(5, Outcome::Crashed) => [ran(4, Outcome::Crashed, 5), Command::Finish];
     }
 
-    hosts_start_without_waiting_for_each_other(2 files, 2 hosts) {
+    hosts_start_without_waiting_for_each_other([RUBY; 2], 2 hosts) {
         expect(1, 1) => [];
         ready(1, 1) => [dispatch(1, 0, 1, 1)];
         finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), dispatch(2, 1, 1, 1)];
@@ -72,7 +75,7 @@ scripts! {
         ready(0, 1) => [];
     }
 
-    a_lost_runners_file_goes_to_another_host_before_the_rest(4 files, 2 hosts) {
+    a_lost_runners_file_goes_to_another_host_before_the_rest([RUBY; 4], 2 hosts) {
         expect(0, 2) => [];
         expect(1, 1) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
@@ -86,7 +89,7 @@ scripts! {
         finished(5, Outcome::Passed) => [ran(0, Outcome::Passed, 5), Command::Finish];
     }
 
-    a_lost_file_waits_for_a_host_that_is_still_awaited(1 files, 2 hosts) {
+    a_lost_file_waits_for_a_host_that_is_still_awaited([RUBY; 1], 2 hosts) {
         expect(0, 1) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         interrupted(1) => [];
@@ -95,7 +98,7 @@ scripts! {
         finished(2, Outcome::Passed) => [ran(0, Outcome::Passed, 2), Command::Finish];
     }
 
-    the_host_that_lost_a_file_gets_it_when_no_other_is_left(1 files, 2 hosts) {
+    the_host_that_lost_a_file_gets_it_when_no_other_is_left([RUBY; 1], 2 hosts) {
         expect(0, 2) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         ready(0, 2) => [];
@@ -104,7 +107,7 @@ scripts! {
         finished(2, Outcome::Passed) => [ran(0, Outcome::Passed, 2), Command::Finish];
     }
 
-    a_lost_hosts_files_go_back_in_order(4 files, 2 hosts) {
+    a_lost_hosts_files_go_back_in_order([RUBY; 4], 2 hosts) {
         expect(0, 2) => [];
         expect(1, 1) => [];
         ready(1, 1) => [dispatch(1, 0, 1, 1)];
@@ -117,7 +120,7 @@ scripts! {
         finished(6, Outcome::Passed) => [ran(3, Outcome::Passed, 6), Command::Finish];
     }
 
-    a_lost_file_goes_to_an_idle_runner_at_once(1 files, 2 hosts) {
+    a_lost_file_goes_to_an_idle_runner_at_once([RUBY; 1], 2 hosts) {
         expect(0, 1) => [];
         expect(1, 1) => [];
         ready(1, 1) => [dispatch(1, 0, 1, 1)];
@@ -126,7 +129,7 @@ scripts! {
         finished(2, Outcome::Failed) => [ran(0, Outcome::Failed, 2), Command::Finish];
     }
 
-    three_interruptions_are_too_many(2 files, 1 hosts) {
+    three_interruptions_are_too_many([RUBY; 2], 1 hosts) {
         expect(0, 1) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         interrupted(1) => [dispatch(2, 0, 0, 1)];
@@ -138,7 +141,7 @@ scripts! {
         finished(4, Outcome::Passed) => [ran(1, Outcome::Passed, 4), Command::Finish];
     }
 
-    an_attempt_that_had_not_started_does_not_count(1 files, 1 hosts) {
+    an_attempt_that_had_not_started_does_not_count([RUBY; 1], 1 hosts) {
         expect(0, 5) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         ready(0, 2) => [];
@@ -155,7 +158,7 @@ scripts! {
         finished(5, Outcome::Passed) => [ran(0, Outcome::Passed, 5), Command::Finish];
     }
 
-    without_runners_nothing_is_run(2 files, 2 hosts) {
+    without_runners_nothing_is_run([RUBY; 2], 2 hosts) {
         expect(0, 1) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         runner_lost(0, 1) => [];
@@ -166,14 +169,14 @@ scripts! {
         ];
     }
 
-    a_host_without_runners_is_not_waited_for(1 files, 1 hosts) {
+    a_host_without_runners_is_not_waited_for([RUBY; 1], 1 hosts) {
         expect(0, 0) => [
             not_run(0, NotRunReason::NoRunnerLeft("it has no runners".to_owned())),
             Command::Finish
         ];
     }
 
-    runners_that_never_become_ready_are_not_waited_for(1 files, 1 hosts) {
+    runners_that_never_become_ready_are_not_waited_for([RUBY; 1], 1 hosts) {
         expect(0, 2) => [];
         runner_lost(0, 2) => [];
         runner_lost(0, 1) => [
@@ -182,7 +185,82 @@ scripts! {
         ];
     }
 
-    a_stop_cancels_what_runs_and_counts_what_still_answers(4 files, 1 hosts) {
+    a_runner_takes_the_first_file_it_can_run([RUBY, RUBY, PYTHON, RUBY, PYTHON], 1 hosts) {
+        expect(0, 2) => [];
+        unavailable(0, 2, RUBY) => [];
+        ready(0, 2) => [dispatch(1, 2, 0, 2)];
+        ready(0, 1) => [dispatch(2, 0, 0, 1)];
+        finished(1, Outcome::Passed) => [ran(2, Outcome::Passed, 1), dispatch(3, 4, 0, 2)];
+        finished(3, Outcome::Passed) => [ran(4, Outcome::Passed, 3)];
+        finished(2, Outcome::Passed) => [ran(0, Outcome::Passed, 2), dispatch(4, 1, 0, 1)];
+        finished(4, Outcome::Passed) => [ran(1, Outcome::Passed, 4), dispatch(5, 3, 0, 1)];
+        finished(5, Outcome::Passed) => [ran(3, Outcome::Passed, 5), Command::Finish];
+    }
+
+    a_file_its_runner_can_not_run_goes_elsewhere_at_no_cost([RUBY, PYTHON], 2 hosts) {
+        expect(0, 3) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        unavailable(0, 1, RUBY) => [];
+        unavailable(0, 1, RUBY) => [];
+        interrupted(1) => [dispatch(2, 1, 0, 1)];
+        ready(0, 2) => [];
+        ready(0, 3) => [];
+        ready(1, 1) => [dispatch(3, 0, 1, 1)];
+        unavailable(1, 1, RUBY) => [];
+        interrupted(3) => [dispatch(4, 0, 0, 2)];
+        unavailable(0, 2, RUBY) => [];
+        interrupted(4) => [dispatch(5, 0, 0, 3)];
+        started(5) => [];
+        finished(5, Outcome::Passed) => [ran(0, Outcome::Passed, 5)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), Command::Finish];
+    }
+
+    what_nobody_can_run_is_not_run_as_soon_as_that_is_certain([RUBY, PYTHON, RUBY], 3 hosts) {
+        expect(0, 2) => [];
+        unavailable(0, 1, RUBY) => [];
+        unavailable(0, 2, RUBY) => [];
+        ready(0, 1) => [dispatch(1, 1, 0, 1)];
+        ready(0, 2) => [];
+        expect(1, 1) => [];
+        ready(1, 1) => [dispatch(2, 0, 1, 1)];
+        host_lost(2) => [];
+        unavailable(1, 1, RUBY) => [not_run(2, no_ruby())];
+        interrupted(2) => [not_run(0, no_ruby())];
+        unavailable(0, 1, PYTHON) => [];
+        finished(1, Outcome::Passed) => [ran(1, Outcome::Passed, 1), Command::Finish];
+    }
+
+    a_lost_runner_may_have_been_the_last_able_one([RUBY, PYTHON, RUBY], 1 hosts) {
+        expect(0, 2) => [];
+        unavailable(0, 2, RUBY) => [];
+        ready(0, 2) => [dispatch(1, 1, 0, 2)];
+        ready(0, 1) => [dispatch(2, 0, 0, 1)];
+        runner_lost(0, 1) => [
+            not_run(0, NotRunReason::NoRunnerAble("runner 1 is gone".to_owned())),
+            not_run(2, NotRunReason::NoRunnerAble("runner 1 is gone".to_owned()))
+        ];
+        unavailable(0, 1, PYTHON) => [];
+        runner_lost(0, 2) => [
+            not_run(1, NotRunReason::NoRunnerLeft("runner 2 is gone".to_owned())),
+            Command::Finish
+        ];
+    }
+
+    a_host_that_lost_a_file_gets_it_when_no_other_can_run_it([RUBY, PYTHON], 2 hosts) {
+        expect(0, 2) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        started(1) => [];
+        runner_lost(0, 1) => [];
+        ready(0, 2) => [];
+        unavailable(1, 1, RUBY) => [dispatch(3, 0, 0, 2)];
+        finished(3, Outcome::Passed) => [ran(0, Outcome::Passed, 3)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), Command::Finish];
+    }
+
+    a_stop_cancels_what_runs_and_counts_what_still_answers([RUBY; 4], 1 hosts) {
         expect(0, 3) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         ready(0, 2) => [dispatch(2, 1, 0, 2)];
@@ -199,7 +277,7 @@ scripts! {
         host_lost(0) => [not_run(2, NotRunReason::Stopped), Command::Finish];
     }
 
-    a_stop_before_anything_runs_ends_the_run(2 files, 1 hosts) {
+    a_stop_before_anything_runs_ends_the_run([RUBY; 2], 1 hosts) {
         Event::StopRequested => [
             not_run(0, NotRunReason::Stopped),
             not_run(1, NotRunReason::Stopped),
@@ -207,7 +285,7 @@ scripts! {
         ];
     }
 
-    late_and_repeated_events_change_nothing(2 files, 2 hosts) {
+    late_and_repeated_events_change_nothing([RUBY; 2], 2 hosts) {
         expect(0, 1) => [];
         expect(0, 4) => [];
         ready(0, 2) => [];
@@ -232,12 +310,12 @@ scripts! {
 
 #[test]
 fn a_run_without_files_finishes_at_the_start() {
-    assert!(ObservedRun::new(SchedulerOptions { file_count: 0, host_count: 3 }).model.finished);
+    assert!(ObservedRun::new(options(&[], 3)).model.finished);
 }
 
 #[test]
 fn a_run_without_hosts_runs_nothing() {
-    let run = ObservedRun::new(SchedulerOptions { file_count: 1, host_count: 0 });
+    let run = ObservedRun::new(options(&[RUBY], 0));
     let why = NotRunReason::NoRunnerLeft("no host takes part".to_owned());
     assert_eq!(run.model.files[0].verdict, Some(Verdict::NotRun(why)));
     assert!(run.model.finished);
@@ -249,7 +327,7 @@ fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
     for (_, script) in scripts() {
         for step in 0..=script.steps.len() {
             for failure in failures(&script) {
-                let mut run = ObservedRun::new(script.options);
+                let mut run = ObservedRun::new(script.options.clone());
                 let (before, after) = script.steps.split_at(step);
                 before.iter().for_each(|(event, _)| _ = run.apply(event.clone()));
                 run.apply(failure);
@@ -262,12 +340,19 @@ fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
     assert!(injected > 1000, "the scripts are long enough to matter: {injected}");
 }
 
-/// A stop, the loss of each host, and the loss of each of its runners.
+fn options(file_launches: &[u16], host_count: u32) -> SchedulerOptions {
+    SchedulerOptions { file_launches: file_launches.iter().copied().map(LaunchId).collect(), host_count }
+}
+
+/// A stop, the loss of each host, the loss of each of its runners, and what each of those can't run.
 fn failures(script: &Script) -> Vec<Event> {
     let mut failures = vec![Event::StopRequested];
     for host in 0..script.options.host_count {
         failures.push(host_lost(host));
-        failures.extend((1..=5).map(|number| runner_lost(host, number)));
+        for number in 1..=5 {
+            failures.push(runner_lost(host, number));
+            failures.extend([RUBY, PYTHON].map(|launch| unavailable(host, number, launch)));
+        }
     }
     failures
 }
@@ -285,6 +370,12 @@ fn runner_lost(host: u32, number: u16) -> Event {
         runner: RunnerId { host: HostId(host), number },
         reason: format!("runner {number} is gone"),
     }
+}
+
+fn unavailable(host: u32, number: u16, launch: u16) -> Event {
+    let runner = RunnerId { host: HostId(host), number };
+    let reason = format!("host {host} has no {}", if launch == RUBY { "ruby" } else { "python" });
+    Event::LaunchUnavailable { runner, launch: LaunchId(launch), reason }
 }
 
 fn host_lost(host: u32) -> Event {
@@ -317,6 +408,10 @@ fn dispatch(attempt: u64, file: u32, host: u32, number: u16) -> Command {
 fn ran(file: u32, outcome: Outcome, attempt: u64) -> Command {
     let verdict = Verdict::Ran(outcome);
     Command::Decide { file: FileId(file), verdict, attempt: Some(AttemptId(attempt)) }
+}
+
+fn no_ruby() -> NotRunReason {
+    NotRunReason::NoRunnerAble("host 0 has no ruby; host 2 is gone; host 1 has no ruby".to_owned())
 }
 
 fn not_run(file: u32, reason: NotRunReason) -> Command {

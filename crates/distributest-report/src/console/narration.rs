@@ -53,14 +53,20 @@ impl Console {
                 Text::result(self.verdict_text(&path, verdict, &notes.unwrap_or_default()))
             }
             RunEvent::HostFailed { host, reason, hint } => {
-                let mut text =
-                    self.warning(&format!("host {}: {}", self.names.host(*host), clean_one_line(reason)));
-                if let Some(hint) = hint {
-                    text.push_str(&format!("         {}\n", clean_one_line(hint)));
-                }
-                Text::message(text)
+                let what = format!("host {}: {}", self.names.host(*host), clean_one_line(reason));
+                Text::message(self.warning_with_hint(&what, hint.as_deref()))
             }
-            RunEvent::RunnerFailed { runner, reason } => {
+            RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
+                // The other runners of the host are not likely to do better.
+                let what = format!("{} can't run {framework}", self.names.host(runner.host));
+                if !self.told.insert(what.clone()) {
+                    return Text::default();
+                }
+                let what = format!("{what}: {}", clean_one_line(reason));
+                Text::message(self.warning_with_hint(&what, hint.as_deref()))
+            }
+            RunEvent::RunnerFailed { reason: None, .. } => Text::default(),
+            RunEvent::RunnerFailed { runner, reason: Some(reason) } => {
                 // All runners of a host tend to fail in the same way.
                 if !self.told.insert(reason.clone()) && !self.is_verbose() {
                     return Text::default();
@@ -120,6 +126,11 @@ impl Console {
 
     fn warning(&self, text: &str) -> String {
         format!("{} {text}\n", self.palette.odd("warning:"))
+    }
+
+    fn warning_with_hint(&self, text: &str, hint: Option<&str>) -> String {
+        let hint = hint.map(|hint| format!("         {}\n", clean_one_line(hint)));
+        self.warning(text) + &hint.unwrap_or_default()
     }
 
     /// A runner, by its host's name unless there is only one.

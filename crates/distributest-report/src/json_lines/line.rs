@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::JSON_SCHEMA;
 use crate::names::Names;
+use crate::phrases;
 
 /// One line.
 #[derive(Serialize)]
@@ -60,6 +61,13 @@ enum Event<'a> {
         host: &'a str,
         runner: u16,
         identifier: &'a str,
+    },
+    LaunchUnavailable {
+        host: &'a str,
+        runner: u16,
+        framework: &'a str,
+        reason: &'a str,
+        hint: Option<&'a str>,
     },
     RunnerFailed {
         host: &'a str,
@@ -236,7 +244,12 @@ impl<'a> Event<'a> {
             RunEvent::RunnerReady { runner: RunnerId { host, number }, identifier } => {
                 Event::RunnerReady { host: host_name(host), runner: *number, identifier }
             }
+            RunEvent::LaunchUnavailable { runner: RunnerId { host, number }, framework, reason, hint } => {
+                let (host, hint) = (host_name(host), hint.as_deref());
+                Event::LaunchUnavailable { host, runner: *number, framework, reason, hint }
+            }
             RunEvent::RunnerFailed { runner: RunnerId { host, number }, reason } => {
+                let reason = phrases::runner_failure(reason.as_deref());
                 Event::RunnerFailed { host: host_name(host), runner: *number, reason }
             }
             RunEvent::AttemptStarted { attempt, file, runner: RunnerId { host, number } } => {
@@ -375,6 +388,7 @@ fn reason_kind(reason: &NotRunReason) -> &'static str {
     match reason {
         NotRunReason::UnusableName => "unusable_name",
         NotRunReason::NoRunnerLeft(_) => "no_runner_left",
+        NotRunReason::NoRunnerAble(_) => "no_runner_able",
         NotRunReason::TooManyInterruptions(_) => "too_many_interruptions",
         NotRunReason::Stopped => "stopped",
     }

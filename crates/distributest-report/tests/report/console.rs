@@ -230,6 +230,31 @@ fn failing_hosts_are_named_with_what_to_do() {
 }
 
 #[test]
+fn what_a_host_can_not_run_is_said_once_and_where_files_were_not_run() {
+    assert_snapshot!(printed(options(), scenarios::not_everywhere()), @r"
+    3 files on h1, h2
+    warning: h1 can't run rspec: none of these programs is there: ruby
+             install it in node_setup
+    warning: host h2: gone
+
+    Not run
+      1 file: no runner could run it: none of these programs is there: ruby; gone
+        spec/c_spec.rb
+
+    Hosts
+      h1  2 runners, 1 file, busy 36 %
+        runners 1, 2: can't run rspec: none of these programs is there: ruby
+      h2  1 runner, 1 file, busy 89 %
+        gone
+
+    3 files: 2 passed, 1 not run; 2 tests: 2 passed
+    6.6 s; testing took 5.6 s, 1.12 × the least possible 5.0 s
+    held back by its longest file, spec/a_spec.rb (5.0 s on h2)
+    log: /var/log/latest.log
+    ");
+}
+
+#[test]
 fn an_interrupted_run_says_what_is_known() {
     assert_snapshot!(printed(options(), scenarios::interrupted()), @r"
     30 files

@@ -56,7 +56,13 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
     });
     script.push(RunEvent::WorkerEnded { runner, framework: "pytest".to_owned(), block });
     script.ready(0, 1);
-    script.push(RunEvent::RunnerFailed { runner, reason: "its worker left".to_owned() });
+    script.push(RunEvent::LaunchUnavailable {
+        runner,
+        framework: "rspec".to_owned(),
+        reason: "no ruby".to_owned(),
+        hint: None,
+    });
+    script.push(RunEvent::RunnerFailed { runner, reason: Some("its worker left".to_owned()) });
     let attempt = script.start(0, 0, 1);
     script.push(output(0, 1, b"bytes"));
     script.test(attempt, scenarios::rounding());
@@ -80,6 +86,7 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
         RunEvent::WorkerPrepared { .. } => "worker_prepared",
         RunEvent::WorkerEnded { .. } => "worker_ended",
         RunEvent::RunnerReady { .. } => "runner_ready",
+        RunEvent::LaunchUnavailable { .. } => "launch_unavailable",
         RunEvent::RunnerFailed { .. } => "runner_failed",
         RunEvent::AttemptStarted { .. } => "attempt_started",
         RunEvent::TestFinished { .. } => "test_finished",
@@ -92,7 +99,7 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
     })
 }
 
-const EVENT_KINDS: usize = 16;
+const EVENT_KINDS: usize = 17;
 
 #[test]
 fn the_format_is_what_it_was() {
@@ -104,6 +111,7 @@ fn the_format_is_what_it_was() {
     {"at":0.1,"event":"worker_ended","host":"h1","runner":2,"framework":"pytest","block":5}
     {"at":0.1,"event":"host_connected","host":"h1","agent":"resident agent 0.1.0","cores":1,"runners":1}
     {"at":0.1,"event":"runner_ready","host":"h1","runner":1,"identifier":"dev_ana_1"}
+    {"at":0.1,"event":"launch_unavailable","host":"h1","runner":2,"framework":"rspec","reason":"no ruby","hint":null}
     {"at":0.1,"event":"runner_failed","host":"h1","runner":2,"reason":"its worker left"}
     {"at":0.1,"event":"attempt_started","attempt":1,"file":"tests/a b.py","file_id":0,"host":"h1","runner":1}
     {"at":0.1,"event":"test_finished","attempt":1,"file":"tests/a b.py","file_id":0,"id":"test_rounding[eur]","name":"test_rounding[eur]","status":"failed","seconds":0.02,"message":"AssertionError: assert 10.01 == 10.0","details":"    def test_rounding(currency):\n>       assert total(currency) == 10.0\nE       AssertionError: assert 10.01 == 10.0\nE        +  where 10.01 = total('eur')\n\ntests/test_billing.py:42: AssertionError","test_file":"tests/test_billing.py","line":42}

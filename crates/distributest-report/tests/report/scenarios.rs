@@ -19,6 +19,7 @@ pub(crate) fn all() -> Vec<(&'static str, Run)> {
         ("failures", failures()),
         ("many-ways", many_ways()),
         ("host-failed", host_failed()),
+        ("not-everywhere", not_everywhere()),
         ("interrupted", interrupted()),
         ("no-runner", no_runner()),
         ("no-files", no_files()),
@@ -128,6 +129,24 @@ pub(crate) fn host_failed() -> Run {
     script.at(13.1).end(0)
 }
 
+/// One host of two has no ruby, the other goes before all specs are run.
+pub(crate) fn not_everywhere() -> Run {
+    let files =
+        [("spec/a_spec.rb", Some(5.0)), ("tests/test_b.py", Some(4.0)), ("spec/c_spec.rb", Some(3.0))];
+    let mut script = Script::new(&["h1", "h2"], &files);
+    script.at(1.0).launch_unavailable(0, 2, "rspec", "none of these programs is there: ruby");
+    script.ready(0, 2).ready(1, 1);
+    let spec = script.start(0, 1, 1);
+    let test = script.start(1, 0, 1);
+    script.at(5.0).quiet_test(test, "test_one", TestStatus::Passed, 3.5).finish(test, Outcome::Passed);
+    script.at(6.0).quiet_test(spec, "is one", TestStatus::Passed, 4.5).finish(spec, Outcome::Passed);
+    script.at(6.5).host_failed(1, "gone", None);
+    let runner = RunnerId { host: HostId(0), number: 2 };
+    script.push(RunEvent::RunnerFailed { runner, reason: None });
+    script.not_run(2, NotRunReason::NoRunnerAble("none of these programs is there: ruby; gone".to_owned()));
+    script.at(6.6).end(3)
+}
+
 /// Ctrl-C while two of thirty files run.
 pub(crate) fn interrupted() -> Run {
     let paths: Vec<_> = (0..30).map(|number| format!("tests/test_{number:02}.py")).collect();
@@ -167,7 +186,7 @@ pub(crate) fn no_runner() -> Run {
         duration: Duration::from_millis(120),
         block: BlockId { host: HostId(0), number: 7 },
     });
-    script.at(0.7).push(RunEvent::RunnerFailed { runner, reason: reason.to_owned() });
+    script.at(0.7).push(RunEvent::RunnerFailed { runner, reason: Some(reason.to_owned()) });
     for file in 0..2 {
         script.not_run(file, NotRunReason::NoRunnerLeft(format!("localhost runner 1: {reason}")));
     }

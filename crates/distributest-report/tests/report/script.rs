@@ -83,6 +83,21 @@ impl Script {
         self.push(RunEvent::HostFailed { host: HostId(host), reason, hint })
     }
 
+    /// None of a host's first runners can run a framework's files.
+    pub(crate) fn launch_unavailable(&mut self, host: u32, runners: u16, framework: &str, reason: &str) {
+        let numbers: Vec<_> = (1..=runners).map(|number| number.to_string()).collect();
+        let problem = format!("runners {}: can't run {framework}: {reason}", numbers.join(", "));
+        self.summary.hosts[host as usize].problems.push(problem);
+        for number in 1..=runners {
+            self.push(RunEvent::LaunchUnavailable {
+                runner: RunnerId { host: HostId(host), number },
+                framework: framework.to_owned(),
+                reason: reason.to_owned(),
+                hint: Some("install it in node_setup".to_owned()),
+            });
+        }
+    }
+
     /// Starts the next attempt.
     pub(crate) fn start(&mut self, file: u32, host: u32, runner: u16) -> AttemptId {
         let attempt = AttemptId(self.attempts.len() as u64 + 1);

@@ -62,7 +62,7 @@ pub enum News {
         /// Its output.
         block: AgentBlock,
     },
-    /// A worker is ready or will never be.
+    /// A worker is ready, or could not be started.
     WorkerPrepared {
         /// Its runner.
         runner: u16,
@@ -91,12 +91,21 @@ pub enum News {
         /// Its identifier.
         identifier: String,
     },
+    /// A runner can't run the files of a launch, now or later.
+    LaunchUnavailable {
+        /// The runner.
+        runner: u16,
+        /// Index into the run's launches.
+        launch: u32,
+        /// Why.
+        failure: HostFailure,
+    },
     /// A runner takes no more files.
     RunnerFailed {
         /// The runner.
         runner: u16,
-        /// Why.
-        failure: HostFailure,
+        /// Why; `None` when it can run none of the launches.
+        failure: Option<HostFailure>,
     },
     /// An attempt's process is at work.
     AttemptStarted {

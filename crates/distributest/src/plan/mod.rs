@@ -6,6 +6,7 @@ mod wanted;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use distributest_core::identity::LaunchId;
 use distributest_core::prediction::{self, FileFacts, PastAttempt};
 use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
 use distributest_frameworks::{DiscoverError, Discovered, DiscoveredFile, Framework, Selection};
@@ -41,7 +42,7 @@ pub struct PlannedFile {
     /// The framework's name.
     pub framework: String,
     /// Index into the plan's launches.
-    pub launch: u32,
+    pub launch: LaunchId,
     /// Ids of the tests to run; empty: all of them.
     pub tests: Vec<String>,
     /// How long it should take; `None` where there is nothing to go by.
@@ -119,10 +120,7 @@ pub fn plan(
     frameworks::check_arguments(&used, request.framework_arguments)?;
     let launches = used.iter().map(|chosen| launch::to_wire(&chosen.framework, &chosen.options)).collect();
     let facts: Vec<FileFacts> = found.files.iter().map(|(_, file)| facts(file, past)).collect();
-    let mut order = prediction::plan(&facts);
-    let mut seen = HashSet::new();
-    // Two frameworks may claim the same path; each file runs once, with the first.
-    order.retain(|planned| seen.insert(&facts[planned.index].path));
+    let order = prediction::plan(&facts);
     let files = order.iter().map(|planned| {
         let (framework, file) = &found.files[planned.index];
         let launch = used.iter().position(|chosen| chosen.framework == *framework);
@@ -132,6 +130,7 @@ pub fn plan(
             framework: framework.name().to_owned(),
             launch: launch
                 .and_then(|launch| launch.try_into().ok())
+                .map(LaunchId)
                 .expect("every file is of a framework in use"),
             tests: suffixes.map(|suffix| framework.test_id(&file.path, suffix)).collect(),
             predicted: planned.predicted,
@@ -165,6 +164,9 @@ impl Found {
             let globs = discovered.unmatched.into_iter().filter(|name| selection.files.contains(name));
             found.unmatched_globs.extend(globs);
         }
+        let mut seen = HashSet::new();
+        // Two frameworks may claim the same path; each file runs once, with the first.
+        found.files.retain(|(_, file)| seen.insert(file.path.clone()));
         Ok(found)
     }
 

@@ -173,19 +173,20 @@ fn a_worker_that_writes_garbage_before_it_is_ready() {
     ----- standard output
 
     Not run
-      1 file: no runner was left: failed to start the worker of pytest: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this" (its output is in the log)
+      1 file: no runner could run it: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this" (its output is in the log)
         test_a.py
 
     Hosts
       localhost  took no part
-        runner 1: failed to start the worker of pytest: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this" (its output is in the log)
+        runner 1: can't run pytest: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this" (its output is in the log)
 
     1 file: 1 not run
     TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     1 file
-    warning: runner 1: failed to start the worker of pytest: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this" (its output is in the log)
+    warning: localhost can't run pytest: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this"
+             its output is in the log
     "#);
 }
 
@@ -214,25 +215,30 @@ fn a_test_that_writes_garbage_to_its_workers_socket() {
 fn a_host_without_the_frameworks_language() {
     let sandbox = Sandbox::new().with_only(&["sh", "bash"]);
     sandbox.file("test_a.py", PASSES).file("spec/a_spec.rb", "RSpec.describe('it') { it('passes') { } }\n");
-    insta::assert_snapshot!(sandbox.run(&["--runners", "2"]), @"
+    insta::assert_snapshot!(sandbox.run(&["--runners", "1"]), @"
     exit status: 3
     ----- standard output
 
     Not run
-      2 files: no runner was left: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
-        spec/a_spec.rb
+      1 file: no runner could run it: none of these programs is there: $VIRTUAL_ENV/bin/python, $UV_PROJECT_ENVIRONMENT/bin/python, .venv/bin/python, venv/bin/python, $CONDA_PREFIX/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
         test_a.py
+      1 file: no runner could run it: none of these programs is there: ruby (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+        spec/a_spec.rb
 
     Hosts
-      localhost  took no part
-        runners 1, 2: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+      localhost  1 runner, 0 files, busy SHARE
+        runner 1: can't run pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, $UV_PROJECT_ENVIRONMENT/bin/python, .venv/bin/python, venv/bin/python, $CONDA_PREFIX/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+        runner 1: can't run rspec: none of these programs is there: ruby (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
 
     2 files: 2 not run
     TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     2 files
-    warning: runner 1: failed to start the worker of pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, .venv/bin/python, venv/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+    warning: localhost can't run pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, $UV_PROJECT_ENVIRONMENT/bin/python, .venv/bin/python, venv/bin/python, $CONDA_PREFIX/bin/python, python3, python
+             install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV
+    warning: localhost can't run rspec: none of these programs is there: ruby
+             install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV
     ");
 }
 
@@ -245,19 +251,20 @@ fn a_host_without_the_framework() {
     ----- standard output
 
     Not run
-      1 file: no runner was left: failed to start the worker of pytest: it can't work here: pytest is not installed for /usr/bin/python3 (Python VERSION) (install it where the tests run, for example in node_setup: pip install pytest)
+      1 file: no runner could run it: pytest is not installed for /usr/bin/python3 (Python VERSION), which is the first Python among: $VIRTUAL_ENV, $UV_PROJECT_ENVIRONMENT, .venv, venv, $CONDA_PREFIX, Poetry's and Pipenv's environments of this directory, python3 and python in PATH (install it where the tests run, for example in node_setup: pip install pytest)
         test_a.py
 
     Hosts
       localhost  took no part
-        runner 1: failed to start the worker of pytest: it can't work here: pytest is not installed for /usr/bin/python3 (Python VERSION) (install it where the tests run, for example in node_setup: pip install pytest)
+        runner 1: can't run pytest: pytest is not installed for /usr/bin/python3 (Python VERSION), which is the first Python among: $VIRTUAL_ENV, $UV_PROJECT_ENVIRONMENT, .venv, venv, $CONDA_PREFIX, Poetry's and Pipenv's environments of this directory, python3 and python in PATH (install it where the tests run, for example in node_setup: pip install pytest)
 
     1 file: 1 not run
     TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     1 file
-    warning: runner 1: failed to start the worker of pytest: it can't work here: pytest is not installed for /usr/bin/python3 (Python VERSION) (install it where the tests run, for example in node_setup: pip install pytest)
+    warning: localhost can't run pytest: pytest is not installed for /usr/bin/python3 (Python VERSION), which is the first Python among: $VIRTUAL_ENV, $UV_PROJECT_ENVIRONMENT, .venv, venv, $CONDA_PREFIX, Poetry's and Pipenv's environments of this directory, python3 and python in PATH
+             install it where the tests run, for example in node_setup: pip install pytest
     ");
 }
 

@@ -4,6 +4,7 @@
 //! compared through `--json`.
 
 mod bad_input;
+mod capabilities;
 mod ending;
 mod frameworks;
 mod history;

@@ -1,4 +1,9 @@
 //! A runner: prepares itself, then makes one attempt after another until nothing more is wanted or it can't go on.
+//!
+//! A launch that can't be had here (its framework is missing, its worker does not start) is given up, which the
+//! coordinator is told once, and the runner goes on with the others; it fails when none is left. Each runner starts
+//! with another launch's worker, so that what is missing on a host comes out before the first file as far as its
+//! runners reach; the other workers are started when a file needs them.
 
 use std::sync::Arc;
 
@@ -14,20 +19,51 @@ use super::command;
 use super::context::{Launch, RunContext, Started};
 use super::environment::Environment;
 use super::hooks::Subject;
-use super::worker::Worker;
+use super::worker::{StartFailure, Worker, WorkerLaunch};
+
+/// How often a worker is started that dies before it is ready: once may be bad luck, a second time a busy machine.
+const START_LIMIT: usize = 3;
 
 /// Why a runner takes no more work.
-type RunnerFailure = wire::Failure;
+enum RunnerFailure {
+    /// Its `runner_setup` failed.
+    Setup(wire::Failure),
+    /// All launches are given up; the coordinator knows why.
+    NothingToRun,
+}
 
 /// One runner of the run.
 struct Lane {
     context: Arc<RunContext>,
     number: u16,
     environment: Environment,
-    /// The living worker of each launch.
-    workers: Vec<Option<Worker>>,
+    /// How each launch fares here.
+    launches: Vec<LaunchState>,
     /// What `runner_setup` left running; ends with the lane.
     _left_running: Option<Started>,
+}
+
+/// How a launch fares on a runner.
+enum LaunchState {
+    /// No process of it is there, because none was needed so far or each file has its own.
+    Dormant,
+    /// Its worker, which may have died.
+    Started(Worker),
+    /// It can't be had here.
+    GivenUp(wire::Failure),
+}
+
+impl LaunchState {
+    /// Takes the worker, if there is one, dead or alive.
+    fn take_worker(&mut self) -> Option<Worker> {
+        match std::mem::replace(self, LaunchState::Dormant) {
+            LaunchState::Started(worker) => Some(worker),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 /// Lives a runner's life. `node_environment` is what `node_setup` made of the run's.
@@ -46,9 +82,11 @@ pub(crate) async fn run(
         Some(Ok(mut lane)) => lane.work(&mut attempts).await,
     };
     if let Err(failure) = ended {
-        let runner = u32::from(number);
-        let cause = failure.to_string();
-        let failed = wire::RunnerFailed { runner, failure: Some(failure) };
+        let (failure, cause) = match failure {
+            RunnerFailure::Setup(failure) => (Some(failure.clone()), failure.to_string()),
+            RunnerFailure::NothingToRun => (None, "the runner can run nothing".to_owned()),
+        };
+        let failed = wire::RunnerFailed { runner: number.into(), failure };
         context.updates.send(Kind::RunnerFailed(failed)).await;
         // Orders that crossed the message on their way.
         attempts.close();
@@ -60,7 +98,7 @@ pub(crate) async fn run(
 }
 
 impl Lane {
-    /// Runs `runner_setup`, starts the first launch's worker and reports for duty.
+    /// Runs `runner_setup`, starts the first worker and reports for duty.
     async fn prepare(
         context: Arc<RunContext>,
         number: u16,
@@ -71,13 +109,18 @@ impl Lane {
         let mut left_running = None;
         if let Some(hook) = &context.runner_setup {
             let subject = Subject::Runner { number, identifier: &identifier };
-            let prepared = hook.run(&context, subject, &environment).await?;
+            let prepared = hook.run(&context, subject, &environment).await.map_err(RunnerFailure::Setup)?;
             environment.extend(&prepared.given);
             left_running = prepared.left_running;
         }
-        let workers = context.launches.iter().map(|_| None).collect();
-        let mut lane = Lane { context, number, environment, workers, _left_running: left_running };
-        lane.ensure_worker(0).await?;
+        let launches: Vec<_> = context.launches.iter().map(|_| LaunchState::Dormant).collect();
+        let first = usize::from(number - 1).checked_rem(launches.len());
+        let mut lane = Lane { context, number, environment, launches, _left_running: left_running };
+        if let Some(first) = first
+            && let Err(failure) = lane.ensure_worker(first).await
+        {
+            lane.give_up(first, failure).await?;
+        }
         let ready = wire::RunnerReady { runner: number.into(), identifier };
         lane.context.updates.send(Kind::RunnerReady(ready)).await;
         Ok(lane)
@@ -90,11 +133,12 @@ impl Lane {
             self.make(&attempt).await?;
             // The next one is loaded while the coordinator looks for the next file.
             match ending.run_until_cancelled(self.ensure_worker(attempt.launch)).await {
-                Some(ready) => ready?,
+                Some(Ok(())) => {}
+                Some(Err(failure)) => self.give_up(attempt.launch, failure).await?,
                 None => break,
             }
         }
-        for launch in 0..self.workers.len() {
+        for launch in 0..self.launches.len() {
             self.retire_worker(launch).await;
         }
         Ok(())
@@ -113,11 +157,17 @@ impl Lane {
             Launch::Command(launch) => command::run(&context, &self.environment, launch, attempt).await,
             Launch::Worker(_) => self.run_on_worker(attempt).await,
         };
+        // The attempt's end makes the runner idle, so what it can't run is to be known before.
+        let given_up = match failure {
+            Some(failure) => self.give_up(attempt.launch, failure).await,
+            None => Ok(()),
+        };
         context.updates.send(ended.into_update(attempt.number)).await;
-        failure.map_or(Ok(()), Err)
+        given_up
     }
 
-    async fn run_on_worker(&mut self, attempt: &Attempt) -> (Ended, Option<RunnerFailure>) {
+    /// Runs a file on its launch's worker. The failure, if any, is why there is none.
+    async fn run_on_worker(&mut self, attempt: &Attempt) -> (Ended, Option<wire::Failure>) {
         let ready = attempt.cancelled.run_until_cancelled(self.ensure_worker(attempt.launch)).await;
         match ready {
             None => return (Ended::cancelled(), None),
@@ -126,37 +176,79 @@ impl Lane {
             }
             Some(Ok(())) => {}
         }
-        let worker = self.workers[attempt.launch].take().expect("it was made sure of just now");
+        let worker = self.launches[attempt.launch].take_worker().expect("it was made sure of just now");
         let (ended, worker) = worker.run(&self.context, attempt).await;
-        self.workers[attempt.launch] = worker;
+        if let Some(worker) = worker {
+            self.launches[attempt.launch] = LaunchState::Started(worker);
+        }
         (ended, None)
     }
 
-    /// Starts a launch's worker unless it has a living one or needs none, and tells the coordinator how that went.
-    async fn ensure_worker(&mut self, launch: usize) -> Result<(), RunnerFailure> {
+    /// Starts a launch's worker unless it has a living one or needs none. A failure means that there will never be one.
+    async fn ensure_worker(&mut self, launch: usize) -> Result<(), wire::Failure> {
         let context = self.context.clone();
-        let Some(Launch::Worker(worker_launch)) = context.launches.get(launch) else { return Ok(()) };
-        if self.workers[launch].as_ref().is_some_and(Worker::is_alive) {
-            return Ok(());
+        match &self.launches[launch] {
+            LaunchState::Started(worker) if worker.is_alive() => return Ok(()),
+            LaunchState::GivenUp(failure) => return Err(failure.clone()),
+            LaunchState::Started(_) | LaunchState::Dormant => {}
         }
+        let Launch::Worker(worker_launch) = &context.launches[launch] else { return Ok(()) };
         self.retire_worker(launch).await;
+        let mut deaths = 0;
+        loop {
+            match self.start_worker(worker_launch).await {
+                Ok(worker) => {
+                    self.launches[launch] = LaunchState::Started(worker);
+                    return Ok(());
+                }
+                Err(StartFailure::Died(mut failure)) => {
+                    deaths += 1;
+                    if deaths == START_LIMIT {
+                        failure.cause.push_str(&format!(", {START_LIMIT} times in a row"));
+                        return Err(failure);
+                    }
+                }
+                Err(StartFailure::Final(failure)) => return Err(failure),
+            }
+        }
+    }
+
+    /// Starts a worker and tells the coordinator how that went.
+    async fn start_worker(&self, launch: &WorkerLaunch) -> Result<Worker, StartFailure> {
         let begin = Instant::now();
-        let (worker, block) = Worker::start(&context, &self.environment, worker_launch).await;
+        let (worker, block) = Worker::start(&self.context, &self.environment, launch).await;
         let prepared = wire::WorkerPrepared {
             runner: self.number.into(),
-            framework: worker_launch.framework.clone(),
-            failure: worker.as_ref().err().cloned(),
+            framework: launch.framework.clone(),
+            failure: worker.as_ref().err().map(|error| error.failure().clone()),
             duration_microseconds: microseconds(begin.elapsed()),
             block: Some(block.unwrap_or_default()),
         };
-        context.updates.send(Kind::WorkerPrepared(prepared)).await;
-        self.workers[launch] = Some(worker?);
+        self.context.updates.send(Kind::WorkerPrepared(prepared)).await;
+        worker
+    }
+
+    /// Takes a launch to be impossible on this runner, and tells the coordinator unless it knows.
+    async fn give_up(&mut self, launch: usize, failure: wire::Failure) -> Result<(), RunnerFailure> {
+        let before = std::mem::replace(&mut self.launches[launch], LaunchState::GivenUp(failure.clone()));
+        if !matches!(before, LaunchState::GivenUp(_)) {
+            let unavailable = wire::LaunchUnavailable {
+                runner: self.number.into(),
+                // An index into what came as a list in a message.
+                launch: launch as u32,
+                failure: Some(failure),
+            };
+            self.context.updates.send(Kind::LaunchUnavailable(unavailable)).await;
+        }
+        if self.launches.iter().all(|state| matches!(state, LaunchState::GivenUp(_))) {
+            return Err(RunnerFailure::NothingToRun);
+        }
         Ok(())
     }
 
     /// Parts with a launch's worker, if it has one, dead or alive, and tells the coordinator what it still wrote.
     async fn retire_worker(&mut self, launch: usize) {
-        let Some(worker) = self.workers[launch].take() else { return };
+        let Some(worker) = self.launches[launch].take_worker() else { return };
         let block = worker.retire().await;
         if let (1.., Launch::Worker(worker_launch)) = (block.bytes, &self.context.launches[launch]) {
             let (runner, framework) = (self.number.into(), worker_launch.framework.clone());

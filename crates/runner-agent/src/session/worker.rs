@@ -96,7 +96,7 @@ enum WorkerError {
     NoProgram(#[from] NoProgram),
     #[error("failed to start {0:?}")]
     Spawn(PathBuf, #[source] SpawnError),
-    #[error("it can't work here: {message}")]
+    #[error("{message}")]
     Unable { message: String, hint: String },
     #[error("it ended with {0} before it was ready")]
     Exited(Exit),
@@ -129,6 +129,33 @@ impl WorkerError {
     }
 }
 
+/// Why a worker did not start, and whether another one may.
+pub(crate) enum StartFailure {
+    /// It died before it was ready, which may have been bad luck.
+    Died(wire::Failure),
+    /// The next one would fare no better.
+    Final(wire::Failure),
+}
+
+impl StartFailure {
+    fn new(error: &WorkerError, framework: &str) -> Self {
+        let failure = error.failure(framework);
+        match error {
+            WorkerError::Exited(_) | WorkerError::Link(WorkerLinkError::Closed) => {
+                StartFailure::Died(failure)
+            }
+            _ => StartFailure::Final(failure),
+        }
+    }
+
+    /// What failed and why.
+    pub(crate) fn failure(&self) -> &wire::Failure {
+        match self {
+            StartFailure::Died(failure) | StartFailure::Final(failure) => failure,
+        }
+    }
+}
+
 /// What a worker does next.
 enum Event {
     Message(WorkerMessage),
@@ -143,8 +170,8 @@ impl Worker {
         context: &RunContext,
         environment: &Environment,
         launch: &WorkerLaunch,
-    ) -> (Result<Worker, wire::Failure>, Option<wire::OutputBlock>) {
-        let explain = |error: WorkerError| error.failure(&launch.framework);
+    ) -> (Result<Worker, StartFailure>, Option<wire::OutputBlock>) {
+        let explain = |error: WorkerError| StartFailure::new(&error, &launch.framework);
         let mut worker = match Worker::spawn(context, environment, launch) {
             Ok(worker) => worker,
             Err(error) => return (Err(explain(error)), None),

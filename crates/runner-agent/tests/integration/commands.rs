@@ -128,19 +128,19 @@ async fn a_cancelled_attempt_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_missing_program_takes_the_runner_out() {
+async fn a_missing_program_is_told_and_takes_the_runner_out_when_there_is_nothing_else() {
     let site = Site::new();
     let (mut coordinator, _agent) = coordinator(&site, &["no-such-program", "{file}"]).await;
-    let finished = coordinator.run("a").await;
+    let attempt = coordinator.dispatch(1, "a", 0).await;
+    let (finished, before) = coordinator.finished(attempt).await;
     assert_result(&finished, AttemptResult::RunnerLost);
-    let failure = coordinator
-        .until(|update| match update {
-            Update::RunnerFailed(failed) => failed.failure.clone(),
-            _ => None,
-        })
-        .await;
+    let [Update::LaunchUnavailable(unavailable)] = &before[..] else { panic!("{before:?}") };
+    assert_eq!((unavailable.runner, unavailable.launch), (1, 0));
+    let failure = unavailable.failure.as_ref().unwrap();
     assert_eq!((failure.subject.as_str(), failure.fault()), ("no-such-program", wire::Fault::Host));
     assert!(!failure.hint.is_empty());
+    let nothing_left = wire::RunnerFailed { runner: 1, failure: None };
+    assert_eq!(coordinator.next().await, Some(Update::RunnerFailed(nothing_left)));
     let late = coordinator.run("b").await;
     assert_result(&late, AttemptResult::RunnerLost);
     coordinator.end().await;

@@ -179,13 +179,24 @@ impl Coordinator {
         updates
     }
 
-    /// Orders an attempt and returns its number.
+    /// Orders an attempt of the first launch and returns its number.
     pub(crate) async fn dispatch(&mut self, runner: u32, file: &str, timeout_milliseconds: u32) -> u64 {
+        self.dispatch_for(0, runner, file, timeout_milliseconds).await
+    }
+
+    /// Orders an attempt of a launch and returns its number.
+    pub(crate) async fn dispatch_for(
+        &mut self,
+        launch: u32,
+        runner: u32,
+        file: &str,
+        timeout_milliseconds: u32,
+    ) -> u64 {
         self.next_attempt += 1;
         let attempt = self.next_attempt;
         let file = file.to_owned();
         let dispatch =
-            wire::Dispatch { attempt, runner, launch: 0, file, timeout_milliseconds, tests: Vec::new() };
+            wire::Dispatch { attempt, runner, launch, file, timeout_milliseconds, tests: Vec::new() };
         self.order(Order::Dispatch(dispatch)).await;
         attempt
     }

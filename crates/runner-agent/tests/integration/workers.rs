@@ -249,16 +249,16 @@ async fn what_is_written_between_two_files_opens_the_next_block() {
     coordinator.end().await;
 }
 
+/// The program of a worker that says it can't work here.
+const UNABLE: &str = r#"
+printf '%s\n' '{"type":"unable","message":"no gem","hint":"bundle"}' >&3; echo tried
+"#;
+
 #[tokio::test]
-async fn a_worker_that_never_gets_ready_takes_its_runner_out() {
+async fn a_worker_that_can_not_get_ready_is_told_and_takes_its_runner_out_when_there_is_nothing_else() {
     let ready_limit = "sleep 1000";
     let cases = [
-        ("echo tried; exit 3", "exit status 3", "log"),
-        (
-            "printf '%s\\n' '{\"type\":\"unable\",\"message\":\"no gem\",\"hint\":\"bundle\"}' >&3; echo tried",
-            "no gem",
-            "bundle",
-        ),
+        (UNABLE, "no gem", "bundle"),
         ("echo tried; echo 'Traceback' >&3; sleep 1000", "Traceback", "log"),
         ("printf '%s\\n' '{\"type\":\"ready\",\"protocol\":9}' >&3; sleep 1000", "version 9", "log"),
         (ready_limit, "not ready after 0.7 s", "log"),
@@ -281,10 +281,86 @@ async fn a_worker_that_never_gets_ready_takes_its_runner_out() {
         if source.contains("tried") {
             assert_eq!(coordinator.output_of(&prepared.block.unwrap()).await, "tried\n");
         }
-        let Some(Update::RunnerFailed(failed)) = coordinator.next().await else { panic!("not failed") };
-        assert_eq!(failed.failure, Some(failure));
+        let unavailable = wire::LaunchUnavailable { runner: 1, launch: 0, failure: Some(failure) };
+        assert_eq!(coordinator.next().await, Some(Update::LaunchUnavailable(unavailable)));
+        let nothing_left = wire::RunnerFailed { runner: 1, failure: None };
+        assert_eq!(coordinator.next().await, Some(Update::RunnerFailed(nothing_left)));
         coordinator.end().await;
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_while_it_starts_is_tried_again_but_not_for_ever() {
+    let site = Site::new();
+    let (mut coordinator, _agent) = Coordinator::with_private_agent(&site, site.hello()).await;
+    coordinator.welcome().await;
+    let dying = format!("echo x >> starts; [ $(wc -l < starts) -gt 2 ] || exit 3\n{WORKER}");
+    let updates = coordinator.prepare(prepare(launch(&dying, wire::Isolation::Fork), 1)).await;
+    let failures = updates.iter().filter_map(worker_prepared).map(|prepared| prepared.failure);
+    let failures: Vec<_> = failures.map(|failure| failure.map(|failure| failure.cause)).collect();
+    let death = Some("it ended with exit status 3 before it was ready".to_owned());
+    assert_eq!(failures, [death.clone(), death, None]);
+    assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
+    coordinator.end().await;
+
+    let (mut coordinator, _agent) = Coordinator::with_private_agent(&site, site.hello()).await;
+    coordinator.welcome().await;
+    coordinator.order(Order::Prepare(prepare(launch("exit 3", wire::Isolation::Fork), 1))).await;
+    for _ in 0..3 {
+        assert!(worker_prepared(&coordinator.next().await.unwrap()).unwrap().failure.is_some());
+    }
+    let Some(Update::LaunchUnavailable(unavailable)) = coordinator.next().await else {
+        panic!("tried again")
+    };
+    let cause = unavailable.failure.unwrap().cause;
+    assert_eq!(cause, "it ended with exit status 3 before it was ready, 3 times in a row");
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_runner_goes_on_with_what_it_can_run() {
+    let site = Site::new();
+    site.script("own", "exit 0");
+    let (mut coordinator, _agent) = Coordinator::with_private_agent(&site, site.hello()).await;
+    coordinator.welcome().await;
+    let launches = vec![
+        launch(UNABLE, wire::Isolation::Fork),
+        launch(WORKER, wire::Isolation::Fork),
+        command_launch(&["./{file}"]),
+    ];
+    let updates = coordinator.prepare(wire::Prepare { runners: 4, launches, ..Default::default() }).await;
+    let mut prepared: Vec<_> = updates.iter().filter_map(worker_prepared).collect();
+    prepared.sort_by_key(|prepared| prepared.runner);
+    let prepared = prepared.iter().map(|prepared| (prepared.runner, prepared.failure.is_none()));
+    let first_workers = [(1, false), (2, true), (4, false)];
+    assert_eq!(
+        prepared.collect::<Vec<_>>(),
+        first_workers,
+        "each starts with another launch; a command needs none"
+    );
+    let unavailable = |update: &Update| match update {
+        Update::LaunchUnavailable(unavailable) => Some((unavailable.runner, unavailable.launch)),
+        _ => None,
+    };
+    let mut told: Vec<_> = updates.iter().filter_map(unavailable).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(1, 0), (4, 0)]);
+
+    for (launch, file, result) in [
+        (0, "pass", AttemptResult::RunnerLost),
+        (1, "pass", AttemptResult::Passed),
+        (2, "own", AttemptResult::Passed),
+        (0, "pass", AttemptResult::RunnerLost),
+    ] {
+        for runner in [1, 2] {
+            let attempt = coordinator.dispatch_for(launch, runner, file, 0).await;
+            let (finished, before) = coordinator.finished(attempt).await;
+            assert_result(&finished, result);
+            told.extend(before.iter().filter_map(unavailable));
+        }
+    }
+    assert_eq!(told, [(1, 0), (4, 0), (2, 0)], "it is said once a runner, and before its attempt ends");
+    coordinator.end().await;
 }
 
 #[tokio::test]
