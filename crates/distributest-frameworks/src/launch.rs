@@ -5,6 +5,9 @@ use std::time::Duration;
 /// How long a worker may take to load the framework and the project before it counts as failed.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// The same for one that builds the project first.
+pub(crate) const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// How much of a process test files share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isolation {

@@ -21,6 +21,7 @@ mod glob;
 mod launch;
 mod project_files;
 mod rules;
+mod units;
 mod walk;
 mod words;
 

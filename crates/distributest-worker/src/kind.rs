@@ -1,5 +1,6 @@
 //! What kinds of workers there are.
 
+use crate::cargo::Cargo;
 use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
 
@@ -10,6 +11,11 @@ pub(crate) trait Kind {
 
     /// The framework's version as it says it; empty where it has none.
     fn version(&self) -> &str;
+
+    /// Finds what it needs and makes ready what can be made ready before the first file.
+    fn prepare(&mut self, _link: &mut Link) -> Result<Result<(), Unable>, Stop> {
+        Ok(Ok(()))
+    }
 
     /// Runs a file and reports each of its tests over the link as it ends. Whatever happens to the file is its
     /// outcome; an error only says that the worker itself has to end.
@@ -28,6 +34,7 @@ pub(crate) struct Unable {
 /// Makes a worker of the kind of this name, from what follows the name.
 pub(crate) fn create(name: &str, arguments: &[String]) -> Result<Box<dyn Kind>, Unable> {
     match name {
+        "cargo" => Ok(Box::new(Cargo::new(arguments)?)),
         _ => Err(Unable {
             message: format!("this agent has no worker {name:?} {arguments:?}"),
             hint: "the coordinator is newer than the agent: install the same version on this host".to_owned(),

@@ -17,13 +17,15 @@
 //! - What tests write reaches the worker's own outputs byte for byte and in bounded memory.
 //! - SIGTERM, and the end of the agent, end the running program first (`program.rs`).
 
-#![expect(dead_code, reason = "the first kind of worker is in the next commit")]
-
+mod cargo;
+mod excerpt;
 mod kind;
 mod link;
 mod messages;
 mod program;
+mod run_directory;
 mod text;
+mod tools;
 mod worker;
 
 pub use worker::main;

@@ -73,6 +73,14 @@ impl Link {
         }
     }
 
+    /// Listens to the agent for so long, or until it says something.
+    pub(crate) fn listen_for(&mut self, time: Duration) -> Result<(), Stop> {
+        let mut watched = self.watched();
+        wait_for(&mut watched, Some(time))?;
+        let found = watched.map(|descriptor| !descriptor.revents().is_empty());
+        self.look(found)
+    }
+
     /// What to poll for news of the agent.
     pub(crate) fn watched(&self) -> [PollFd<'_>; 2] {
         [&self.socket, &self.terminated]

@@ -53,6 +53,9 @@ fn work(words: &[OsString], link: &mut Link) -> Result<(), Stop> {
             return link.send(&Message::Unable { message: &message, hint: &hint });
         }
     };
+    if let Err(Unable { message, hint }) = kind.prepare(link)? {
+        return link.send(&Message::Unable { message: &message, hint: &hint });
+    }
     let (framework, version) = (kind.framework(), kind.version());
     link.send(&Message::Ready { protocol: PROTOCOL, framework, version })?;
     while let Order::Run(order) = link.next_order()? {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::framework::Definition;
 
 mod beam;
+mod cargo;
 pub(crate) mod command;
 mod exunit;
+mod go;
 mod minitest;
 pub(crate) mod own;
 mod pytest;
@@ -25,6 +27,8 @@ pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
         Arc::new(exunit::ExUnit),
         Arc::new(minitest::Minitest),
         Arc::new(test_unit::TestUnit),
+        Arc::new(go::Go),
+        Arc::new(cargo::Cargo),
         Arc::new(command::Command),
     ]
 }

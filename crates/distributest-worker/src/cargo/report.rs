@@ -1,0 +1,102 @@
+//! Collects what is said of a unit's tests, reports each, and says what came of the unit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use distributest_core::test_result::{TestResult, TestStatus};
+
+use crate::link::{Link, Stop};
+use crate::messages::{FileOutcome, Finished};
+
+/// What is known of a unit so far.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// How often each id was reported.
+    reported: HashMap<String, usize>,
+    failed: usize,
+    /// The first death of a process.
+    crash: Option<String>,
+    /// Why it could not begin, with details.
+    obstacle: Option<(String, String)>,
+    /// What was wrong beside failing tests.
+    faults: Vec<String>,
+}
+
+/// A test as it is reported, without what all tests of a unit have in common.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) status: TestStatus,
+    pub(super) duration: Duration,
+    pub(super) message: String,
+    pub(super) details: String,
+    /// File and line.
+    pub(super) place: (Option<String>, Option<u32>),
+}
+
+impl Entry {
+    /// The same with what there is to say of it: one line and many.
+    pub(super) fn because(self, message: impl Into<String>, details: impl Into<String>) -> Entry {
+        Entry { message: message.into(), details: details.into(), ..self }
+    }
+}
+
+impl Report {
+    /// Reports a test. A second one of the same id gets a number after it.
+    pub(super) fn test(&mut self, entry: Entry, link: &mut Link) -> Result<(), Stop> {
+        let count = self.reported.entry(entry.id.clone()).or_default();
+        *count += 1;
+        let id = if *count > 1 { format!("{} #{count}", entry.id) } else { entry.id };
+        self.failed += usize::from(entry.status.is_failure());
+        let (file, line) = entry.place;
+        let test = TestResult {
+            id,
+            name: entry.name,
+            status: entry.status,
+            duration: entry.duration,
+            message: entry.message,
+            details: entry.details,
+            file,
+            line,
+        };
+        link.send(&(&test).into())
+    }
+
+    /// A process died; only the first counts.
+    pub(super) fn crashed(&mut self, message: String) {
+        self.crash.get_or_insert(message);
+    }
+
+    /// It could not begin.
+    pub(super) fn broken(&mut self, message: impl Into<String>, details: impl Into<String>) {
+        self.obstacle.get_or_insert((message.into(), details.into()));
+    }
+
+    /// Something is wrong that is no test's failure.
+    pub(super) fn fault(&mut self, message: impl Into<String>) {
+        self.faults.push(message.into());
+    }
+
+    /// Whether any test has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// What came of the unit.
+    pub(super) fn finished(self) -> Finished {
+        if let Some(message) = self.crash {
+            Finished::new(FileOutcome::Crashed, message)
+        } else if let Some((message, details)) = self.obstacle {
+            Finished::new(FileOutcome::Broken, message).with_details(details)
+        } else if !self.faults.is_empty() {
+            Finished::new(FileOutcome::Failed, self.faults.join("; "))
+        } else if self.failed > 0 {
+            Finished::new(FileOutcome::Failed, "")
+        } else if self.reported.is_empty() {
+            Finished::new(FileOutcome::Passed, "no tests")
+        } else {
+            Finished::new(FileOutcome::Passed, "")
+        }
+    }
+}
