@@ -44,6 +44,7 @@ apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Tim
   TEST_PACKAGES=("${BUILD_PACKAGES[@]}" "${PYTHON_PACKAGES[@]}"
     dpkg-dev
     git
+    golang-go
     openssh-client
     openssh-server
     openssl
