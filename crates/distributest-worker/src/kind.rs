@@ -1,8 +1,13 @@
 //! What kinds of workers there are.
 
 use crate::cargo::Cargo;
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
 use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
+use crate::tap::Tap;
 
 /// One framework as this worker runs it.
 pub(crate) trait Kind {
@@ -35,9 +40,22 @@ pub(crate) struct Unable {
 pub(crate) fn create(name: &str, arguments: &[String]) -> Result<Box<dyn Kind>, Unable> {
     match name {
         "cargo" => Ok(Box::new(Cargo::new(arguments)?)),
+        "tap" => Ok(Box::new(Tap::new(arguments)?)),
         _ => Err(Unable {
-            message: format!("this agent has no worker {name:?} {arguments:?}"),
+            message: format!("this agent has no worker of the kind {name:?}"),
             hint: "the coordinator is newer than the agent: install the same version on this host".to_owned(),
         }),
     }
+}
+
+/// Where a program is: one named with a slash there, any other in `PATH`.
+pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
+    let is_program = |path: &PathBuf| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if name.as_encoded_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name)).filter(is_program);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    std::env::split_paths(&path).map(|place| place.join(name)).find(is_program)
 }

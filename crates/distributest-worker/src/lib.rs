@@ -20,10 +20,12 @@
 mod cargo;
 mod excerpt;
 mod kind;
+mod lines;
 mod link;
 mod messages;
 mod program;
 mod run_directory;
+mod tap;
 mod text;
 mod tools;
 mod worker;

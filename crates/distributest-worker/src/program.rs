@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use distributest_process::{Exit, lead_session};
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use rustix::stdio::{stderr, stdout};
 
@@ -29,6 +29,9 @@ const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
 /// How much may still be written after the program's end; several times what pipes hold, so that nothing the
 /// program itself wrote is lost.
 const OUTPUT_AFTER_END_BYTES: usize = 16 * 1024 * 1024;
+
+/// What of the environment is for the worker alone.
+const WORKER_VARIABLES: [&str; 2] = ["DISTRIBUTEST_FD", "DISTRIBUTEST_ISOLATION"];
 
 /// As much as a pipe holds.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -46,6 +49,8 @@ pub(crate) enum Piped {
     Neither,
     Stdout,
     Both,
+    /// Both are one, which is read as standard output.
+    Merged,
 }
 
 /// How a program ended.
@@ -59,7 +64,8 @@ pub(crate) enum Ending {
 
 /// Takes what a program writes, as it writes it.
 pub(crate) trait Reader {
-    /// Takes the next bytes of an output. Where both outputs have some, those of standard output come first.
+    /// Takes the next bytes of an output. What a program wrote to standard error comes no later than what it wrote to
+    /// standard output after it.
     fn read(&mut self, stream: Stream, bytes: &[u8], link: &mut Link) -> Result<(), Stop>;
 }
 
@@ -90,12 +96,12 @@ pub(crate) fn pass_on(stream: Stream, mut bytes: &[u8]) -> Result<(), Stop> {
 
 /// Runs a program to its end.
 pub(crate) fn run(
-    mut command: Command,
+    command: Command,
     piped: Piped,
     link: &mut Link,
     reader: &mut dyn Reader,
 ) -> Result<Ending, Stop> {
-    let mut running = match Running::start(&mut command, piped) {
+    let mut running = match Running::start(command, piped) {
         Ok(running) => running,
         Err(error) => return Ok(Ending::NotStarted(error)),
     };
@@ -110,37 +116,75 @@ struct Running {
     child: Child,
     /// Tells when it ends; `None` once it has.
     pidfd: Option<OwnedFd>,
-    outputs: Vec<(Stream, File)>,
+    /// Standard output first.
+    outputs: Vec<Output>,
     /// How much was written since its end.
     after_end: usize,
 }
 
-impl Running {
-    fn start(command: &mut Command, piped: Piped) -> io::Result<Running> {
-        command.stdin(Stdio::null());
-        lead_session(command);
-        if piped != Piped::Neither {
-            command.stdout(Stdio::piped());
+/// An output that is read here.
+struct Output {
+    stream: Stream,
+    /// Reads what is there, without waiting.
+    pipe: File,
+    piece: Vec<u8>,
+}
+
+impl Output {
+    fn new(stream: Stream, pipe: OwnedFd) -> io::Result<Output> {
+        ioctl_fionbio(&pipe, true)?;
+        Ok(Output { stream, pipe: pipe.into(), piece: vec![0; PIECE_BYTES] })
+    }
+
+    /// Reads what is there: how much, 0 at the end, `None` when nothing is.
+    fn read(&mut self) -> Result<Option<usize>, Stop> {
+        match self.pipe.read(&mut self.piece) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                Ok(None)
+            }
+            Err(error) => Err(Stop::Wait(error)),
         }
-        if piped == Piped::Both {
-            command.stderr(Stdio::piped());
+    }
+}
+
+impl Running {
+    fn start(mut command: Command, piped: Piped) -> io::Result<Running> {
+        command.stdin(Stdio::null());
+        for variable in WORKER_VARIABLES {
+            command.env_remove(variable);
+        }
+        lead_session(&mut command);
+        let mut merged = None;
+        match piped {
+            Piped::Neither => {}
+            Piped::Stdout => drop(command.stdout(Stdio::piped())),
+            Piped::Both => drop(command.stdout(Stdio::piped()).stderr(Stdio::piped())),
+            Piped::Merged => {
+                let (read, write) = io::pipe()?;
+                command.stdout(write.try_clone()?).stderr(write);
+                merged = Some(OwnedFd::from(read));
+            }
         }
         let mut child = command.spawn()?;
         let pidfd = Some(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?);
-        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe).into()));
-        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe).into()));
-        let outputs = stdout.into_iter().chain(stderr).collect();
+        let stdout = merged.or(child.stdout.take().map(OwnedFd::from));
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        let outputs = stdout
+            .map(|pipe| (Stream::Stdout, pipe))
+            .into_iter()
+            .chain(stderr.map(|pipe| (Stream::Stderr, pipe)));
+        let outputs = outputs.map(|(stream, pipe)| Output::new(stream, pipe)).collect::<io::Result<_>>()?;
         Ok(Running { child, pidfd, outputs, after_end: 0 })
     }
 
     /// Hands out what the program writes until it has ended and its outputs have, or are silent. While it listens, the
     /// agent can stop that.
     fn follow(&mut self, listens: bool, link: &mut Link, reader: &mut dyn Reader) -> Result<(), Stop> {
-        let mut piece = vec![0; PIECE_BYTES];
         while self.pidfd.is_some() || !self.outputs.is_empty() && self.after_end < OUTPUT_AFTER_END_BYTES {
             let Some(news) = self.wait(listens, link)? else { break };
             link.look(news.of_agent)?;
-            self.hand_out(&news.outputs, &mut piece, link, reader)?;
+            self.hand_out(link, reader)?;
             if news.ended {
                 self.pidfd = None;
             }
@@ -151,45 +195,38 @@ impl Running {
     /// Waits for something to happen; `None` when what is left of an ended program is silent.
     fn wait(&self, listens: bool, link: &Link) -> Result<Option<News>, Stop> {
         let readable = |descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN);
-        let outputs = self.outputs.iter().map(|(_, output)| readable(output.as_fd()));
-        let mut watched: Vec<PollFd<'_>> = outputs.collect();
-        watched.extend(self.pidfd.iter().map(|pidfd| readable(pidfd.as_fd())));
+        let mut watched: Vec<PollFd<'_>> = self.pidfd.iter().map(|pidfd| readable(pidfd.as_fd())).collect();
         if listens {
             watched.extend(link.watched());
         }
+        watched.extend(self.outputs.iter().map(|output| readable(output.pipe.as_fd())));
         let patience = self.pidfd.is_none().then_some(OUTPUT_PATIENCE);
         if !wait_for(&mut watched, patience)? {
             return Ok(None);
         }
         let mut found = watched.iter().map(|descriptor| !descriptor.revents().is_empty());
-        let outputs = self.outputs.iter().map(|_| found.next().unwrap_or_default()).collect();
         let ended = self.pidfd.is_some() && found.next().unwrap_or_default();
-        let of_agent = [found.next().unwrap_or_default(), found.next().unwrap_or_default()];
-        Ok(Some(News { outputs, ended, of_agent }))
+        let mut of_agent = || listens && found.next().unwrap_or_default();
+        Ok(Some(News { ended, of_agent: [of_agent(), of_agent()] }))
     }
 
-    /// Reads once from each output that has something; those at their end are done with.
-    fn hand_out(
-        &mut self,
-        readable: &[bool],
-        piece: &mut [u8],
-        link: &mut Link,
-        reader: &mut dyn Reader,
-    ) -> Result<(), Stop> {
-        let mut open = Vec::with_capacity(self.outputs.len());
-        for ((stream, mut output), readable) in self.outputs.drain(..).zip(readable) {
-            let length = if *readable { read_some(&mut output, piece)? } else { None };
-            if let Some(length) = length {
-                reader.read(stream, &piece[..length], link)?;
-                if self.pidfd.is_none() {
-                    self.after_end += length;
-                }
+    /// Reads once from each output, and is done with those that are at their end.
+    ///
+    /// Standard output is read first and handed out last: whatever the program wrote to standard error before what is
+    /// in that piece is in the pipe by then, which holds no more than a piece.
+    fn hand_out(&mut self, link: &mut Link, reader: &mut dyn Reader) -> Result<(), Stop> {
+        let lengths = self.outputs.iter_mut().map(Output::read).collect::<Result<Vec<_>, Stop>>()?;
+        for (output, length) in self.outputs.iter().zip(&lengths).rev() {
+            let length = length.unwrap_or_default();
+            if length > 0 {
+                reader.read(output.stream, &output.piece[..length], link)?;
             }
-            if length != Some(0) {
-                open.push((stream, output));
+            if self.pidfd.is_none() {
+                self.after_end += length;
             }
         }
-        self.outputs = open;
+        let mut lengths = lengths.into_iter();
+        self.outputs.retain(|_| lengths.next() != Some(Some(0)));
         Ok(())
     }
 
@@ -210,21 +247,10 @@ impl Running {
     }
 }
 
-/// What a wait found.
+/// What a wait found, besides output.
 struct News {
-    /// For each output whether it has something to read, or its end.
-    outputs: Vec<bool>,
     /// The program has ended.
     ended: bool,
     /// As [`Link::look`] takes it.
     of_agent: [bool; 2],
-}
-
-/// Reads what is there; `None` when nothing was after all.
-fn read_some(output: &mut File, piece: &mut [u8]) -> Result<Option<usize>, Stop> {
-    match output.read(piece) {
-        Ok(length) => Ok(Some(length)),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-        Err(error) => Err(Stop::Wait(error)),
-    }
 }

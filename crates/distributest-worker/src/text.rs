@@ -1,5 +1,7 @@
 //! Texts that programs write, made fit to be reported.
 
+use std::path::Path;
+
 /// The longest `details` there are, besides the words that say what was left out.
 const DETAILS_LIMIT: usize = 1_000_000;
 
@@ -12,6 +14,53 @@ pub(crate) fn shorten(text: &str) -> String {
     let tail = &text[text.ceil_char_boundary(text.len() - DETAILS_LIMIT / 2)..];
     let left_out = text.len() - head.len() - tail.len();
     format!("{head}\n[... {left_out} bytes left out ...]\n{tail}")
+}
+
+/// How much of the end of an output is kept.
+const TAIL_BYTES: usize = 16 * 1024;
+
+/// The end of what a program wrote, and its first line.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    bytes: Vec<u8>,
+    first_line: Option<String>,
+    cut: bool,
+}
+
+impl Tail {
+    /// Takes the next bytes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+        self.cut |= bytes.len() > TAIL_BYTES;
+        if self.first_line.is_none() {
+            let text = String::from_utf8_lossy(bytes);
+            self.first_line = text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned);
+        }
+        // Not at each push, so that bytes are not moved for every line.
+        if self.bytes.len() > 4 * TAIL_BYTES {
+            self.bytes.drain(..self.bytes.len() - TAIL_BYTES);
+            self.cut = true;
+        }
+    }
+
+    /// The first line that is not empty.
+    pub(crate) fn first_line(&self) -> Option<&str> {
+        self.first_line.as_deref()
+    }
+
+    /// The end of the text.
+    pub(crate) fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        if self.cut { format!("[...]\n{text}") } else { text.into_owned() }
+    }
+}
+
+/// The path as it is from the current directory, if it is below that.
+pub(crate) fn relative_path(path: &str) -> String {
+    let current = std::env::current_dir().unwrap_or_default();
+    let relative = Path::new(path).strip_prefix(current).ok().and_then(Path::to_str);
+    let path = relative.unwrap_or(path);
+    path.strip_prefix("./").unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]

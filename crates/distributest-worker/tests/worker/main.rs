@@ -1,0 +1,5 @@
+//! The worker, driven as an agent does, over fixtures with every outcome, beside each framework's own reporter.
+
+mod faults;
+mod support;
+mod tap;
