@@ -276,3 +276,29 @@ fn test_unit_finds_what_test_unit_would() {
     let found = project.paths(&Selection::of(Framework::named("test-unit").unwrap()));
     assert_eq!(found, ["test/a_test.rb", "test/b-test.rb", "test/deep/test-c.rb", "test/test_d.rb"]);
 }
+
+#[test]
+fn bats_keeps_out_of_copies_of_itself() {
+    let project = Project::with(&[
+        "test/a.bats",
+        "test/unit/b.bats",
+        "test/helper.bash",
+        "test/bats/bin/bats",
+        "test/bats/test/bats.bats",
+        "libraries/assert/load.bash",
+        "libraries/assert/test/assert.bats",
+    ]);
+    project.write(".gitmodules", "[submodule \"assert\"]\n\tpath = libraries/assert\n");
+    let selection = Selection::of(Framework::named("bats").unwrap());
+    assert_eq!(project.paths(&selection), ["test/a.bats", "test/unit/b.bats"]);
+}
+
+#[test]
+fn tap_finds_what_prove_would_below_t() {
+    let project =
+        Project::with(&["Makefile.PL", "t/a.t", "t/deep/b.t", "t/lib/Helper.pm", "xt/author.t", "c.t"]);
+    let tap = Framework::named("tap").unwrap();
+    assert_eq!(project.paths(&Selection::of(tap.clone())), ["t/a.t", "t/deep/b.t"]);
+    let named = Selection { only: vec!["xt/author.t".into()], ..Selection::of(tap) };
+    assert_eq!(project.paths(&named), ["xt/author.t"]);
+}

@@ -1,10 +1,7 @@
 //! What kinds of workers there are.
 
+use crate::bats::Bats;
 use crate::cargo::Cargo;
-use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-
 use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
 use crate::tap::Tap;
@@ -39,6 +36,7 @@ pub(crate) struct Unable {
 /// Makes a worker of the kind of this name, from what follows the name.
 pub(crate) fn create(name: &str, arguments: &[String]) -> Result<Box<dyn Kind>, Unable> {
     match name {
+        "bats" => Ok(Box::new(Bats::new(arguments))),
         "cargo" => Ok(Box::new(Cargo::new(arguments)?)),
         "tap" => Ok(Box::new(Tap::new(arguments)?)),
         _ => Err(Unable {
@@ -46,16 +44,4 @@ pub(crate) fn create(name: &str, arguments: &[String]) -> Result<Box<dyn Kind>, 
             hint: "the coordinator is newer than the agent: install the same version on this host".to_owned(),
         }),
     }
-}
-
-/// Where a program is: one named with a slash there, any other in `PATH`.
-pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
-    let is_program = |path: &PathBuf| {
-        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    };
-    if name.as_encoded_bytes().contains(&b'/') {
-        return Some(PathBuf::from(name)).filter(is_program);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    std::env::split_paths(&path).map(|place| place.join(name)).find(is_program)
 }

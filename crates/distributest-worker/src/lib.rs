@@ -17,8 +17,10 @@
 //! - What tests write reaches the worker's own outputs byte for byte and in bounded memory.
 //! - SIGTERM, and the end of the agent, end the running program first (`program.rs`).
 
+mod bats;
 mod cargo;
 mod excerpt;
+mod ids;
 mod kind;
 mod lines;
 mod link;

@@ -15,7 +15,7 @@ impl Lines {
     /// Takes the next bytes and gives every line that they end, without its end. Of a line that is too long, only the
     /// beginning is given.
     pub(crate) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
             let (last, rest) = (&bytes[..end], &bytes[end + 1..]);
             if self.has_begun {
                 self.keep(last);

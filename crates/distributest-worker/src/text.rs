@@ -76,4 +76,19 @@ mod tests {
         assert!(short.contains("bytes left out"));
         assert_eq!(shorten("short"), "short");
     }
+
+    #[test]
+    fn a_tail_is_the_end_and_the_first_line() {
+        let mut tail = Tail::default();
+        tail.push(b"\n  what went wrong\n");
+        assert_eq!(
+            (tail.first_line(), tail.text().as_str()),
+            (Some("what went wrong"), "\n  what went wrong\n")
+        );
+        for _ in 0..10_000 {
+            tail.push(b"and more of it\n");
+        }
+        assert!(tail.bytes.len() <= 4 * TAIL_BYTES && tail.text().starts_with("[...]\n"));
+        assert_eq!(tail.first_line(), Some("what went wrong"));
+    }
 }

@@ -74,6 +74,7 @@ pub(crate) fn below(variable: impl AsRef<OsStr>, rest: &str) -> Option<PathBuf> 
     Some(Path::new(&directory).join(rest))
 }
 
-fn is_executable(path: &Path) -> bool {
+/// Whether a path is a program's.
+pub(crate) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::framework::Definition;
 
+mod bats;
 mod beam;
 mod cargo;
 pub(crate) mod command;
@@ -15,6 +16,7 @@ mod pytest;
 mod python;
 mod rspec;
 mod ruby;
+mod tap;
 mod test_unit;
 mod unittest;
 
@@ -29,6 +31,8 @@ pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
         Arc::new(test_unit::TestUnit),
         Arc::new(go::Go),
         Arc::new(cargo::Cargo),
+        Arc::new(bats::Bats),
+        Arc::new(tap::Tap),
         Arc::new(command::Command),
     ]
 }

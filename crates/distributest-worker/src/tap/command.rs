@@ -168,8 +168,8 @@ impl ProveOptions {
 }
 
 /// The Perl that runs tests, as `prove` lets it be chosen.
-pub(super) fn perl() -> OsString {
-    std::env::var_os("HARNESS_PERL").unwrap_or_else(|| "perl".into())
+pub(super) fn perl() -> String {
+    std::env::var("HARNESS_PERL").unwrap_or_else(|_| "perl".to_owned())
 }
 
 fn with_interpreter(words: &[String], path: &str) -> Command {

@@ -13,6 +13,7 @@ mod diagnostics;
 mod grammar;
 mod parser;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use distributest_core::test_result::{TestResult, TestStatus};
@@ -21,12 +22,13 @@ use distributest_process::Exit;
 use self::command::{ProveOptions, perl};
 use self::diagnostics::{Account, Diagnostics, yaml_account};
 use self::parser::{Event, Parser, Summary, Test, TestOutcome};
-use crate::kind::{Kind, Unable, find_program};
+use crate::kind::{Kind, Unable};
 use crate::lines::Lines;
 use crate::link::{Link, Stop};
 use crate::messages::{FileOutcome, Finished, RunOrder};
 use crate::program::{self, Ending, Piped, Reader, Stream, pass_on};
 use crate::text::{Tail, relative_path};
+use crate::tools;
 
 /// How much of what stands between two tests is kept for the second one's details.
 const PREAMBLE_LIMIT_BYTES: usize = 64 * 1024;
@@ -41,9 +43,15 @@ impl Tap {
     pub(crate) fn new(arguments: &[String]) -> Result<Tap, Unable> {
         let project = std::env::current_dir().unwrap_or_default();
         let options = ProveOptions::read(&project, arguments)?;
-        if options.interpreter.is_none() && find_program(&perl()).is_none() {
+        let perl = perl();
+        let has_perl = if perl.contains('/') {
+            tools::is_executable(Path::new(&perl))
+        } else {
+            tools::find(&perl, &[]).is_some()
+        };
+        if options.interpreter.is_none() && !has_perl {
             return Err(Unable {
-                message: format!("no {} in PATH", perl().to_string_lossy()),
+                message: format!("{perl} is not there: looked in PATH"),
                 hint: "install it in node_setup (apt-get install perl), or name what runs the files in .proverc: \
                        --exec 'sh'"
                     .to_owned(),

@@ -1,5 +1,6 @@
 //! The worker, driven as an agent does, over fixtures with every outcome, beside each framework's own reporter.
 
+mod bats;
 mod faults;
 mod support;
 mod tap;

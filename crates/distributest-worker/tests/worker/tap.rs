@@ -204,7 +204,7 @@ fn options_of_prove_are_followed() {
 fn what_is_missing_is_named() {
     let project = Project::empty();
     let unable = Worker::unable(&project, &["tap"], &[("PATH", "/nowhere"), ("HARNESS_PERL", "perl5")]);
-    assert_eq!(text(&unable, "message"), "no perl5 in PATH");
+    assert_eq!(text(&unable, "message"), "perl5 is not there: looked in PATH");
     assert!(text(&unable, "hint").contains("node_setup"), "{unable}");
     let unable = Worker::unable(&project, &["tap", "-PColor"], &[]);
     assert!(text(&unable, "message").contains("-P"), "{unable}");
