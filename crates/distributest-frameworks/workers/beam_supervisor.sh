@@ -4,10 +4,10 @@
 #   sh -c "THIS TEXT" sh PROGRAM ARGUMENT...
 #
 # How it works. The virtual machine talks to the agent itself, over the descriptor in DISTRIBUTEST_FD (see
-# proto/worker.md). It keeps notes in an unnamed file that is open here, DISTRIBUTEST_NOTES being its name to the virtual
-# machine. While a test file runs they are: a line `running`; a line that says where in it, fit to stand in a JSON string;
-# for each test that runs, its `test` message up to the text of its message, which is its last value; a line `end`.
-# Otherwise their first line is another one.
+# proto/worker.md). In the directory DISTRIBUTEST_SCRATCH, which goes when it has ended, it keeps a file `notes`. While a
+# test file runs that is: a line `running`; a line that says where in it, fit to stand in a JSON string; for each test
+# that runs, its `test` message up to the text of its message, which is its last value; a line `end`. Otherwise its first
+# line is another one.
 
 agent=$DISTRIBUTEST_FD
 told_to_end=no
@@ -47,17 +47,15 @@ if ! command -v "$1" >/dev/null; then
   exit 0
 fi
 
-notes=$(mktemp "${TMPDIR:-/tmp}/distributest-XXXXXXXXXX") || exit 1
-exec 9<>"$notes"
-rm -f "$notes"
-export DISTRIBUTEST_NOTES="/proc/$$/fd/9"
-
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/distributest-XXXXXXXXXX") || exit 1
+trap 'rm -rf "$scratch"' EXIT
 trap end_machine TERM
-"$@" </dev/null 9>&- &
+
+DISTRIBUTEST_SCRATCH=$scratch "$@" </dev/null &
 machine=$!
 # A signal that is trapped ends a `wait`, too.
 while wait "$machine" 2>/dev/null; status=$?; [ "$status" -gt 128 ] && kill -0 "$machine" 2>/dev/null; do :; done
 
 [ "$told_to_end" = no ] || exit 1
-read -r first <&9 && [ "$first" = running ] && report_death <&9
+[ ! -e "$scratch/notes" ] || { read -r first && [ "$first" = running ] && report_death; } <"$scratch/notes"
 exit "$status"

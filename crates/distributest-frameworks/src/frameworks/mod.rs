@@ -8,6 +8,7 @@ mod bats;
 mod beam;
 mod cargo;
 pub(crate) mod command;
+mod eunit;
 mod exunit;
 mod go;
 mod minitest;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
         Arc::new(unittest::Unittest),
         Arc::new(rspec::Rspec),
         Arc::new(exunit::ExUnit),
+        Arc::new(eunit::EUnit),
         Arc::new(minitest::Minitest),
         Arc::new(test_unit::TestUnit),
         Arc::new(go::Go),
