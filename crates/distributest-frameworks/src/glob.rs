@@ -1,16 +1,26 @@
-//! The two kinds of patterns: the project's globs over whole paths, and Python's `fnmatch` over names.
+//! The kinds of patterns: the project's globs over whole paths, Python's `fnmatch` over names, and regular expressions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
+use regex::bytes::Regex;
 
 /// A pattern together with its text.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     /// As it was written.
     pub(crate) text: String,
-    matcher: GlobMatcher,
-    on_name: bool,
+    matcher: Matcher,
+}
+
+#[derive(Clone, Debug)]
+enum Matcher {
+    /// Of a path relative to the project.
+    Path(GlobMatcher),
+    /// Of its last name.
+    Name(GlobMatcher),
+    /// Found anywhere in the path below this directory.
+    Regex(Regex, PathBuf),
 }
 
 impl Pattern {
@@ -18,7 +28,7 @@ impl Pattern {
     pub(crate) fn over_paths(text: &str) -> Result<Pattern, globset::Error> {
         let relative = text.strip_prefix("./").unwrap_or(text);
         let glob = GlobBuilder::new(relative).literal_separator(true).build()?;
-        Ok(Pattern { text: text.to_owned(), matcher: glob.compile_matcher(), on_name: false })
+        Ok(Pattern { text: text.to_owned(), matcher: Matcher::Path(glob.compile_matcher()) })
     }
 
     /// A pattern as pytest reads it: over the last name of a path, or, where it has a slash itself, over the end of
@@ -28,15 +38,24 @@ impl Pattern {
         let on_name = !text.contains('/');
         let glob = if on_name { escaped } else { format!("{{,**/}}{}", escaped.trim_start_matches("./")) };
         let glob = GlobBuilder::new(&glob).literal_separator(false).backslash_escape(false).build()?;
-        Ok(Pattern { text: text.to_owned(), matcher: glob.compile_matcher(), on_name })
+        let kind = if on_name { Matcher::Name } else { Matcher::Path };
+        Ok(Pattern { text: text.to_owned(), matcher: kind(glob.compile_matcher()) })
+    }
+
+    /// A regular expression that is looked for in whole paths, those of the project's files below `directory`.
+    pub(crate) fn regex(text: &str, directory: &Path) -> Result<Pattern, regex::Error> {
+        let matcher = Matcher::Regex(Regex::new(text)?, directory.to_owned());
+        Ok(Pattern { text: text.to_owned(), matcher })
     }
 
     /// Whether a project-relative path matches.
     pub(crate) fn matches(&self, path: &Path) -> bool {
-        if self.on_name {
-            path.file_name().is_some_and(|name| self.matcher.is_match(name))
-        } else {
-            self.matcher.is_match(path)
+        match &self.matcher {
+            Matcher::Path(matcher) => matcher.is_match(path),
+            Matcher::Name(matcher) => path.file_name().is_some_and(|name| matcher.is_match(name)),
+            Matcher::Regex(regex, directory) => {
+                regex.is_match(directory.join(path).as_os_str().as_encoded_bytes())
+            }
         }
     }
 
@@ -71,6 +90,13 @@ mod tests {
         assert!(path.matches(Path::new("a/tests/unit_b.py")));
         let braces = Pattern::fnmatch("{arch}").unwrap();
         assert!(braces.matches(Path::new("{arch}")) && !braces.matches(Path::new("arch")));
+    }
+
+    #[test]
+    fn regular_expressions_look_at_whole_paths() {
+        let regex = Pattern::regex("/project/src/.*\\.spec\\.ts$", Path::new("/home/project")).unwrap();
+        assert!(regex.matches(Path::new("src/deep/a.spec.ts")));
+        assert!(!regex.matches(Path::new("src/a.spec.tsx")) && !regex.matches(Path::new("lib/a.spec.ts")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod eunit;
 mod exunit;
 mod go;
 mod minitest;
+mod javascript;
 pub(crate) mod own;
 mod pytest;
 mod python;
@@ -35,6 +36,10 @@ pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
         Arc::new(cargo::Cargo),
         Arc::new(bats::Bats),
         Arc::new(tap::Tap),
+        Arc::new(javascript::Jest),
+        Arc::new(javascript::Vitest),
+        Arc::new(javascript::Mocha),
+        Arc::new(javascript::NodeTest),
         Arc::new(command::Command),
     ]
 }

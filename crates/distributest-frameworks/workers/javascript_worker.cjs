@@ -1,0 +1,653 @@
+'use strict';
+
+// What every worker program in JavaScript needs: the conversation with the agent, and processes to run tests in.
+//
+// A worker program is this file with the one of its framework behind it, as one text (see proto/worker.md). It needs
+// Node.js 18 or newer, and nothing else.
+//
+// How it works. The program is started twice. What the agent starts is the `Supervisor`: it talks to the agent, loads
+// nothing of the project, and starts the same program again for `Runner`s, the processes that load the framework and
+// run test files. So a test can do to its process whatever it likes: the supervisor lives on to say which test it was.
+//
+// Node.js cannot fork. With isolation "fork" a runner is started ahead of its turn instead: while one runs a file, the
+// next one already loads the framework, and waits. It loads nothing of the project's own until its turn comes, for
+// that may open a port or clear a database that the file before still uses. With "shared" one runner runs all files,
+// with "process" one runner runs one.
+//
+// A framework's file ends with `work({...})`, what the framework is:
+//   name                 as distributest names it
+//   command, marker      its program in npm scripts, and a word that must be there
+//   nodeArguments(words) options for Node.js itself; optional
+//   loadsAhead(words)    whether those options load something of the project's own: no process is started ahead then
+//   prepare(words)       loads the framework, ahead; returns its version; throws `Unable` or `StartAgain`
+//   run(file, ids, report)  runs the file, or only the tests with these ids; reports each test; returns `result(…)`, with
+//                        `exitsAtOnce` if the process need not wait for what the file left open, and `isLast` if it
+//                        should run no other file
+//   close()              undoes what `prepare` and `run` did, once, before the process ends; optional
+//   canRepeat            whether `run` can be given the same file twice
+
+const childProcess = require('node:child_process');
+const crypto = require('node:crypto');
+const fs = require('node:fs');
+const { createRequire } = require('node:module');
+const net = require('node:net');
+const os = require('node:os');
+const path = require('node:path');
+
+const PROTOCOL = 1;
+const LONGEST_MESSAGE = 1000;
+const LONGEST_DETAILS = 1024 * 1024;
+const LONGEST_LINE = 32 * 1024 * 1024;
+const LINGER_MILLISECONDS = 1000;
+const LEAVE_MILLISECONDS = 5000;
+
+// --------------------------------------------------------------------------------------------------------------------
+// Texts
+
+function result(outcome, message = '', details = '') {
+  return { outcome, message: oneLine(message), details: cut(details) };
+}
+
+function oneLine(text) {
+  const line = (clean(text).split(/\r?\n/).find((candidate) => candidate.trim() !== '') ?? '').trim();
+  return line.length <= LONGEST_MESSAGE ? line : `${wholeCharacters(line.slice(0, LONGEST_MESSAGE))}…`;
+}
+
+function cut(text) {
+  const whole = clean(text);
+  if (whole.length <= LONGEST_DETAILS) return whole;
+  const half = LONGEST_DETAILS / 2;
+  const [head, tail] = [wholeCharacters(whole.slice(0, half)), wholeCharacters(whole.slice(-half))];
+  return `${head}\n[… ${whole.length - 2 * half} characters left out …]\n${tail}`;
+}
+
+/** Text that can be written as UTF-8: lone surrogates become escapes. */
+function clean(text) {
+  return String(text ?? '').replace(/\p{Surrogate}/gu, (unit) => `\\u${unit.charCodeAt(0).toString(16)}`);
+}
+
+/** What cutting has left of a character of two units is no character. */
+function wholeCharacters(text) {
+  return text.replace(/\p{Surrogate}/gu, '');
+}
+
+/** What went wrong, in one line, of anything that can be thrown. */
+function headline(error) {
+  if (error === null || typeof error !== 'object') return oneLine(describeValue(error));
+  const message = oneLine(error.message);
+  const name = error.name && error.name !== 'Error' && !message.startsWith(error.name) ? `${error.name}: ` : '';
+  return oneLine(name + (message || describeValue(error)));
+}
+
+/** A stack where there is one, and what caused it. */
+function account(error) {
+  if (error === null || typeof error !== 'object' || !error.stack) return describeValue(error);
+  const stack = String(error.stack);
+  return stack.includes(String(error.message)) ? stack : `${headline(error)}\n${stack}`;
+}
+
+function describeValue(value) {
+  if (typeof value === 'string') return value;
+  return require('node:util').inspect(value, { depth: 3 });
+}
+
+/** A path as the protocol has it: relative to the current directory. */
+function relative(file) {
+  return clean(path.relative(process.cwd(), file));
+}
+
+/** Gives each test an id of its own: names need not be unique. */
+class Ids {
+  constructor() {
+    this.counts = new Map();
+  }
+
+  /** The name itself for the first test that has it, with a number for the others. */
+  of(name) {
+    const count = (this.counts.get(name) ?? 0) + 1;
+    this.counts.set(name, count);
+    return clean(count === 1 ? name : `${name} (${count})`);
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// Finding the framework
+
+/** Why a worker can't work here, and what to do about it. */
+class Unable extends Error {
+  constructor(message, hint) {
+    super(message);
+    this.hint = hint;
+  }
+}
+
+/** Thrown by `prepare` where the process needs options of Node.js that it was started without. */
+class StartAgain extends Error {
+  constructor(nodeArguments) {
+    super(`Node.js has to be started with ${nodeArguments.join(' ')}`);
+    this.nodeArguments = nodeArguments;
+  }
+}
+
+/** Loads what the project itself would get: from node_modules here or further up, or from Yarn's Plug'n'Play. */
+const projectRequire = createRequire(path.join(process.cwd(), 'package.json'));
+
+/** The directory of a package the project has; `Unable` where it has none, or an older one than `oldest`. */
+function packageDirectory(name, oldest) {
+  let file;
+  try {
+    file = projectRequire.resolve(`${name}/package.json`);
+  } catch {
+    throw new Unable(
+      `${name} is not installed: no node_modules/${name} in ${process.cwd()} or above it`,
+      `install it where the tests run, for example in node_setup: npm ci (or npm install --save-dev ${name})`,
+    );
+  }
+  const { version } = projectRequire(file);
+  if (Number.parseInt(version, 10) < oldest) {
+    throw new Unable(`${name} ${version} in ${path.dirname(file)} is too old: ${oldest} or newer is needed`,
+      `npm install --save-dev ${name}@latest`);
+  }
+  return path.dirname(file);
+}
+
+/** The message on a file that the framework does not count as a test. */
+function notAmong(framework, settings) {
+  return `${framework} does not count this file among its tests (${settings}): leave it out with \`exclude\`, or name the `
+    + 'files with `files`, in the configuration of distributest';
+}
+
+/** What makes Node.js find packages where the project uses Yarn's Plug'n'Play. */
+function plugAndPlayArguments(directory = process.cwd()) {
+  const [hook, loader] = ['.pnp.cjs', '.pnp.loader.mjs'].map((name) => path.join(directory, name));
+  if (fs.existsSync(hook)) {
+    const forModules = fs.existsSync(loader) ? ['--experimental-loader', `file://${encodeURI(loader)}`] : [];
+    return ['--require', hook, ...forModules];
+  }
+  const parent = path.dirname(directory);
+  return parent === directory ? [] : plugAndPlayArguments(parent);
+}
+
+/**
+ * How the project's npm scripts start a program: the script `test`, else the first whose name begins so; `marker` is a
+ * word that must be there. What they give it is the least that it expects.
+ */
+function projectScript(program, marker) {
+  const scripts = readScripts();
+  const names = Object.keys(scripts).filter((name) => name.startsWith('test'));
+  names.sort((one, other) => (other === 'test') - (one === 'test'));
+  for (const words of names.flatMap((name) => String(scripts[name]).split(/[&|;]/)).map(shellWords)) {
+    const start = words.findIndex((word) => path.basename(word).replace(/\.[cm]?js$/, '') === program);
+    const given = words.slice(start + 1);
+    if (start >= 0 && (marker === undefined || given.includes(marker))) return parseScript(words.slice(0, start), given);
+  }
+  return { environment: {}, nodeArguments: [], words: [] };
+}
+
+function readScripts() {
+  try {
+    return JSON.parse(fs.readFileSync('package.json', 'utf8')).scripts ?? {};
+  } catch {
+    return {}; // Without one that can be read, there are none.
+  }
+}
+
+/** `NAME=value node --option program words` */
+function parseScript(before, words) {
+  const pairs = before.map((word) => /^(\w+)=(.*)$/s.exec(word)).filter((match) => match !== null);
+  const { NODE_OPTIONS: options = '', ...environment } = Object.fromEntries(pairs.map(([, name, value]) => [name, value]));
+  const node = before.findIndex((word) => path.basename(word) === 'node');
+  const nodeArguments = [...shellWords(options), ...(node >= 0 ? before.slice(node + 1) : [])];
+  return { environment, nodeArguments, words };
+}
+
+/** The words of a command, as a shell splits it. */
+function shellWords(command) {
+  const words = command.match(/(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+/gs) ?? [];
+  const unquote = /"((?:[^"\\]|\\.)*)"|'([^']*)'|\\(.)/gs;
+  return words.map((word) =>
+    word.replace(unquote, (_, double, single, escaped) => double?.replace(/\\(.)/gs, '$1') ?? single ?? escaped));
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// Talking to the agent
+
+/** The agent's end of the socket. Node.js marks it close-on-exec by itself, as every descriptor it is started with. */
+class Agent {
+  constructor(descriptor, framework) {
+    this.framework = framework;
+    this.socket = new net.Socket({ fd: descriptor, readable: true, writable: true });
+    this.socket.on('error', () => {});
+  }
+
+  /** Returns whether there is room for more; if not, `onRoom` tells when. */
+  send(message) {
+    return this.socket.write(`${JSON.stringify(message)}\n`);
+  }
+
+  onRoom(act) {
+    this.socket.once('drain', act);
+  }
+
+  onMessage(act) {
+    readLines(this.socket, (line) => {
+      if (line.trim() !== '') act(JSON.parse(line));
+    });
+  }
+
+  onGone(act) {
+    this.socket.on('close', act);
+  }
+
+  /** Ends the program, when what was said is written. */
+  partWith(status) {
+    this.socket.removeAllListeners('close');
+    this.socket.end(() => process.exit(status));
+  }
+}
+
+/** Calls back for each line. One that is longer than any message can be is garbage, and dropped. */
+function readLines(stream, act) {
+  let rest = '';
+  stream.setEncoding('utf8');
+  stream.on('data', (chunk) => {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop();
+    if (rest.length > LONGEST_LINE) rest = '';
+    for (const line of lines) act(line);
+  });
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// The supervisor
+
+/** A runner as its supervisor sees it: a process that leads a session of its own, and a channel to and from it. */
+class RunnerProcess {
+  constructor(nodeArguments, words, environment) {
+    // Lines on the channel begin with it, so that what a test writes there by accident is told from what is said.
+    const key = crypto.randomBytes(8).toString('hex');
+    this.process = childProcess.spawn(process.execPath, [...nodeArguments, __filename, ...words], {
+      detached: true,
+      env: { ...environment, ...process.env, DISTRIBUTEST_CHANNEL: key },
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe'],
+    });
+    this.act = () => {};
+    this.incoming = this.process.stdio[3];
+    this.outgoing = this.process.stdio[4];
+    for (const stream of [this.incoming, this.outgoing]) stream.on('error', () => {});
+    readLines(this.incoming, (line) => {
+      if (line.startsWith(key)) this.act(JSON.parse(line.slice(key.length)));
+    });
+    this.ended = this.end();
+    this.isPrepared = this.nextMessage();
+  }
+
+  /** The exit status or signal, when everything it said has been read. */
+  async end() {
+    const exit = new Promise((resolve) => {
+      this.process.once('error', (error) => resolve({ description: `could not be started: ${error.message}` }));
+      this.process.once('exit', (status, signal) => resolve({ status, signal }));
+    });
+    // One that has closed its end of the channel has nothing more to say, and runs on to no purpose.
+    await new Promise((resolve) => {
+      this.incoming.once('close', resolve);
+    });
+    this.process.kill('SIGKILL');
+    return describeEnd(await exit);
+  }
+
+  send(message) {
+    this.outgoing.write(`${JSON.stringify(message)}\n`);
+  }
+
+  /** The first message it sends; what became of it, if it sends none. */
+  nextMessage() {
+    const message = new Promise((resolve) => {
+      this.act = resolve;
+    });
+    return Promise.race([message, this.ended.then((end) => ({ type: 'ended', end }))]);
+  }
+
+  signal(name) {
+    for (const pid of [-this.process.pid, this.process.pid]) {
+      try {
+        process.kill(pid, name);
+      } catch {
+        // It is gone, or had no time yet to become the leader of its group.
+      }
+    }
+  }
+}
+
+function describeEnd({ status, signal, description }) {
+  if (description !== undefined) return { status: 1, how: description };
+  if (signal === null) return { status, how: `left with exit status ${status}` };
+  return { status: 128 + os.constants.signals[signal], how: `died of signal ${os.constants.signals[signal]} (${signal})` };
+}
+
+/** What is known of a file while it runs, in case its process dies. */
+class FileRecord {
+  constructor(file) {
+    this.file = file;
+    this.result = null;
+    this.running = new Map();
+    this.provisional = new Map();
+  }
+
+  /** Takes a message of the runner; returns the one that goes to the agent, if any does. */
+  take(message) {
+    switch (message.type) {
+      case 'enter':
+        if (!message.isBesideOthers) this.running.clear();
+        this.running.set(message.test.id, message.test);
+        return null;
+      case 'provisional':
+        this.running.delete(message.test.id);
+        this.provisional.set(message.test.id, message.test);
+        return null;
+      case 'test':
+        this.running.delete(message.test.id);
+        this.provisional.delete(message.test.id);
+        return { type: 'test', ...message.test };
+      case 'finished':
+        this.result = message.result;
+        return null;
+      default:
+        return null;
+    }
+  }
+}
+
+class Supervisor {
+  constructor(agent, framework, isolation, words) {
+    Object.assign(this, { agent, framework, isolation });
+    this.runners = new Set();
+    this.script = projectScript(framework.command, framework.marker);
+    this.words = [...this.script.words, ...words];
+    const own = framework.nodeArguments?.(this.words) ?? [];
+    this.nodeArguments = [...plugAndPlayArguments(), ...this.script.nodeArguments, ...own];
+    this.filesOfRunner = new Set();
+    this.work = Promise.resolve();
+  }
+
+  async serve() {
+    this.agent.onMessage((message) => this.obey(message));
+    this.agent.onGone(() => this.leave('SIGKILL'));
+    process.on('SIGTERM', () => this.leave('SIGTERM'));
+    let prepared = await this.startRunner().isPrepared;
+    if (prepared.type === 'start again') {
+      this.nodeArguments.push(...prepared.nodeArguments);
+      await this.runner.ended;
+      prepared = await this.startRunner().isPrepared;
+    }
+    if (prepared.type !== 'ready') {
+      this.agent.send({ type: 'unable', ...this.whyUnable(prepared) });
+      await this.runner.ended;
+      this.agent.partWith(1);
+      return;
+    }
+    this.agent.send({ type: 'ready', protocol: PROTOCOL, framework: this.framework.name, version: prepared.version });
+  }
+
+  obey(message) {
+    if (message.type === 'run') this.work = this.work.then(() => this.run(message.file, message.tests));
+    if (message.type === 'quit') this.work = this.work.then(() => this.quit());
+  }
+
+  whyUnable(prepared) {
+    const { name } = this.framework;
+    if (prepared.type === 'unable') return { message: prepared.message, hint: prepared.hint };
+    if (prepared.type === 'ended') {
+      return { message: `the process that loads ${name} ${prepared.end.how}`, hint: 'its output is in the log' };
+    }
+    return { message: `the process that loads ${name} asks for options of Node.js a second time`, hint: '' };
+  }
+
+  startRunner() {
+    const runner = new RunnerProcess(this.nodeArguments, this.words, this.script.environment);
+    this.runner = runner;
+    this.runners.add(runner);
+    this.filesOfRunner.clear();
+    runner.ended.then(() => {
+      this.runners.delete(runner);
+      // It died between two files, or before its first.
+      if (this.runner === runner) this.runner = null;
+    });
+    return runner;
+  }
+
+  async run(file, tests) {
+    if (this.runner === null) this.startRunner();
+    else if (this.filesOfRunner.has(file) && !this.framework.canRepeat) this.renewRunner();
+    const runner = this.runner;
+    this.filesOfRunner.add(file);
+    const prepared = await runner.isPrepared;
+    if (prepared.type !== 'ready') {
+      this.runner = null;
+      this.finish(result('broken', this.whyUnable(prepared).message));
+      return;
+    }
+    const record = new FileRecord(file);
+    const isFinished = this.listen(runner, record);
+    runner.send({ type: 'run', file, tests });
+    if (this.isolation === 'fork') this.startAhead();
+    if (this.isolation !== 'shared') await this.seeOff(runner, isFinished);
+    const end = await Promise.race([runner.ended, this.isolation === 'shared' ? isFinished : new Promise(() => {})]);
+    if (record.result === null) this.reportDeath(record, end);
+    else this.finish(end === undefined ? record.result : settle(record.result, end));
+    if (this.runner === runner && record.result?.isLast) this.renewRunner();
+    if (this.isolation !== 'fork' && (record.result?.outcome ?? 'crashed') === 'crashed') this.leave('SIGKILL');
+  }
+
+  startAhead() {
+    if (this.framework.loadsAhead?.(this.words)) this.runner = null;
+    else this.startRunner();
+  }
+
+  renewRunner() {
+    this.runner.send({ type: 'leave' });
+    this.startRunner();
+  }
+
+  /** Passes on what the runner says; the promise is kept when the file is finished. */
+  listen(runner, record) {
+    return new Promise((resolve) => {
+      runner.act = (message) => {
+        const forAgent = record.take(message);
+        if (forAgent !== null && !this.agent.send(forAgent)) {
+          runner.incoming.pause();
+          this.agent.onRoom(() => runner.incoming.resume());
+        }
+        if (message.type === 'finished') resolve();
+      };
+    });
+  }
+
+  /** Sees to it that the runner of a finished file ends, if something it left open keeps it alive. */
+  async seeOff(runner, isFinished) {
+    await Promise.race([isFinished, runner.ended]);
+    const urge = setTimeout(() => runner.send({ type: 'leave' }), LINGER_MILLISECONDS);
+    const kill = setTimeout(() => runner.signal('SIGKILL'), LINGER_MILLISECONDS + LEAVE_MILLISECONDS);
+    await runner.ended;
+    clearTimeout(urge);
+    clearTimeout(kill);
+  }
+
+  reportDeath(record, end) {
+    for (const test of record.provisional.values()) this.agent.send({ type: 'test', ...test });
+    const during = [...record.running.values()];
+    const where = during.length > 0 ? `while ${during[0].id} ran` : 'before its tests were done';
+    const message = oneLine(`the process running this file ${end.how} ${where}`);
+    for (const test of during) {
+      this.agent.send({ type: 'test', ...test, status: 'error', seconds: 0, message, details: '' });
+    }
+    this.finish(result('crashed', message));
+  }
+
+  finish({ outcome, message, details }) {
+    this.agent.send({ type: 'finished', outcome, message, details });
+  }
+
+  /** Lets the runner of all files undo what it did; one that has not run a file has nothing to undo. */
+  async quit() {
+    const runner = this.runner;
+    if (this.isolation === 'shared' && runner !== null && this.filesOfRunner.size > 0) {
+      runner.send({ type: 'leave' });
+      this.agent.partWith((await runner.ended).status);
+    } else {
+      for (const waiting of this.runners) waiting.signal('SIGKILL');
+      this.agent.partWith(0);
+    }
+  }
+
+  /** Ends everything: the agent is gone, or wants this worker to go. */
+  async leave(signal) {
+    for (const runner of this.runners) runner.signal(signal);
+    await Promise.all([...this.runners].map((runner) => runner.ended));
+    process.exit(1);
+  }
+}
+
+/** A process that leaves with a status other than zero after its tests passed. */
+function settle(said, end) {
+  if (end.status === 0 || said.outcome !== 'passed') return said;
+  return result('failed', `no test failed, but the process running this file ${end.how}`);
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+// A runner
+
+/** What a runner tells of the tests of a file. Written at once, so that it is said when the next test kills the process. */
+class Report {
+  constructor(key, wanted = []) {
+    this.key = key;
+    this.missing = new Set(wanted);
+    this.isFinished = false;
+  }
+
+  /** The test runs from now on, in place of the one before or beside it. Wants its id, name, file and line. */
+  enter(test, isBesideOthers = false) {
+    this.say({ type: 'enter', test, isBesideOthers });
+  }
+
+  /** The test has ended. */
+  test(test) {
+    this.say({ type: 'test', test: this.complete(test) });
+  }
+
+  /** The test has ended, and may be run again; only what `test` says of it counts then, unless the process dies. */
+  provisional(test) {
+    this.say({ type: 'provisional', test: this.complete(test) });
+  }
+
+  complete({ seconds = 0, message = '', details = '', ...test }) {
+    this.missing.delete(test.id);
+    return { ...test, seconds: Math.max(0, seconds), message: oneLine(message), details: cut(details) };
+  }
+
+  /** The file is over. Said once; `run` can say so before it returns, or without returning. */
+  finished(said) {
+    if (this.isFinished) return;
+    this.isFinished = true;
+    const [missing] = this.missing;
+    const hasRun = said.outcome === 'passed' || said.outcome === 'failed';
+    const isIncomplete = missing !== undefined && hasRun;
+    this.say({ type: 'finished', result: isIncomplete ? result('failed', `there is no test ${missing}`) : said });
+  }
+
+  say(message) {
+    try {
+      // It begins with an end of line, for the case that a test has written half a line here.
+      writeAll(3, Buffer.from(`\n${this.key}${JSON.stringify(message)}\n`));
+    } catch {
+      // The supervisor is gone, or a test has closed the channel: there is nobody to run tests for.
+      process.kill(process.pid, 'SIGKILL');
+    }
+  }
+}
+
+function writeAll(descriptor, buffer) {
+  let offset = 0;
+  while (offset < buffer.length) offset += fs.writeSync(descriptor, buffer, offset);
+}
+
+class Runner {
+  constructor(framework, words, key, isolation) {
+    Object.assign(this, { framework, words, key, isolation });
+    this.report = new Report(key);
+    // Not the tests' concern: it must not keep a process alive that has nothing else to do.
+    this.channel = new net.Socket({ fd: 4, readable: true, writable: false });
+  }
+
+  async serve() {
+    this.channel.on('close', () => process.kill(process.pid, 'SIGKILL'));
+    readLines(this.channel, (line) => this.obey(JSON.parse(line)));
+    try {
+      const version = await this.framework.prepare(this.words);
+      this.report.say({ type: 'ready', version });
+    } catch (error) {
+      this.report.say(this.whyNot(error));
+      process.exit(1);
+    }
+  }
+
+  whyNot(error) {
+    const { name } = this.framework;
+    if (error instanceof StartAgain) return { type: 'start again', nodeArguments: error.nodeArguments };
+    if (error instanceof Unable) return { type: 'unable', message: error.message, hint: error.hint };
+    process.stderr.write(`${account(error)}\n`);
+    return { type: 'unable', message: `${name} did not load: ${headline(error)}`, hint: 'its output is in the log' };
+  }
+
+  obey(message) {
+    if (message.type === 'run') this.run(message.file, message.tests);
+    else if (message.type === 'leave') this.leave();
+  }
+
+  async run(file, tests) {
+    const report = new Report(this.key, tests);
+    if (this.isolation !== 'shared') this.channel.unref();
+    let said;
+    try {
+      said = await this.framework.run(file, tests, report);
+      if (this.isolation !== 'shared') await this.close();
+    } catch (error) {
+      said = result('broken', headline(error), account(error));
+    }
+    report.finished(said);
+    if (said.exitsAtOnce && this.isolation !== 'shared') process.exit();
+  }
+
+  async leave() {
+    if (this.isolation === 'shared') {
+      try {
+        await this.close();
+      } catch (error) {
+        process.stderr.write(`${account(error)}\n`);
+        process.exitCode = 1;
+      }
+    }
+    process.exit();
+  }
+
+  async close() {
+    await this.framework.close?.();
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------------------
+
+/** What a worker program does, in either of its two processes. */
+function work(framework) {
+  const isolation = process.env.DISTRIBUTEST_ISOLATION ?? 'fork';
+  const words = process.argv.slice(2);
+  const key = process.env.DISTRIBUTEST_CHANNEL;
+  if (key === undefined) {
+    const descriptor = Number(process.env.DISTRIBUTEST_FD);
+    delete process.env.DISTRIBUTEST_FD;
+    return new Supervisor(new Agent(descriptor, framework.name), framework, isolation, words).serve();
+  }
+  delete process.env.DISTRIBUTEST_CHANNEL;
+  delete process.env.DISTRIBUTEST_ISOLATION;
+  return new Runner(framework, words, key, isolation).serve();
+}
