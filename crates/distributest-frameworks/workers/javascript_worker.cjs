@@ -485,7 +485,8 @@ class Supervisor {
   }
 
   finish({ outcome, message, details }) {
-    this.agent.send({ type: 'finished', outcome, message, details });
+    const helpers = [...this.runners].map((runner) => runner.process.pid);
+    this.agent.send({ type: 'finished', outcome, message, details, helpers });
   }
 
   /** Lets the runner of all files undo what it did; one that has not run a file has nothing to undo. */

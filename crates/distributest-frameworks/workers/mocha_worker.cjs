@@ -20,7 +20,9 @@ const mocha = {
 
   async prepare(words) {
     this.directory = packageDirectory('mocha', OLDEST_MOCHA);
-    this.Mocha = projectRequire(this.directory);
+    const loaded = projectRequire(this.directory);
+    // A module since Mocha 12.
+    this.Mocha = loaded.default ?? loaded;
     this.helpers = this.internal('cli/run-helpers');
     // As Mocha's own main does: all of a stack is shown.
     Error.stackTraceLimit = Infinity;

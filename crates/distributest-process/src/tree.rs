@@ -37,6 +37,9 @@ const DROP_PATIENCE: Duration = Duration::from_secs(1);
 pub struct LeakedProcess {
     /// Its pid.
     pub pid: u32,
+    /// That of its parent: of the process that started it or, after that one's end, of whoever takes in orphans. `None`
+    /// where that is outside this pid namespace.
+    pub parent: Option<u32>,
     /// Its command line on one line, cut to 200 characters, or its name in brackets when it has none.
     pub command: String,
 }
@@ -332,8 +335,10 @@ async fn all_ended(processes: &[Process], deadline: Instant) -> io::Result<bool>
 }
 
 fn describe(processes: &[Process]) -> Vec<LeakedProcess> {
+    let number = |pid: Pid| pid.as_raw_pid().unsigned_abs();
     let described = processes.iter().map(|process| LeakedProcess {
-        pid: process.pid.as_raw_pid().unsigned_abs(),
+        pid: number(process.pid),
+        parent: process.parent.map(number),
         command: process.command(),
     });
     // Without a command they have ended since.

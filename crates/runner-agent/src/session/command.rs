@@ -1,6 +1,7 @@
 //! Files that are run by a process of their own, whose exit status decides.
 
 use std::ffi::OsString;
+use std::iter;
 use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
@@ -55,25 +56,46 @@ pub(crate) async fn run(
 
 /// Ends what is left of a tree; names what outlived its root.
 async fn clear_away(tree: &ProcessTree) -> Vec<String> {
-    let leaked = if tree.poll_exit().is_some() { name_leaked(tree, &[]).await } else { Vec::new() };
+    let leaked = if tree.poll_exit().is_some() { name_leaked(tree, &Known::default()).await } else { Vec::new() };
     if let Err(error) = tree.stop(STOP_GRACE).await {
         tracing::warn!(%error, "failed to end a test's processes");
     }
     leaked.into_iter().map(|leak| leak.to_string()).collect()
 }
 
-/// The processes of an attempt that outlive it, besides those that were there before.
-pub(crate) async fn name_leaked(tree: &ProcessTree, known: &[u32]) -> Vec<LeakedProcess> {
-    if known.is_empty() {
+/// Processes that an attempt has not left behind.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Those that were there before.
+    pub(crate) before: Vec<u32>,
+    /// Those that a worker has started for its next file, with everything below them.
+    pub(crate) for_next_file: Vec<u32>,
+}
+
+impl Known {
+    fn has(&self, process: &LeakedProcess, all: &[LeakedProcess]) -> bool {
+        let parent = |pid: &u32| all.iter().find(|other| other.pid == *pid)?.parent;
+        self.before.contains(&process.pid)
+            || iter::successors(Some(process.pid), parent).any(|pid| self.for_next_file.contains(&pid))
+    }
+}
+
+/// The processes of an attempt that outlive it.
+pub(crate) async fn name_leaked(tree: &ProcessTree, known: &Known) -> Vec<LeakedProcess> {
+    if known.before.is_empty() && known.for_next_file.is_empty() {
         return list_leaked(tree, LEAK_PATIENCE).await;
     }
-    // Those that were there before would always use up the patience, so it is only had when there are others.
-    let is_new = |process: &LeakedProcess| !known.contains(&process.pid);
-    if list_leaked(tree, Duration::ZERO).await.iter().any(is_new) {
-        tokio::time::sleep(LEAK_PATIENCE).await;
-        return list_leaked(tree, Duration::ZERO).await.into_iter().filter(is_new).collect();
+    // Known ones would always use up the patience, so it is only had when there are others.
+    if list_unknown(tree, known).await.is_empty() {
+        return Vec::new();
     }
-    Vec::new()
+    tokio::time::sleep(LEAK_PATIENCE).await;
+    list_unknown(tree, known).await
+}
+
+async fn list_unknown(tree: &ProcessTree, known: &Known) -> Vec<LeakedProcess> {
+    let all = list_leaked(tree, Duration::ZERO).await;
+    all.iter().filter(|process| !known.has(process, &all)).cloned().collect()
 }
 
 async fn list_leaked(tree: &ProcessTree, patience: Duration) -> Vec<LeakedProcess> {

@@ -19,7 +19,7 @@ use distributest_protocol::wire::agent_message::Kind;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Ended};
-use super::command::name_leaked;
+use super::command::{Known, name_leaked};
 use super::context::{Program, RunContext, STOP_GRACE, Started, run_out, time_limit};
 use super::environment::Environment;
 use super::programs::{self, NoProgram};
@@ -85,8 +85,8 @@ pub(crate) struct Worker {
     started: Started,
     link: WorkerLink,
     isolation: wire::Isolation,
-    /// Processes below it before the first file.
-    helpers: Vec<u32>,
+    /// Processes below it before the first file, and those it has started for the next one.
+    helpers: Known,
 }
 
 /// Why there is no worker.
@@ -181,7 +181,7 @@ impl Worker {
             worker.stop(STOP_GRACE).await;
         } else {
             let helpers = worker.started.tree.leaked(Duration::ZERO).await.unwrap_or_default();
-            worker.helpers = helpers.iter().map(|process| process.pid).collect();
+            worker.helpers.before = helpers.iter().map(|process| process.pid).collect();
         }
         let block = worker.started.capture.close_block().await;
         (ready.map(|()| worker).map_err(explain), Some(block))
@@ -205,7 +205,7 @@ impl Worker {
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
         let control = started.tree.take_control().expect("it was asked for");
         let link = WorkerLink::new(control);
-        Ok(Worker { started, link, isolation: launch.isolation, helpers: Vec::new() })
+        Ok(Worker { started, link, isolation: launch.isolation, helpers: Known::default() })
     }
 
     async fn wait_until_ready(&mut self, limit: Option<Duration>) -> Result<(), WorkerError> {
@@ -298,7 +298,8 @@ impl Worker {
     /// Says what came of the file, and whether the worker can run another.
     async fn conclude(&mut self, context: &RunContext, attempt: &Attempt, ending: Ending) -> (Ended, bool) {
         match ending {
-            Ending::Finished(finished) => {
+            Ending::Finished(mut finished) => {
+                self.helpers.for_next_file = std::mem::take(&mut finished.helpers);
                 // What serves the files of a shared worker died with this one, and what told of it is about to leave.
                 let server_died =
                     self.isolation == wire::Isolation::Shared && finished.outcome == FileOutcome::Crashed;
@@ -342,7 +343,7 @@ impl Worker {
     /// Ends the file that is running. Returns whether the worker survives it.
     async fn end_file(&mut self) -> bool {
         // Helpers would die with the file, and the worker may need them.
-        if self.isolation != wire::Isolation::Fork || !self.helpers.is_empty() {
+        if self.isolation != wire::Isolation::Fork || !self.helpers.before.is_empty() {
             return false;
         }
         if let Err(error) = self.started.tree.stop_descendants(STOP_GRACE).await {
@@ -371,7 +372,7 @@ impl Worker {
         if leaked.is_empty() {
             return (named, true);
         }
-        let cleared = self.helpers.is_empty() && self.started.tree.stop_descendants(STOP_GRACE).await.is_ok();
+        let cleared = self.helpers.before.is_empty() && self.started.tree.stop_descendants(STOP_GRACE).await.is_ok();
         (named, cleared)
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Finished {
     pub(crate) message: String,
     /// Many lines on it; may be empty.
     pub(crate) details: String,
+    /// Processes the worker has started for its next file; mostly none.
+    pub(crate) helpers: Vec<u32>,
 }
 
 /// The outcomes a worker may report.
@@ -183,10 +185,11 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
         Line::Test(test) => {
             WorkerMessage::Test(Box::new(test_result(test).map_err(|reason| garbage(line, reason))?))
         }
-        Line::Finished { outcome, message, details } => WorkerMessage::Finished(Finished {
+        Line::Finished { outcome, message, details, helpers } => WorkerMessage::Finished(Finished {
             outcome,
             message: message.unwrap_or_default(),
             details: details.unwrap_or_default(),
+            helpers,
         }),
     })
 }
@@ -198,7 +201,13 @@ enum Line {
     Ready { protocol: u64 },
     Unable { message: String, hint: Option<String> },
     Test(TestLine),
-    Finished { outcome: FileOutcome, message: Option<String>, details: Option<String> },
+    Finished {
+        outcome: FileOutcome,
+        message: Option<String>,
+        details: Option<String>,
+        #[serde(default)]
+        helpers: Vec<u32>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -279,8 +288,12 @@ mod tests {
         assert!(matches!(messages[0], Ok(WorkerMessage::Ready)));
         let Ok(WorkerMessage::Test(test)) = &messages[1] else { panic!("{messages:?}") };
         assert_eq!((test.id.as_str(), test.duration, test.line), ("a", Duration::ZERO, None));
-        let finished =
-            Finished { outcome: FileOutcome::Broken, message: String::new(), details: String::new() };
+        let finished = Finished {
+            outcome: FileOutcome::Broken,
+            message: String::new(),
+            details: String::new(),
+            helpers: Vec::new(),
+        };
         assert!(matches!(&messages[2], Ok(WorkerMessage::Finished(read)) if *read == finished));
         assert!(matches!(messages[3], Err(WorkerLinkError::Closed)));
     }

@@ -29,6 +29,9 @@ while read -r line <&3; do
     *hang*) setsid sh -c 'echo $$ > child; exec sleep 1000' & wait; finished crashed killed ;;
     *leak*) setsid sh -c 'echo $$ > child; exec sleep 1000' >/dev/null 2>&1 </dev/null 3>&- &
             while [ ! -s child ]; do sleep 0.01; done; test_line one; finished passed ;;
+    *ahead*) rm -f child; sh -c 'sleep 1000 & echo $! > child; wait' >/dev/null 2>&1 </dev/null 3>&- &
+            while [ ! -s child ]; do sleep 0.01; done
+            say '{"type":"finished","outcome":"passed","helpers":['$!']}' ;;
     *unknown_status*) say '{"type":"test","id":"a","name":"a","status":"odd","seconds":0}' ;;
     *between*) finished passed; while [ ! -e go ]; do sleep 0.01; done; echo straggler; : > gone ;;
   esac
@@ -219,6 +222,21 @@ async fn a_leak_is_named_and_killed_where_files_have_processes_of_their_own() {
     assert_result(&finished, AttemptResult::Passed);
     let child = pid_in(&site, "child").await;
     assert_eq!(finished.leaked, [format!("{child} sleep 1000")]);
+    assert!(!is_alive(child));
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_starts_for_its_next_file_is_no_leak_of_this_one() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
+    let finished = coordinator.run("ahead").await;
+    assert_eq!(finished.leaked, Vec::<String>::new());
+    let child = pid_in(&site, "child").await;
+    assert!(is_alive(child));
+    // They are this file's if it does not say so again.
+    let finished = coordinator.run("pass").await;
+    assert!(finished.leaked.contains(&format!("{child} sleep 1000")), "{:?}", finished.leaked);
     assert!(!is_alive(child));
     coordinator.end().await;
 }
