@@ -56,7 +56,8 @@ pub(crate) async fn run(
 
 /// Ends what is left of a tree; names what outlived its root.
 async fn clear_away(tree: &ProcessTree) -> Vec<String> {
-    let leaked = if tree.poll_exit().is_some() { name_leaked(tree, &Known::default()).await } else { Vec::new() };
+    let leaked =
+        if tree.poll_exit().is_some() { name_leaked(tree, &Known::default()).await } else { Vec::new() };
     if let Err(error) = tree.stop(STOP_GRACE).await {
         tracing::warn!(%error, "failed to end a test's processes");
     }

@@ -372,7 +372,8 @@ impl Worker {
         if leaked.is_empty() {
             return (named, true);
         }
-        let cleared = self.helpers.before.is_empty() && self.started.tree.stop_descendants(STOP_GRACE).await.is_ok();
+        let cleared =
+            self.helpers.before.is_empty() && self.started.tree.stop_descendants(STOP_GRACE).await.is_ok();
         (named, cleared)
     }
 

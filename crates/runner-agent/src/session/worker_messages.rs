@@ -198,8 +198,13 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line {
-    Ready { protocol: u64 },
-    Unable { message: String, hint: Option<String> },
+    Ready {
+        protocol: u64,
+    },
+    Unable {
+        message: String,
+        hint: Option<String>,
+    },
     Test(TestLine),
     Finished {
         outcome: FileOutcome,

@@ -12,11 +12,18 @@ use crate::launch::{Isolation, Launch, LaunchOptions};
 use crate::project_files::ProjectFiles;
 use crate::rules::{Rules, without_dots};
 
-const CONFIGURATION: [&str; 6] =
-    ["jest.config.js", "jest.config.ts", "jest.config.mjs", "jest.config.cjs", "jest.config.cts", "jest.config.json"];
+const CONFIGURATION: [&str; 6] = [
+    "jest.config.js",
+    "jest.config.ts",
+    "jest.config.mjs",
+    "jest.config.cjs",
+    "jest.config.cts",
+    "jest.config.json",
+];
 
 /// Since Jest 30; earlier ones don't count the endings of modules.
-const DEFAULT_MATCH: [&str; 2] = ["**/__tests__/**/*.?([mc])[jt]s?(x)", "**/?(*.)+(spec|test).?([mc])[jt]s?(x)"];
+const DEFAULT_MATCH: [&str; 2] =
+    ["**/__tests__/**/*.?([mc])[jt]s?(x)", "**/?(*.)+(spec|test).?([mc])[jt]s?(x)"];
 const DEFAULT_MATCH_BEFORE_30: [&str; 2] = ["**/__tests__/**/*.[jt]s?(x)", "**/?(*.)+(spec|test).[jt]s?(x)"];
 
 pub(crate) struct Jest;
@@ -119,7 +126,9 @@ impl Settings {
         let root_directory = literals.value(&path("rootDir")).unwrap_or_default();
         let root = join(directory, &root_directory);
         let as_glob = |text: String| match text.strip_prefix("<rootDir>") {
-            Some(rest) => without_dots(&format!("{}{rest}", globset::escape(&root))).trim_start_matches('/').to_owned(),
+            Some(rest) => {
+                without_dots(&format!("{}{rest}", globset::escape(&root))).trim_start_matches('/').to_owned()
+            }
             None => text,
         };
         let absolute = regex::escape(&project.join(&root).to_string_lossy());

@@ -78,7 +78,9 @@ struct Reader<I: Iterator<Item = Token>> {
 impl<I: Iterator<Item = Token>> Reader<I> {
     /// Reads a value and keeps the properties in it; stops before what ends it. `path` is where it is.
     fn value(&mut self, path: &mut Vec<String>) {
-        while let Some(token) = self.tokens.next_if(|token| !matches!(token, Token::Other(',' | ';' | '}' | ']' | ')'))) {
+        while let Some(token) =
+            self.tokens.next_if(|token| !matches!(token, Token::Other(',' | ';' | '}' | ']' | ')')))
+        {
             match token {
                 Token::Other('{') => self.object(path),
                 Token::Other('[') => {
@@ -95,7 +97,9 @@ impl<I: Iterator<Item = Token>> Reader<I> {
         loop {
             match self.tokens.next() {
                 None | Some(Token::Other('}')) => return,
-                Some(Token::Text(name) | Token::Word(name)) if self.tokens.next_if_eq(&Token::Other(':')).is_some() => {
+                Some(Token::Text(name) | Token::Word(name))
+                    if self.tokens.next_if_eq(&Token::Other(':')).is_some() =>
+                {
                     path.push(name);
                     self.property(path);
                     path.pop();
@@ -209,7 +213,10 @@ fn is_of_word(character: char) -> bool {
 
 /// Whether a slash after this token begins a regular expression, and is no division.
 fn begins_expression(before: Option<&Token>) -> bool {
-    matches!(before, None | Some(Token::Other('(' | ',' | ':' | '[' | '=' | '!' | '&' | '|' | '?' | '{' | ';')))
+    matches!(
+        before,
+        None | Some(Token::Other('(' | ',' | ':' | '[' | '=' | '!' | '&' | '|' | '?' | '{' | ';'))
+    )
 }
 
 /// The text up to the closing quote, escapes resolved as far as patterns have them.
@@ -266,17 +273,21 @@ mod tests {
             r#"{"name": "a", "scripts": {"test": "jest", "test:unit": "mocha 'a b'"}, "jest": {"testRegex": ".*\\.spec\\.ts$"}}"#,
         );
         assert_eq!(package.value(&["jest", "testRegex"]).as_deref(), Some(r".*\.spec\.ts$"));
-        let scripts: Vec<_> = package.below(&["scripts"]).into_iter().map(|script| script.values[0].as_str()).collect();
+        let scripts: Vec<_> =
+            package.below(&["scripts"]).into_iter().map(|script| script.values[0].as_str()).collect();
         assert_eq!(scripts, ["jest", "mocha 'a b'"]);
         assert!(package.has(&["jest"]) && !package.has(&["mocha"]));
-        let typed = Literals::read("const config: Config = { roots: ['<rootDir>/src'] }; export default config");
+        let typed =
+            Literals::read("const config: Config = { roots: ['<rootDir>/src'] }; export default config");
         assert_eq!(typed.values(&["roots"]), ["<rootDir>/src"]);
     }
 
     #[test]
     fn several_projects_keep_apart_and_nonsense_ends() {
-        let projects = Literals::read("module.exports = { projects: [{ testMatch: ['a'] }, { testMatch: ['b'] }] }");
-        let matches: Vec<_> = projects.at(&["projects", "testMatch"]).into_iter().map(|found| found.values.join("")).collect();
+        let projects =
+            Literals::read("module.exports = { projects: [{ testMatch: ['a'] }, { testMatch: ['b'] }] }");
+        let matches: Vec<_> =
+            projects.at(&["projects", "testMatch"]).into_iter().map(|found| found.values.join("")).collect();
         assert_eq!(matches, ["a", "b"]);
         for nonsense in ["{ a: [", "}}} ]] ((", "'", "/*", "{ a: b + 'c' }", ") , ; x"] {
             assert_eq!(Literals::read(nonsense).value(&["b"]), None);

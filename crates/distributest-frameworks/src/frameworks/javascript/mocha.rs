@@ -27,7 +27,10 @@ impl Definition for Mocha {
         let is_used = package.dependency("mocha").is_some()
             || !package.literals.below(&["mocha"]).is_empty()
             || package.script("mocha", None).is_some();
-        project.existing(&CONFIGURATION).or_else(|| is_used.then(|| PACKAGE.to_owned())).map(Evidence::certain)
+        project
+            .existing(&CONFIGURATION)
+            .or_else(|| is_used.then(|| PACKAGE.to_owned()))
+            .map(Evidence::certain)
     }
 
     fn rules(&self, project: &Path, _: &[PathBuf]) -> Result<Rules, DiscoverError> {
@@ -118,16 +121,17 @@ impl Settings {
     fn take_words(&mut self, words: &[String]) {
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+            let (name, value) =
+                word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
             match name {
                 "--extension" | "--ignore" | "--exclude" | "--spec" => {
                     let value = value.map(str::to_owned).or_else(|| words.next().cloned());
                     self.take(&name[2..], value);
                 }
                 "--recursive" => self.recursive = true,
-                "-r" | "--require" | "--config" | "--file" | "--reporter" | "-R" | "--timeout" | "-t" | "--ui" | "-u"
-                | "--grep" | "-g" | "--fgrep" | "-f" | "--retries" | "--reporter-option" | "-O" | "--package"
-                | "--import" | "--loader" | "--slow" | "-s" | "--jobs" | "-j"
+                "-r" | "--require" | "--config" | "--file" | "--reporter" | "-R" | "--timeout" | "-t"
+                | "--ui" | "-u" | "--grep" | "-g" | "--fgrep" | "-f" | "--retries" | "--reporter-option"
+                | "-O" | "--package" | "--import" | "--loader" | "--slow" | "-s" | "--jobs" | "-j"
                     if value.is_none() =>
                 {
                     words.next();
@@ -159,7 +163,8 @@ impl Settings {
 
     /// What `spec` stands for, as globs: a directory for the files in it.
     fn globs(&self, project: &Path) -> Vec<String> {
-        let endings = self.extension.iter().map(|ending| ending.trim_start_matches('.')).collect::<Vec<_>>().join(",");
+        let endings =
+            self.extension.iter().map(|ending| ending.trim_start_matches('.')).collect::<Vec<_>>().join(",");
         let below = if self.recursive { "**/" } else { "" };
         let as_glob = |spec: &String| {
             let path = without_dots(spec);
@@ -190,7 +195,8 @@ mod tests {
         let mut from_lines = Settings::default();
         from_lines.take_lines("# comment\nspec:\n  - 'a/**/*.js'\n  - b # that\nextension: [ts, 'js']\nrecursive: true\nui: tdd\n");
         let mut from_words = Settings::default();
-        let words = ["a/**/*.js", "-r", "c", "b", "--extension", "ts,js", "--recursive", "--ui=tdd", "--exit"];
+        let words =
+            ["a/**/*.js", "-r", "c", "b", "--extension", "ts,js", "--recursive", "--ui=tdd", "--exit"];
         from_words.take_words(&words.map(str::to_owned));
         assert_eq!(from_lines, from_words);
         assert_eq!(from_lines.spec, ["a/**/*.js", "b"]);

@@ -30,7 +30,12 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// A worker program, which Node.js runs. The first isolation is the default.
-fn worker(name: &'static str, source: &'static str, isolations: &[Isolation], options: &LaunchOptions) -> Launch {
+fn worker(
+    name: &'static str,
+    source: &'static str,
+    isolations: &[Isolation],
+    options: &LaunchOptions,
+) -> Launch {
     let mut worker = WorkerLaunch::embedded(&["node", "nodejs"], name, source, options);
     worker.isolation = options.isolation.unwrap_or(isolations[0]);
     Launch::Worker(worker)
@@ -44,7 +49,11 @@ fn literals_of(project: &Path, name: &str) -> Literals {
 
 /// Globs as JavaScript's libraries have them, as patterns over the project's paths.
 fn patterns(globs: &[String]) -> Result<Vec<Pattern>, DiscoverError> {
-    globs.iter().flat_map(|glob| without_choices(without_dots(glob))).map(|glob| path_pattern(&glob)).collect()
+    globs
+        .iter()
+        .flat_map(|glob| without_choices(without_dots(glob)))
+        .map(|glob| path_pattern(&glob))
+        .collect()
 }
 
 /// A glob with choices in brackets, `?(*.)+(spec|test)`, as globs without them.

@@ -70,9 +70,20 @@ fn script(package: &Package) -> Option<Vec<String>> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "-r" | "--require" | "--import" | "--loader" | "--experimental-loader" | "--conditions" | "-C"
-            | "--test-name-pattern" | "--test-reporter" | "--test-reporter-destination" | "--test-concurrency"
-            | "--test-timeout" | "--test-skip-pattern" | "--env-file" => {
+            "-r"
+            | "--require"
+            | "--import"
+            | "--loader"
+            | "--experimental-loader"
+            | "--conditions"
+            | "-C"
+            | "--test-name-pattern"
+            | "--test-reporter"
+            | "--test-reporter-destination"
+            | "--test-concurrency"
+            | "--test-timeout"
+            | "--test-skip-pattern"
+            | "--env-file" => {
                 words.next();
             }
             option if option.starts_with('-') => {}

@@ -41,7 +41,8 @@ impl Package {
         let mut scripts = self.literals.below(&["scripts"]);
         scripts.retain(|script| script.path[1].starts_with("test"));
         scripts.sort_by_key(|script| script.path[1] != "test");
-        let commands = scripts.iter().flat_map(|script| &script.values).flat_map(|text| text.split(['&', '|', ';']));
+        let commands =
+            scripts.iter().flat_map(|script| &script.values).flat_map(|text| text.split(['&', '|', ';']));
         commands.map(words::split).find_map(|command| {
             let is_program = |word: &String| program_name(word) == program;
             let start = command.iter().position(is_program)?;
@@ -68,7 +69,8 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_ranges() {
-        let package = package(r#"{"devDependencies": {"jest": "^29.7.0", "vitest": "latest", "mocha": ">=10 <12"}}"#);
+        let package =
+            package(r#"{"devDependencies": {"jest": "^29.7.0", "vitest": "latest", "mocha": ">=10 <12"}}"#);
         assert_eq!(package.major_version("jest"), Some(29));
         assert_eq!(package.major_version("mocha"), Some(10));
         assert_eq!(package.major_version("vitest"), None);

@@ -97,7 +97,8 @@ struct Settings {
 impl Settings {
     fn read(project: &Path, package: &Package) -> Settings {
         let script = package.script("vitest", None).unwrap_or_default();
-        let existing = |names: &[&'static str]| names.iter().copied().find(|name| project.join(name).is_file());
+        let existing =
+            |names: &[&'static str]| names.iter().copied().find(|name| project.join(name).is_file());
         let given = argument(&script, &["--config", "-c"]).map(without_dots);
         let names = [given.or_else(|| existing(&CONFIGURATION)), existing(&WORKSPACE)];
         let files: Vec<_> = names.into_iter().flatten().map(|name| literals_of(project, name)).collect();
