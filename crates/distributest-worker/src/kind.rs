@@ -2,6 +2,7 @@
 
 use crate::bats::Bats;
 use crate::cargo::Cargo;
+use crate::go::Go;
 use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
 use crate::tap::Tap;
@@ -33,10 +34,22 @@ pub(crate) struct Unable {
     pub(crate) hint: String,
 }
 
+impl Unable {
+    /// There is no directory for what the workers of a run share.
+    pub(crate) fn no_directory(error: std::io::Error) -> Unable {
+        let place = std::env::temp_dir();
+        Unable {
+            message: format!("failed to make a directory in {}: {error}", place.display()),
+            hint: "set TMPDIR to a directory that can be written to".to_owned(),
+        }
+    }
+}
+
 /// Makes a worker of the kind of this name, from what follows the name.
 pub(crate) fn create(name: &str, arguments: &[String]) -> Result<Box<dyn Kind>, Unable> {
     match name {
         "bats" => Ok(Box::new(Bats::new(arguments))),
+        "go" => Ok(Box::new(Go::new(arguments)?)),
         "cargo" => Ok(Box::new(Cargo::new(arguments)?)),
         "tap" => Ok(Box::new(Tap::new(arguments)?)),
         _ => Err(Unable {

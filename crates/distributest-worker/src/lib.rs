@@ -20,12 +20,14 @@
 mod bats;
 mod cargo;
 mod excerpt;
+mod go;
 mod ids;
 mod kind;
 mod lines;
 mod link;
 mod messages;
 mod program;
+mod report;
 mod run_directory;
 mod tap;
 mod text;

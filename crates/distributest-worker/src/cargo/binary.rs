@@ -21,11 +21,11 @@ use super::arguments::Arguments;
 use super::build::Binary;
 use super::libtest::{End, Ended, Follower, TestEnd};
 use super::panic::account_of;
-use super::report::{Entry, Report};
 use super::settings::Settings;
 use crate::excerpt::Excerpt;
 use crate::link::{Link, Stop};
 use crate::program::{self, Ending, Piped, Reader, Stream, pass_on};
+use crate::report::{Entry, Report};
 use crate::tools;
 
 /// How many bytes of names one process is given; the system takes some more.

@@ -12,10 +12,10 @@ use distributest_core::test_result::TestStatus;
 
 use super::arguments::Arguments;
 use super::panic::account_of;
-use super::report::{Entry, Report};
 use crate::excerpt::Excerpt;
 use crate::link::{Link, Stop};
 use crate::program::{self, Ending, Piped, Reader, Stream, pass_on};
+use crate::report::{Entry, Report};
 
 /// How much of each end of what rustdoc prints on failures is kept.
 const OUTPUT_BYTES: usize = 4 * 1024 * 1024;

@@ -7,7 +7,7 @@
 //!
 //! - `arguments.rs`, `manifest.rs`, `messages.rs`, `settings.rs` read what the user, manifests, cargo and its configuration say;
 //! - `binary.rs` runs a test binary, whose output `libtest.rs` follows; `doctests.rs` runs documentation;
-//! - `panic.rs` finds the one line that says why a test failed, `report.rs` collects what comes of a unit.
+//! - `panic.rs` finds the one line that says why a test failed.
 
 mod arguments;
 mod binary;
@@ -17,7 +17,6 @@ mod libtest;
 mod manifest;
 mod messages;
 mod panic;
-mod report;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -28,11 +27,12 @@ use self::arguments::Arguments;
 use self::binary::{Isolation, TestRun};
 use self::build::{Binary, Build, Builder};
 use self::doctests::Documentation;
-use self::report::Report;
+
 use self::settings::Settings;
 use crate::kind::{Kind, Unable};
 use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
+use crate::report::Report;
 use crate::run_directory::RunDirectory;
 use crate::tools;
 
@@ -57,10 +57,7 @@ impl Cargo {
     pub(crate) fn new(words: &[String]) -> Result<Cargo, Unable> {
         let (isolation, words) =
             words.split_first().map_or(("", &[][..]), |(word, rest)| (word.as_str(), rest));
-        let directory = RunDirectory::open().map_err(|error| Unable {
-            message: format!("failed to make a directory in {}: {error}", std::env::temp_dir().display()),
-            hint: "set TMPDIR to a directory that can be written to".to_owned(),
-        })?;
+        let directory = RunDirectory::open().map_err(Unable::no_directory)?;
         Ok(Cargo {
             arguments: Arguments::parse(words)?,
             isolation: if isolation == "process" { Isolation::Process } else { Isolation::Shared },

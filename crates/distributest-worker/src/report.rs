@@ -10,7 +10,7 @@ use crate::messages::{FileOutcome, Finished};
 
 /// What is known of a unit so far.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// How often each id was reported.
     reported: HashMap<String, usize>,
     failed: usize,
@@ -24,27 +24,27 @@ pub(super) struct Report {
 
 /// A test as it is reported, without what all tests of a unit have in common.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) status: TestStatus,
-    pub(super) duration: Duration,
-    pub(super) message: String,
-    pub(super) details: String,
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) status: TestStatus,
+    pub(crate) duration: Duration,
+    pub(crate) message: String,
+    pub(crate) details: String,
     /// File and line.
-    pub(super) place: (Option<String>, Option<u32>),
+    pub(crate) place: (Option<String>, Option<u32>),
 }
 
 impl Entry {
     /// The same with what there is to say of it: one line and many.
-    pub(super) fn because(self, message: impl Into<String>, details: impl Into<String>) -> Entry {
+    pub(crate) fn because(self, message: impl Into<String>, details: impl Into<String>) -> Entry {
         Entry { message: message.into(), details: details.into(), ..self }
     }
 }
 
 impl Report {
     /// Reports a test. A second one of the same id gets a number after it.
-    pub(super) fn test(&mut self, entry: Entry, link: &mut Link) -> Result<(), Stop> {
+    pub(crate) fn test(&mut self, entry: Entry, link: &mut Link) -> Result<(), Stop> {
         let count = self.reported.entry(entry.id.clone()).or_default();
         *count += 1;
         let id = if *count > 1 { format!("{} #{count}", entry.id) } else { entry.id };
@@ -64,27 +64,27 @@ impl Report {
     }
 
     /// A process died; only the first counts.
-    pub(super) fn crashed(&mut self, message: String) {
+    pub(crate) fn crashed(&mut self, message: String) {
         self.crash.get_or_insert(message);
     }
 
     /// It could not begin.
-    pub(super) fn broken(&mut self, message: impl Into<String>, details: impl Into<String>) {
+    pub(crate) fn broken(&mut self, message: impl Into<String>, details: impl Into<String>) {
         self.obstacle.get_or_insert((message.into(), details.into()));
     }
 
     /// Something is wrong that is no test's failure.
-    pub(super) fn fault(&mut self, message: impl Into<String>) {
+    pub(crate) fn fault(&mut self, message: impl Into<String>) {
         self.faults.push(message.into());
     }
 
     /// Whether any test has failed.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.failed > 0
     }
 
     /// What came of the unit.
-    pub(super) fn finished(self) -> Finished {
+    pub(crate) fn finished(self) -> Finished {
         if let Some(message) = self.crash {
             Finished::new(FileOutcome::Crashed, message)
         } else if let Some((message, details)) = self.obstacle {

@@ -1,0 +1,246 @@
+//! The worker for Go against the real go command.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Project, Report, Worker, wait_for_end_of, wait_for_text};
+
+const OFFLINE: [(&str, &str); 2] = [("GOPROXY", "off"), ("GOFLAGS", "-mod=mod")];
+
+fn worker(project: &Project, arguments: &[&str], more: &[(&str, &str)]) -> Worker {
+    let has_go = Command::new("go").arg("version").output();
+    assert!(
+        has_go.is_ok_and(|output| output.status.success()),
+        "these tests need Go: apt-get install golang-go"
+    );
+    let mut worker =
+        Worker::start(project.path(), &[&["go"], arguments].concat(), &[&OFFLINE[..], more].concat());
+    assert!(worker.ready().starts_with("1."));
+    worker
+}
+
+/// What `go test -json` says came of each test: `pass`, `fail`, `skip`.
+fn go_says(project: &Project, package: &str, arguments: &[&str]) -> BTreeMap<String, String> {
+    let output = Command::new("go")
+        .args(["test", "-json", "-count=1", "."])
+        .args(arguments)
+        .current_dir(project.path().join(package))
+        .envs(OFFLINE)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let event = |line: &str| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        let action = event["action"].as_str().or(event["Action"].as_str())?.to_owned();
+        let is_end = matches!(action.as_str(), "pass" | "fail" | "skip");
+        Some((event["Test"].as_str()?.to_owned(), action)).filter(|_| is_end)
+    };
+    let said: BTreeMap<_, _> = text.lines().filter_map(event).collect();
+    assert!(!said.is_empty(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+fn in_gos_words(report: &Report) -> BTreeMap<String, String> {
+    let word = |status: String| match status.as_str() {
+        "passed" => "pass".to_owned(),
+        "failed" | "error" => "fail".to_owned(),
+        "skipped" => "skip".to_owned(),
+        _ => status,
+    };
+    report.statuses().into_iter().map(|(id, status)| (id, word(status))).collect()
+}
+
+#[test]
+fn reports_the_same_tests_with_the_same_results_as_go() {
+    let project = Project::copy_of("go");
+    let mut worker = worker(&project, &[], &[]);
+    for (package, outcome) in [
+        ("outcomes", "failed"),
+        ("parallel", "failed"),
+        ("mains", "passed"),
+        (".", "passed"),
+        ("output", "passed"),
+    ] {
+        let report = worker.run(package);
+        let mut expected = go_says(&project, package, &[]);
+        if package == "outcomes" {
+            // Before Go 1.20, go's report loses it.
+            expected.insert("TestPrintsWithoutALineEnd".to_owned(), "pass".to_owned());
+        }
+        assert_eq!(in_gos_words(&report), expected, "{package}");
+        assert_eq!(report.outcome(), outcome, "{package}: {report:?}");
+    }
+    // As with `go test ./...` in each of them.
+    assert_eq!(worker.run("nested/inner").summary(), "TestOfAnotherModule passed");
+    worker.quit();
+}
+
+#[test]
+fn results_say_why_and_where() {
+    let project = Project::copy_of("go");
+    let mut worker = worker(&project, &[], &[]);
+    let report = worker.run("outcomes");
+    let message = |id: &str| report.text(id, "message").to_owned();
+    assert_eq!(message("TestFails"), "outcomes_test.go:16: got 1, want 2");
+    let details = report.text("TestFails", "details");
+    assert!(details.starts_with("printed before\nand to standard error\n"), "{details}");
+    assert_eq!(message("TestSkips"), "not today: it rains");
+    assert_eq!(message("TestFailsInManyLines"), "outcomes_test.go:25: first line");
+    assert_eq!(message("TestParts"), "a part of it failed");
+    assert_eq!(message("TestParts/same_name"), "outcomes_test.go:34: the first");
+    assert_eq!(message("FuzzSeeds/seed#1"), "outcomes_test.go:52: a bad seed");
+    assert_eq!(message("Example_bad"), "got \"this\", want \"that\"");
+    let place = |id: &str| {
+        let test = report.tests.iter().find(|test| test["id"] == id).unwrap();
+        (test["file"].as_str().unwrap().to_owned(), test["line"].as_u64().unwrap())
+    };
+    assert_eq!(place("TestParts/same_name"), ("outcomes/outcomes_test.go".to_owned(), 32));
+    assert_eq!(place("Example_bad"), ("outcomes/example_test.go".to_owned(), 10));
+    worker.quit();
+}
+
+#[test]
+fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
+    let project = Project::copy_of("go");
+    let mut worker = worker(&project, &[], &[]);
+    let panics = worker.run("panics");
+    assert_eq!(
+        panics.summary(),
+        "TestAfter passed, TestBefore passed, TestBetween failed, TestPanics failed, TestPanics/good_part passed, \
+         TestPanics/part error, TestPanicsElsewhere error"
+    );
+    assert_eq!((panics.outcome(), panics.message()), ("crashed", "exit status 2 in TestPanics/part"));
+    assert_eq!(panics.text("TestPanics/part", "message"), "panic: assignment to entry in nil map");
+    assert!(panics.text("TestPanics/part", "details").contains("goroutine "), "{panics:?}");
+    assert_eq!(panics.text("TestPanicsElsewhere", "message"), "panic: in a goroutine");
+    let exits = worker.run("exits");
+    assert_eq!(
+        exits.summary(),
+        "TestAfter passed, TestBefore passed, TestKillsItself error, TestLeaves error, \
+         TestLeavesAsIfAllWereWell error, TestLogsFatally error"
+    );
+    assert_eq!(exits.outcome(), "crashed");
+    let message = |id: &str| exits.text(id, "message").to_owned();
+    assert!(
+        message("TestLeavesAsIfAllWereWell").starts_with("panic: unexpected call to os.Exit(0)"),
+        "{exits:?}"
+    );
+    assert_eq!(
+        (message("TestLeaves"), message("TestLogsFatally")),
+        ("exit status 3".to_owned(), "exit status 1".to_owned())
+    );
+    assert!(exits.text("TestLogsFatally", "details").contains("fatal words"));
+    assert!(message("TestKillsItself").contains("SIGABRT"), "{exits:?}");
+    assert_eq!(worker.run("mains").outcome(), "passed");
+    worker.quit();
+}
+
+#[test]
+fn packages_that_do_not_compile_or_load_are_broken_and_those_without_tests_pass() {
+    let project = Project::copy_of("go");
+    let mut worker = worker(&project, &[], &[]);
+    let broken = worker.run("broken");
+    assert_eq!(
+        (broken.outcome(), broken.message()),
+        ("broken", "./broken_test.go:6:2: undefined: undefined")
+    );
+    assert!(broken.finished["details"].as_str().unwrap().contains("[build failed]"), "{broken:?}");
+    assert!(worker.output().contains("undefined: undefined"), "the log has it too");
+    let vetted = worker.run("vetted");
+    assert_eq!(vetted.outcome(), "broken");
+    assert!(vetted.message().contains("Printf format %d has arg \"no number\""), "{vetted:?}");
+    let init = worker.run("init");
+    assert_eq!(init.outcome(), "broken");
+    assert_eq!(init.message(), "no test was run: exit status 2: panic: while loading");
+    for package in ["nothing", "elsewhere", "nowhere"] {
+        let report = worker.run(package);
+        assert_eq!(report.outcome(), "passed", "{package}: {report:?}");
+        assert!(report.message().starts_with("no tests"), "{package}: {report:?}");
+        assert_eq!(report.tests.len(), 0);
+    }
+    worker.quit();
+}
+
+#[test]
+fn an_exit_status_without_a_failing_test_is_a_failure() {
+    let project = Project::copy_of("go");
+    let mut worker = worker(&project, &[], &[("MAIN_STATUS", "7")]);
+    let report = worker.run("mains");
+    assert_eq!(report.summary(), "TestWithMain passed");
+    assert_eq!((report.outcome(), report.message()), ("failed", "exit status 7 although no test failed"));
+    worker.quit();
+}
+
+#[test]
+fn single_tests_run_by_their_ids() {
+    let project = Project::copy_of("go");
+    let mut worker = worker(&project, &[], &[]);
+    let all: Vec<String> = worker.run("outcomes").statuses().into_keys().collect();
+    for id in &all {
+        let report = worker.run_tests("outcomes", &[id]);
+        assert_eq!(Vec::from_iter(report.statuses().into_keys()), [id.clone()], "{report:?}");
+    }
+    let ids: Vec<&str> = all.iter().map(String::as_str).collect();
+    let (some, others) = ids.split_at(ids.len() / 2);
+    let mut statuses = worker.run_tests("outcomes", some).statuses();
+    statuses.extend(worker.run_tests("outcomes", others).statuses());
+    assert_eq!(statuses, worker.run("outcomes").statuses());
+    let part = worker.run_tests("outcomes", &["TestParts/with_blanks"]);
+    assert_eq!((part.summary().as_str(), part.outcome()), ("TestParts/with_blanks passed", "passed"));
+    let gone = worker.run_tests("outcomes", &["TestPasses", "TestPass"]);
+    assert_eq!(gone.summary(), "TestPasses passed");
+    assert_eq!(gone.outcome(), "failed");
+    assert_eq!(gone.message(), "the test TestPass did not run, or is not there any more");
+    worker.quit();
+}
+
+#[test]
+fn arguments_reach_go_and_the_tests() {
+    let project = Project::copy_of("go");
+    let mut some = worker(&project, &["-run", "Test(Passes|Skips)", "-cover"], &[]);
+    let report = some.run("outcomes");
+    assert_eq!(report.summary(), "TestPasses passed, TestSkips skipped");
+    assert!(some.output().contains("coverage: "), "{}", some.output());
+    some.quit();
+    let mut refused = Worker::start(project.path(), &["go", "-json"], &OFFLINE);
+    let unable = refused.next().unwrap();
+    assert_eq!(unable["type"], "unable");
+    assert!(unable["message"].as_str().unwrap().contains("-json"), "{unable}");
+    refused.wait();
+}
+
+#[test]
+fn what_tests_print_reaches_the_log_byte_for_byte() {
+    let project = Project::copy_of("go");
+    let mut worker = worker(&project, &[], &[]);
+    assert_eq!(worker.run("output").outcome(), "passed");
+    let output = worker.raw_output();
+    assert!(output.windows(12).any(|bytes| bytes == b"bytes \xff\x00 end"));
+    assert!(worker.output().contains("of a child\n"));
+    worker.quit();
+}
+
+#[test]
+fn told_to_end_it_ends_the_test_first() {
+    let project = Project::copy_of("go");
+    let file = project.path().join("pid");
+    let mut worker = worker(&project, &[], &[("HANGS_IN", file.to_str().unwrap())]);
+    worker.send(&json!({"type": "run", "file": "hangs"}));
+    let pid = wait_for_text(&file);
+    worker.terminate();
+    assert!(!worker.wait().success());
+    wait_for_end_of(&pid);
+}
+
+#[test]
+fn a_go_that_does_not_work_is_said_before_the_first_package() {
+    let project = Project::copy_of("go");
+    let mut worker = Worker::start(project.path(), &["go"], &[("GOROOT", "/nonexistent")]);
+    let message = worker.next().unwrap();
+    assert_eq!(message["type"], "unable");
+    assert!(message["message"].as_str().unwrap().contains("go version failed: "), "{message}");
+    assert!(message["hint"].as_str().unwrap().contains("node_setup"), "{message}");
+    worker.wait();
+}
