@@ -65,6 +65,12 @@ impl Ended {
         Ended::outcome(Outcome::TimedOut, format!("ran longer than its time limit of {seconds} s"))
     }
 
+    /// This test of it was running at the time.
+    pub(crate) fn during(mut self, test: &str) -> Self {
+        self.message.push_str(&format!(", while {test} ran"));
+        self
+    }
+
     /// Nobody wanted its outcome any more.
     pub(crate) fn cancelled() -> Self {
         Ended::interrupted(Interruption::Cancelled, "cancelled")

@@ -2,7 +2,8 @@
 //!
 //! What a worker said before it died counts: its messages are read to the last one, and only then is it asked why
 //! it left. Where the worker forks for each file, a timeout or a cancellation ends what is below it and the worker
-//! stays; otherwise, and whenever in doubt, the whole worker goes and the lane starts another.
+//! stays; otherwise, and whenever in doubt, the whole worker goes and the lane starts another. The first test that is
+//! said to have failed after a timeout ended its file is the one that was running.
 //!
 //! Processes a file leaves behind are leaks where each file has processes of its own (`fork`, `process`); with
 //! `shared`, processes belong to the worker and live as long as it does.
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::test_result::TestResult;
 use distributest_process::{Exit, SpawnError};
 use distributest_protocol::conversions::test_to_wire;
 use distributest_protocol::wire;
@@ -264,6 +266,7 @@ impl Worker {
         let limit = run_out(attempt.timeout);
         tokio::pin!(limit);
         let mut cut_short = None;
+        let mut tests = 0;
         loop {
             let event = tokio::select! {
                 biased;
@@ -274,6 +277,7 @@ impl Worker {
             match (event, cut_short.take()) {
                 (Event::Message(WorkerMessage::Test(test)), cut) => {
                     cut_short = cut;
+                    tests += 1;
                     context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, *test))).await;
                 }
                 // A forked child that dies while it writes leaves half a line; what its worker says next, perhaps
@@ -290,7 +294,7 @@ impl Worker {
                     cut_short = Some(error)
                 }
                 (Event::Lost(error), None) => return Ending::Lost(error),
-                (Event::Exited(exit), None) => return Ending::Exited(exit),
+                (Event::Exited(exit), None) => return Ending::Exited { exit, tests },
             }
         }
     }
@@ -305,8 +309,15 @@ impl Worker {
                     self.isolation == wire::Isolation::Shared && finished.outcome == FileOutcome::Crashed;
                 (from_finished(finished), !server_died)
             }
-            Ending::TimedOut => (Ended::timed_out(attempt.timeout), self.end_file().await),
-            Ending::Cancelled => (Ended::cancelled(), self.end_file().await),
+            Ending::TimedOut => {
+                let (last_tests, stays) = self.end_file().await;
+                let ended = Ended::timed_out(attempt.timeout);
+                match tell_what_timed_out(context, attempt, last_tests).await {
+                    Some(test) => (ended.during(&test), stays),
+                    None => (ended, stays),
+                }
+            }
+            Ending::Cancelled => (Ended::cancelled(), self.end_file().await.1),
             Ending::Lost(error) => {
                 (Ended::interrupted(Interruption::RunnerLost, failure::chain(&error)), false)
             }
@@ -314,52 +325,54 @@ impl Worker {
                 let message = "the worker said it was ready or unable in the middle of a file";
                 (Ended::interrupted(Interruption::RunnerLost, message), false)
             }
-            Ending::Exited(exit) => {
+            Ending::Exited { exit, tests } => {
                 // Whoever else holds the descriptor goes first, so that it has an end.
                 self.stop(Duration::ZERO).await;
-                let last_words = self.last_words(context, attempt);
-                let ended = match tokio::time::timeout(LAST_WORDS_PATIENCE, last_words).await {
-                    Ok(Some(finished)) => from_finished(finished),
-                    Ok(None) | Err(_) => Ended::outcome(Outcome::Crashed, format!("the worker died: {exit}")),
+                let (last_tests, finished) = self.last_words().await;
+                let any_tests = tests + last_tests.len() > 0;
+                for test in last_tests {
+                    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, test))).await;
+                }
+                let died = |when| Ended::outcome(Outcome::Crashed, format!("the worker died{when}: {exit}"));
+                let ended = match finished {
+                    Some(finished) => from_finished(finished),
+                    None if any_tests => died(""),
+                    None => died(" before it told of any test of this file"),
                 };
                 (ended, false)
             }
         }
     }
 
-    /// Reads what a dead worker had still said.
-    async fn last_words(&mut self, context: &RunContext, attempt: &Attempt) -> Option<Finished> {
-        loop {
-            match self.link.receive().await {
-                Ok(WorkerMessage::Test(test)) => {
-                    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, *test))).await;
-                }
-                Ok(WorkerMessage::Finished(finished)) => return Some(finished),
-                Ok(_) | Err(_) => return None,
-            }
-        }
-    }
-
-    /// Ends the file that is running. Returns whether the worker survives it.
-    async fn end_file(&mut self) -> bool {
-        // Helpers would die with the file, and the worker may need them.
-        if self.isolation != wire::Isolation::Fork || !self.helpers.before.is_empty() {
-            return false;
-        }
-        if let Err(error) = self.started.tree.stop_descendants(STOP_GRACE).await {
-            tracing::warn!(%error, "failed to end a test file's processes");
-            return false;
-        }
+    /// Reads what is still said of a file whose processes are gone, and how the worker closes it, if it does.
+    async fn last_words(&mut self) -> (Vec<TestResult>, Option<Finished>) {
+        let mut tests = Vec::new();
         let finished = async {
             loop {
                 match self.link.receive().await {
-                    Ok(WorkerMessage::Finished(_)) => return true,
-                    Ok(WorkerMessage::Test(_)) | Err(WorkerLinkError::Garbage { cut_short: true, .. }) => {}
-                    Ok(_) | Err(_) => return false,
+                    Ok(WorkerMessage::Finished(finished)) => return Some(finished),
+                    Ok(WorkerMessage::Test(test)) => tests.push(*test),
+                    Err(WorkerLinkError::Garbage { cut_short: true, .. }) => {}
+                    Ok(_) | Err(_) => return None,
                 }
             }
         };
-        tokio::time::timeout(LAST_WORDS_PATIENCE, finished).await.unwrap_or(false)
+        let finished = tokio::time::timeout(LAST_WORDS_PATIENCE, finished).await.unwrap_or(None);
+        (tests, finished)
+    }
+
+    /// Ends the file that is running. Returns the tests that come to light by that, and whether the worker survives it.
+    async fn end_file(&mut self) -> (Vec<TestResult>, bool) {
+        // Helpers would die with the file, and the worker may need them.
+        let survives = self.isolation == wire::Isolation::Fork && self.helpers.before.is_empty();
+        if !survives {
+            self.stop(STOP_GRACE).await;
+        } else if let Err(error) = self.started.tree.stop_descendants(STOP_GRACE).await {
+            tracing::warn!(%error, "failed to end a test file's processes");
+            return (Vec::new(), false);
+        }
+        let (tests, finished) = self.last_words().await;
+        (tests, survives && finished.is_some())
     }
 
     /// Kills what a file left behind. Returns what that was, and whether the worker survives it.
@@ -421,7 +434,28 @@ enum Ending {
     Cancelled,
     Lost(WorkerLinkError),
     OutOfTurn,
-    Exited(Exit),
+    Exited {
+        exit: Exit,
+        /// How many tests it had told of.
+        tests: usize,
+    },
+}
+
+/// Passes on the tests of a file that was ended at its time limit. Returns the id of the one that was running.
+async fn tell_what_timed_out(
+    context: &RunContext,
+    attempt: &Attempt,
+    mut tests: Vec<TestResult>,
+) -> Option<String> {
+    let running = tests.iter_mut().find(|test| test.status.is_failure());
+    let id = running.map(|test| {
+        test.message = "timed out".to_owned();
+        test.id.clone()
+    });
+    for test in tests {
+        context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, test))).await;
+    }
+    id
 }
 
 fn from_finished(finished: Finished) -> Ended {

@@ -11,6 +11,7 @@ use crate::support::*;
 const WORKER: &str = r#"
 say() { printf '%s\n' "$1" >&3; }
 test_line() { say '{"type":"test","id":"'$1'","name":"'$1'","status":"passed","seconds":0.25,"line":3}'; }
+died_in() { say '{"type":"test","id":"'$1'","name":"'$1'","status":"error","seconds":0,"message":"signal 15"}'; }
 finished() { say '{"type":"finished","outcome":"'$1'","message":"'"$2"'","details":"d"}'; }
 echo loading
 say '{"type":"ready","protocol":1,"framework":"fake","version":"1"}'
@@ -21,12 +22,14 @@ while read -r line <&3; do
     *broken*) finished broken 'it does not load' ;;
     *garbage*) test_line one; say 'oh no' ;;
     *silent_exit*) test_line one; exit 5 ;;
+    *without_a_word*) exit 6 ;;
     *dying_words*) echo $$ > worker.pid; test_line one; finished failed bye; kill -9 $$ ;;
     *murder*) test_line one; echo last; kill -9 $$ ;;
     *half_line*) printf '{"type":"test","id":"ha' >&3; say ''; test_line died_in; finished crashed 'signal 9' ;;
     *last_of_all*) finished crashed 'signal 9'; read -r line <&3; exit 1 ;;
     *half_garbage*) printf '{"type":"test","id":"ha' >&3; say ''; finished passed ;;
-    *hang*) setsid sh -c 'echo $$ > child; exec sleep 1000' & wait; finished crashed killed ;;
+    *hang*) test_line one; setsid sh -c 'echo $$ > child; exec sleep 1000' & wait; died_in two; finished crashed killed ;;
+    *stuck*) trap 'died_in two; exit 1' TERM; test_line one; while :; do sleep 0.1; done ;;
     *leak*) setsid sh -c 'echo $$ > child; exec sleep 1000' >/dev/null 2>&1 </dev/null 3>&- &
             while [ ! -s child ]; do sleep 0.01; done; test_line one; finished passed ;;
     *ahead*) rm -f child; sh -c 'sleep 1000 & echo $! > child; wait' >/dev/null 2>&1 </dev/null 3>&- &
@@ -148,16 +151,18 @@ async fn garbage_is_shown_and_its_worker_replaced() {
 async fn a_worker_that_dies_in_a_file_crashes_the_file_and_keeps_its_tests() {
     let site = Site::new();
     let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Fork).await;
-    for (file, result, message) in [
-        ("murder", AttemptResult::Crashed, "the worker died: signal 9 (SIGKILL)"),
-        ("silent_exit", AttemptResult::Crashed, "the worker died: exit status 5"),
-        ("dying_words", AttemptResult::Failed, "bye"),
+    let without_a_word = "the worker died before it told of any test of this file: exit status 6";
+    for (file, result, message, its_tests) in [
+        ("murder", AttemptResult::Crashed, "the worker died: signal 9 (SIGKILL)", &["one"][..]),
+        ("silent_exit", AttemptResult::Crashed, "the worker died: exit status 5", &["one"]),
+        ("dying_words", AttemptResult::Failed, "bye", &["one"]),
+        ("without_a_word", AttemptResult::Crashed, without_a_word, &[]),
     ] {
         let attempt = coordinator.dispatch(1, file, 0).await;
         let (crashed, before) = coordinator.finished(attempt).await;
         assert_result(&crashed, result);
         assert_eq!(crashed.message, message);
-        assert_eq!(tests(&before), ["one"]);
+        assert_eq!(tests(&before), its_tests);
         if file == "murder" {
             assert_eq!(coordinator.output_of(&crashed.block.unwrap()).await, "last\n");
         }
@@ -187,8 +192,8 @@ async fn a_time_limit_ends_the_forked_child_and_spares_the_worker() {
     let first = coordinator.run("pass").await;
     let attempt = coordinator.dispatch(1, "hang", 1000).await;
     let child = pid_in(&site, "child").await;
-    let (timed_out, _) = coordinator.finished(attempt).await;
-    assert_result(&timed_out, AttemptResult::TimedOut);
+    let (timed_out, before) = coordinator.finished(attempt).await;
+    assert_timed_out_in_its_second_test(&timed_out, &before);
     assert!(!is_alive(child));
     let second = coordinator.run("pass").await;
     let outputs = (
@@ -196,6 +201,25 @@ async fn a_time_limit_ends_the_forked_child_and_spares_the_worker() {
         coordinator.output_of(&second.block.unwrap()).await,
     );
     assert_eq!(outputs.0, outputs.1, "the same worker ran both");
+    coordinator.end().await;
+}
+
+fn assert_timed_out_in_its_second_test(timed_out: &wire::AttemptFinished, before: &[Update]) {
+    assert_result(timed_out, AttemptResult::TimedOut);
+    assert_eq!(timed_out.message, "ran longer than its time limit of 1 s, while two ran");
+    assert_eq!(tests(before), ["one", "two"]);
+    let Some(Update::TestFinished(test)) = before.last() else { panic!("{before:?}") };
+    assert_eq!((test.status.as_str(), test.message.as_str()), ("error", "timed out"));
+}
+
+#[tokio::test]
+async fn a_shared_worker_names_the_test_that_hung_before_it_goes() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Shared).await;
+    let attempt = coordinator.dispatch(1, "stuck", 1000).await;
+    let (timed_out, before) = coordinator.finished(attempt).await;
+    assert_timed_out_in_its_second_test(&timed_out, &before);
+    assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
     coordinator.end().await;
 }
 
