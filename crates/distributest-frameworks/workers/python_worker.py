@@ -222,7 +222,7 @@ class Supervisor:
 
     def __init__(self, agent):
         self.agent = agent
-        self.told_to_end = False
+        self.told_to_end = None  # by this signal
         self.child = None
 
     def run(self, work, file=None):
@@ -252,6 +252,8 @@ class Supervisor:
         os.close(wake_up_sender)
         end = End(status, witness.read())
         witness.close()
+        if self.told_to_end == signal.SIGTERM:
+            self.report_test(end)
         if self.told_to_end:
             sys.exit(1)
         return end
@@ -273,7 +275,7 @@ class Supervisor:
                     poll.unregister(self.agent.socket)
 
     def end_child(self, number):
-        self.told_to_end = True
+        self.told_to_end = number
         if self.child is None:
             return
         for kill in (os.killpg, os.kill):
@@ -282,11 +284,14 @@ class Supervisor:
                 kill(self.child, number)
 
     def report_death(self, end):
-        description = end.describe()
+        self.report_test(end)
+        self.agent.finished(result("crashed", end.describe()))
+
+    def report_test(self, end):
+        """Reports the test the process died in."""
         self.agent.end_line()
         if end.test:
-            self.agent.send(type="test", status="error", seconds=0, message=description, details="", **end.test)
-        self.agent.finished(result("crashed", description))
+            self.agent.send(type="test", status="error", seconds=0, message=end.describe(), details="", **end.test)
 
 
 class Unable(Exception):

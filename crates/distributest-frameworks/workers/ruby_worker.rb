@@ -265,7 +265,7 @@ module DistributestWorker
   class Supervisor
     def initialize(agent)
       @agent = agent
-      @told_to_end = false
+      @told_to_end = nil # by this signal
     end
 
     # Has the block, which is given a witness, run in a forked process that leads a session of its own.
@@ -291,18 +291,23 @@ module DistributestWorker
       [wake_up, wake_up_sender].each(&:close)
       ending = Ending.new(status, witness.read)
       witness.close
+      report_test(ending) if @told_to_end == "TERM"
       exit(1) if @told_to_end
       ending
     end
 
     def report_death(ending)
-      description = ending.describe
+      report_test(ending)
+      @agent.finished("outcome" => "crashed", "message" => ending.describe, "details" => "")
+    end
+
+    # Reports the test the process died in.
+    def report_test(ending)
       @agent.end_line
-      if ending.test
-        @agent.send_message({ "type" => "test", "status" => "error", "seconds" => 0, "message" => description,
-                              "details" => "" }.merge(ending.test))
-      end
-      @agent.finished("outcome" => "crashed", "message" => description, "details" => "")
+      return unless ending.test
+
+      @agent.send_message({ "type" => "test", "status" => "error", "seconds" => 0, "message" => ending.describe,
+                            "details" => "" }.merge(ending.test))
     end
 
     private
@@ -328,7 +333,7 @@ module DistributestWorker
     end
 
     def end_child(signal)
-      @told_to_end = true
+      @told_to_end = signal
       return unless @child
 
       # It leads its process group, unless it had no time yet to become the leader.

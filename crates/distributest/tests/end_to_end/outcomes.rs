@@ -106,23 +106,55 @@ fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
     insta::assert_snapshot!(sandbox.run(&["--runners", "1", "--timeout", "2s"]), @"
     exit status: 1
     ----- standard output
-    TIMED OUT test_hang.py  after 1 test  (runner 1, TIME)
-      ran longer than its time limit of 2 s
+    TIMED OUT test_hang.py  after 2 tests, 1 of them failed  (runner 1, TIME)
+      ran longer than its time limit of 2 s, while test_hang.py::test_hangs ran
+
+      test_hangs  test_hang.py:5
+        timed out
 
       its last output:
         hanging
 
     Timed out
       test_hang.py
-        ran longer than its time limit of 2 s
+        ran longer than its time limit of 2 s, while test_hang.py::test_hangs ran
+        test_hangs: timed out
         $ distributest test_hang.py
 
-    2 files: 1 passed, 1 timed out; 2 tests: 2 passed
+    2 files: 1 passed, 1 timed out; 3 tests: 2 passed, 1 error
     TIME; testing took TIME, RATIO × the least possible TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     2 files
     ");
+}
+
+#[test]
+fn a_test_that_hangs_is_named_whatever_the_isolation() {
+    for isolation in ["fork", "shared", "process"] {
+        let sandbox = Sandbox::new();
+        sandbox.file("tests/test_hang.py", "import time\n\ndef test_hangs(): time.sleep(1000)\n");
+        sandbox.file("spec/hang_spec.rb", "RSpec.describe('it') { it('hangs') { sleep 1000 } }\n");
+        let (ended, events) =
+            sandbox.run_for_events(&["--runners", "2", "--timeout", "2s", "--isolation", isolation]);
+        assert_eq!(ended.code(), Some(1), "{}", ended.seen());
+        let mut tests: Vec<_> = events.of("test_finished").iter().map(|test| words_of(test)).collect();
+        tests.sort();
+        let pytest = ("tests/test_hang.py::test_hangs", "error", "timed out");
+        assert_eq!(tests, [("./spec/hang_spec.rb[1:1]", "error", "timed out"), pytest], "{isolation}");
+        for attempt in events.of("attempt_finished") {
+            let (outcome, message) = (attempt["outcome"].as_str(), attempt["message"].as_str());
+            assert_eq!(outcome, Some("timed out"));
+            let named = |(id, ..): &(&str, &str, &str)| message.is_some_and(|message| message.contains(id));
+            assert!(tests.iter().any(named), "{isolation}: {message:?}");
+        }
+    }
+}
+
+/// Id, status and message of a test.
+fn words_of(test: &Value) -> (&str, &str, &str) {
+    let word = |field: &str| test[field].as_str().unwrap_or_default();
+    (word("id"), word("status"), word("message"))
 }
 
 #[test]
