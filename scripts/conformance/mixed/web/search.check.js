@@ -1,0 +1,1 @@
+test.each(['apple', 'pear'])('finds %s', (word) => expect(['apple', 'pear']).toContain(word));
