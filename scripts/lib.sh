@@ -50,8 +50,14 @@ apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Tim
     openssl
     procps
     rsync
-    # pytest, unittest
+    # pytest with plugins, unittest, Django
+    python3-django
     python3-pytest
+    python3-pytest-asyncio
+    python3-pytest-cov
+    python3-pytest-subtests
+    python3-pytest-timeout
+    python3-pytest-xdist
     # RSpec, Minitest, test-unit, Rails, and what their third-party projects use
     ruby
     ruby-activerecord

@@ -106,6 +106,20 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_django_project_is_run_by_its_own_runner_unless_it_has_pytest_django() {
+        let manage = ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'website.settings')\n");
+        let tests = ("shop/tests.py", "from django.test import TestCase\n");
+        assert_eq!(detected(&[manage, tests]), named(&[("django", "manage.py")]));
+        assert_eq!(detected(&[("manage.py", "import flask\n"), tests]), []);
+        let configured = detected(&[manage, tests, ("pytest.ini", "")]);
+        assert_eq!(configured, named(&[("pytest", "pytest.ini")]));
+        let listed = [manage, ("tests/test_a.py", ""), ("requirements/dev.txt", "pytest-django==4.8\n")];
+        assert_eq!(detected(&listed), named(&[("pytest", "tests/test_a.py")]));
+        let only_pytest = [manage, tests, ("requirements.txt", "pytest\n")];
+        assert_eq!(detected(&only_pytest), named(&[("django", "manage.py")]));
+    }
+
     fn named(expected: &[(&str, &str)]) -> Vec<(String, String)> {
         expected.iter().map(|(name, file)| ((*name).to_owned(), (*file).to_owned())).collect()
     }

@@ -182,7 +182,7 @@ class Prepared:
             config.notify_exception(ExceptionInfo.from_current(), config.option)
 
     def heed(self, advice):
-        modules = [module for module in advice.get("load", []) if module not in self.advice_heeded]
+        modules = [module for module in (advice or {}).get("load", []) if module not in self.advice_heeded]
         if modules:
             load_ahead(modules)
             self.advice_heeded.update(modules)

@@ -14,7 +14,7 @@ A framework's program gives `Worker.serve` an object that has loaded the framewo
 - `run(order, witness, agent)`: runs a file and returns its `result`; reports its tests on the way. None: it can't be run
   before `heed` was called with what is in `advice`;
 - `advice`: after `run`, what had better be done once, before another file is run: values that JSON has;
-- `heed(advice)`: does that. With isolation "fork", `run` was called in another process than this is;
+- `heed(advice)`: does that; with isolation "fork", in another process than `run`. None: that process died before its end;
 - `renew()`: with isolation "shared", what is to run the next file: itself, or another object of its kind;
 - `close()`: there are no more files.
 """
@@ -363,7 +363,7 @@ class Worker:
                 self.supervisor.report_death(end)
             else:
                 self.agent.finished(end.final_result())
-            prepared.heed(end.advice or {})
+            prepared.heed(end.advice)
         prepared.close()
 
     def serve_in_this_process(self, prepared):

@@ -80,6 +80,22 @@ def forget_namesakes(name, top):
                 del sys.modules[module]
 
 
+def put_in_front(directory):
+    """Makes a directory the first that modules are looked for in."""
+    sys.path[:] = [directory] + [each for each in sys.path if each != directory]
+
+
+def load_packages_ahead(advice):
+    """Loads the packages a file lies in, which have been loaded by its process, for the files that follow."""
+    packages = [package for package in advice.get("load", []) if package not in sys.modules]
+    if packages:
+        path = list(sys.path)
+        put_in_front(advice["top"])
+        load_ahead(packages)
+        sys.path[:] = path
+        warn_of_threads()
+
+
 def tell_if_another_file(module, file):
     """Discovery's own check: a module of the same name that lies elsewhere would be run in place of the file."""
     found = os.path.realpath(getattr(module, "__file__", None) or "")
@@ -181,8 +197,9 @@ class Journal:
         )
 
 
-def run_suite(suite, order, journal, run):
-    """Has the suite, or what is asked for of it, run by `run(suite)`; gives the file's result."""
+def run_suite(suite, order, journal, run, narrowed_by=None):
+    """Has the suite, or what is asked for of it, run by `run(suite)`; gives the file's result. Options that may have left
+    tests out of the suite already are named in `narrowed_by`."""
     unknown = [] if order.tests is None else keep_only(suite, order.tests)
     directory = os.getcwd()
     try:
@@ -199,7 +216,9 @@ def run_suite(suite, order, journal, run):
         return result("failed", "unittest finds no such test: " + ", ".join(unknown))
     if journal.failed:
         return result("failed")
-    return result("passed", "" if journal.seen_tests else "no tests")
+    if journal.seen_tests:
+        return result("passed")
+    return result("passed", "no tests: {} leaves none".format(narrowed_by) if narrowed_by else "no tests")
 
 
 class Running:

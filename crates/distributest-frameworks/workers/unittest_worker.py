@@ -71,10 +71,8 @@ class Prepared:
             return result("broken", reason.message, reason.details)
         self.advice = {"top": top, "load": enclosing_packages(module_name(order.file, top))}
         journal = Journal(order.file, witness, agent)
-        outcome = run_suite(suite, order, journal, lambda suite: self.run_by_unittest(suite, journal))
-        if loader.testNamePatterns and outcome == result("passed", "no tests"):
-            return result("passed", "no tests: -k leaves none")
-        return outcome
+        narrowed_by = "-k" if loader.testNamePatterns else None
+        return run_suite(suite, order, journal, lambda suite: self.run_by_unittest(suite, journal), narrowed_by)
 
     def top(self, file):
         """The directory the file's module is imported from."""
@@ -100,24 +98,13 @@ class Prepared:
             runner.run(suite)
 
     def heed(self, advice):
-        packages = [package for package in advice.get("load", []) if package not in sys.modules]
-        if packages:
-            path = list(sys.path)
-            put_in_front(advice["top"])
-            load_ahead(packages)
-            sys.path[:] = path
-            warn_of_threads()
+        load_packages_ahead(advice or {})
 
     def renew(self):
         return self
 
     def close(self):
         pass
-
-
-def put_in_front(directory):
-    """Makes a directory the first that modules are looked for in."""
-    sys.path[:] = [directory] + [each for each in sys.path if each != directory]
 
 
 if __name__ == "__main__":

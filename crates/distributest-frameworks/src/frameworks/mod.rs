@@ -8,6 +8,7 @@ mod bats;
 mod beam;
 mod cargo;
 pub(crate) mod command;
+mod django;
 mod eunit;
 mod exunit;
 mod go;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Arc<dyn Definition>> {
     vec![
         Arc::new(pytest::Pytest),
         Arc::new(unittest::Unittest),
+        Arc::new(django::Django),
         Arc::new(rspec::Rspec),
         Arc::new(exunit::ExUnit),
         Arc::new(eunit::EUnit),

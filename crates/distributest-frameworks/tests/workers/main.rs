@@ -1,5 +1,6 @@
 //! The worker programs against the real frameworks: what they report is compared with the frameworks' own reports.
 
+mod django;
 mod eunit;
 mod exunit;
 mod minitest;

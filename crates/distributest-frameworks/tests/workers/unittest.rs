@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{Project, Start, Worker, assert_same};
@@ -42,6 +42,18 @@ fn forking(project: &Project) -> Worker {
     start(Isolation::Fork).ready_worker(project)
 }
 
+/// Status and message by test id, of what `unittest_reference.py` wrote.
+pub(crate) fn recorded(reports: &Path) -> BTreeMap<String, (String, String)> {
+    let mut tests: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for line in fs::read_to_string(reports).unwrap().lines() {
+        let report: Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| report[key].as_str().unwrap().to_owned();
+        // What is recorded twice failed, and then had an error in its tear-down.
+        tests.entry(text("id")).or_insert((text("status"), text("message")));
+    }
+    tests
+}
+
 /// Status and message by test id, from a plain run of unittest over what does not misbehave.
 fn reference(arguments: &[&str]) -> BTreeMap<String, (String, String)> {
     let project = Project::copy_of("unittest");
@@ -51,20 +63,14 @@ fn reference(arguments: &[&str]) -> BTreeMap<String, (String, String)> {
     let reports = project.path().join("reports");
     let output = Command::new("/usr/bin/python3")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/unittest_reference.py"))
-        .arg(&reports)
         .args(arguments)
         .current_dir(project.path())
+        .env("REFERENCE_REPORTS", &reports)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut tests: BTreeMap<String, (String, String)> = BTreeMap::new();
-    for line in fs::read_to_string(&reports).unwrap().lines() {
-        let report: Value = serde_json::from_str(line).unwrap();
-        let text = |key: &str| report[key].as_str().unwrap().to_owned();
-        // What is recorded twice failed, and then had an error in its tear-down.
-        tests.entry(text("id")).or_insert((text("status"), text("message")));
-    }
+    let mut tests = recorded(&reports);
     // unittest counts these tests as run, and records nothing but their subtests.
     for (test, status, message) in [
         ("test_some_fail", "failed", "2 subtests failed: [message [x]] (number=1); [message [x]] (number=2)"),
@@ -78,7 +84,7 @@ fn reference(arguments: &[&str]) -> BTreeMap<String, (String, String)> {
     tests
 }
 
-fn statuses(tests: &BTreeMap<String, (String, String)>) -> BTreeMap<String, String> {
+pub(crate) fn statuses(tests: &BTreeMap<String, (String, String)>) -> BTreeMap<String, String> {
     tests.iter().map(|(id, (status, _))| (id.clone(), status.clone())).collect()
 }
 
