@@ -55,6 +55,15 @@ APT
   find "$work/unpacked" -mindepth 1 -maxdepth 1 -type d
 }
 
+# debian_package PACKAGE DIRECTORY: a directory of a binary package of this machine's release, `*` allowed in its name.
+debian_package() {
+  local work=$WORK/debian-package-$1
+  mkdir -p "$work/unpacked"
+  (cd "$work" && apt-get -qq -o APT::Sandbox::User= download "$1" && dpkg-deb --extract ./*.deb unpacked) >&2
+  # shellcheck disable=SC2086 # a pattern
+  echo "$work/unpacked"/$2
+}
+
 # repository DIRECTORY: a project of this repository, copied.
 repository() {
   cp -a "$ROOT/$1" "$WORK/${1##*/}"

@@ -44,7 +44,7 @@ fn reference(project: &Project, files: &[String]) -> BTreeMap<String, Vec<Test>>
         let path = test["place"][0].as_str().unwrap();
         let file = path.strip_prefix(directory.to_str().unwrap()).map(|rest| rest[1..].to_owned());
         let line = file.as_ref().map(|_| test["place"][1].as_u64().unwrap());
-        (text("name"), (status.to_owned(), one_line(&text("message")), details, file, line))
+        (text("name"), (status.to_owned(), one_line(&text("headline")), details, file, line))
     });
     grouped(tests)
 }
@@ -54,11 +54,6 @@ fn reported(report: &FileReport) -> Vec<(String, Test)> {
     let text = |test: &Value, key: &str| test[key].as_str().unwrap().to_owned();
     let tests = report.tests.iter().map(|test| {
         let message = text(test, "message");
-        // Minitest keeps the class of an exception apart from its message.
-        let message = match test["status"].as_str().unwrap() {
-            "error" => message.split_once(": ").unwrap().1.to_owned(),
-            _ => message,
-        };
         let file = test.get("file").map(|file| file.as_str().unwrap().to_owned());
         let line = test.get("line").map(|line| line.as_u64().unwrap());
         (
