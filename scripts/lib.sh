@@ -44,7 +44,6 @@ apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Tim
   TEST_PACKAGES=("${BUILD_PACKAGES[@]}" "${PYTHON_PACKAGES[@]}"
     dpkg-dev
     git
-    golang-go
     openssh-client
     openssh-server
     openssl
@@ -79,7 +78,9 @@ apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Tim
     rebar3
     # the others
     bats
+    g++
     golang-go
+    libgtest-dev
     perl
     phpunit
   )

@@ -180,6 +180,25 @@ mod tests {
     }
 
     #[test]
+    fn a_command_with_results_is_run_by_a_worker_that_reads_them() {
+        let launched = |command: &[&str], results: Option<&str>| {
+            let command = Some(command.iter().map(|word| (*word).to_owned()).collect());
+            let options =
+                LaunchOptions { command, results: results.map(str::to_owned), ..LaunchOptions::default() };
+            match launch("command", &options) {
+                Launch::OwnWorker(worker) => worker.arguments,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            launched(&["make", "{file}"], Some("out/*.xml")),
+            ["junit", "out/*.xml", "make", "{file}"]
+        );
+        let of_directory = launched(&["run", "--log={results}/a.xml"], None);
+        assert_eq!(of_directory, ["junit", "{results}/**/*.xml", "run", "--log={results}/a.xml"]);
+    }
+
+    #[test]
     fn words_and_names_read_back() {
         for isolation in Isolation::ALL {
             assert_eq!(Isolation::from_word(isolation.word()), Some(isolation));

@@ -3,6 +3,7 @@
 use crate::bats::Bats;
 use crate::cargo::Cargo;
 use crate::go::Go;
+use crate::junit::Junit;
 use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
 use crate::tap::Tap;
@@ -51,6 +52,7 @@ pub(crate) fn create(name: &str, arguments: &[String]) -> Result<Box<dyn Kind>, 
         "bats" => Ok(Box::new(Bats::new(arguments))),
         "go" => Ok(Box::new(Go::new(arguments)?)),
         "cargo" => Ok(Box::new(Cargo::new(arguments)?)),
+        "junit" => Ok(Box::new(Junit::new(arguments)?)),
         "tap" => Ok(Box::new(Tap::new(arguments)?)),
         _ => Err(Unable {
             message: format!("this agent has no worker of the kind {name:?}"),

@@ -22,6 +22,7 @@ mod cargo;
 mod excerpt;
 mod go;
 mod ids;
+mod junit;
 mod kind;
 mod lines;
 mod link;

@@ -47,7 +47,6 @@ pub(crate) enum Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piped {
     Neither,
-    Stdout,
     Both,
     /// Both are one, which is read as standard output.
     Merged,
@@ -158,7 +157,6 @@ impl Running {
         let mut merged = None;
         match piped {
             Piped::Neither => {}
-            Piped::Stdout => drop(command.stdout(Stdio::piped())),
             Piped::Both => drop(command.stdout(Stdio::piped()).stderr(Stdio::piped())),
             Piped::Merged => {
                 let (read, write) = io::pipe()?;

@@ -29,7 +29,7 @@ pub fn main(words: &[OsString]) -> u8 {
     let mut link = match link {
         Ok(link) => link,
         Err(error) => {
-            complain(&"failed to take the control socket; this command is run by the agent itself", &error);
+            complain("failed to take the control socket; this command is run by the agent itself", &error);
             return USAGE_STATUS;
         }
     };
@@ -38,7 +38,7 @@ pub fn main(words: &[OsString]) -> u8 {
         // Both are what the agent wanted, or can't hear any more.
         Err(Stop::Terminated | Stop::AgentGone) => STOPPED_STATUS,
         Err(stop) => {
-            complain(&"the worker ends", &stop);
+            complain("the worker ends", &stop);
             STOPPED_STATUS
         }
     }

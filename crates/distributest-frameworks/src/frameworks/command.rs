@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DiscoverError;
 use crate::framework::{Definition, Evidence};
-use crate::launch::{CommandLaunch, Isolation, Launch, LaunchOptions, command_words};
+use crate::launch::{CommandLaunch, Isolation, Launch, LaunchOptions, OwnWorkerLaunch, command_words};
 use crate::project_files::ProjectFiles;
 use crate::rules::Rules;
+
+/// Where results are when only the command says that it writes some.
+const ALL_RESULTS: &str = "{results}/**/*.xml";
 
 pub(crate) struct Command;
 
@@ -32,6 +35,17 @@ impl Definition for Command {
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
-        Launch::Command(CommandLaunch { argv: command_words(options) })
+        let argv = command_words(options);
+        let results = options.results.clone().or_else(|| {
+            let writes = argv.iter().any(|word| word.contains("{results}"));
+            writes.then(|| ALL_RESULTS.to_owned())
+        });
+        match results {
+            Some(glob) => {
+                let arguments = ["junit".to_owned(), glob].into_iter().chain(argv).collect();
+                Launch::OwnWorker(OwnWorkerLaunch { arguments, ..OwnWorkerLaunch::of_kind("junit", options) })
+            }
+            None => Launch::Command(CommandLaunch { argv }),
+        }
     }
 }

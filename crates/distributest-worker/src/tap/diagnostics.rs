@@ -98,7 +98,7 @@ impl Account {
         let text: Vec<&str> = said.iter().filter(is_text).copied().collect();
         // The explanation of a failure is indented further than what the test itself has to say.
         let explains = |line: &&str| line.starts_with("    ");
-        let explained = text.iter().any(|line| explains(line));
+        let explained = text.iter().any(explains);
         let chosen = text.into_iter().filter(|line| !explained || explains(line));
         let message = chosen.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         Account { message: message.collect::<Vec<_>>().join("; "), place, lines }

@@ -2,5 +2,6 @@
 
 mod bats;
 mod faults;
+mod junit;
 mod support;
 mod tap;
