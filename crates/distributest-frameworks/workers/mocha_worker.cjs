@@ -66,7 +66,10 @@ const mocha = {
   async run(file, ids, report) {
     let outcome;
     try {
+      // The exceptions of this file are not the last one's any more.
+      this.last?.dispose();
       const instance = await this.load(file, report);
+      this.last = instance;
       if (ids !== undefined) keepOnly(instance.suite, new Set(ids), instance.options.names);
       outcome = await runLoaded(instance);
     } catch (error) {
@@ -109,6 +112,7 @@ class TestNames {
     this.file = file;
     this.ids = new Ids();
     this.known = new WeakMap();
+    this.passed = new WeakSet();
   }
 
   giveToAll(suite) {
@@ -118,10 +122,16 @@ class TestNames {
 
   /** What is said of a test besides its result. Every try of a test has the same. */
   of(test) {
-    const original = (test.retriedTest?.() || test);
+    const original = test.retriedTest?.() || test;
     if (!this.known.has(original)) this.known.set(original, this.ids.of(original.fullTitle()));
     const file = test.file ? relative(test.file) : this.file;
     return { id: this.known.get(original), name: clean(test.titlePath().join(' › ')), file };
+  }
+
+  /** A test can fail after it has passed: by calling `done` again, or by an exception that comes late. */
+  ofFailure(test) {
+    const description = this.of(test);
+    return this.passed.has(test) ? { ...description, id: this.ids.of(test.fullTitle()) } : description;
   }
 }
 
@@ -141,12 +151,16 @@ function reporterClass(Mocha, report, names) {
       super(runner, options);
       const seconds = (test) => (test.duration ?? 0) / 1000;
       runner.on('test', (test) => report.enter(names.of(test)));
-      runner.on('pass', (test) => report.test({ ...names.of(test), status: 'passed', seconds: seconds(test) }));
+      runner.on('pass', (test) => {
+        report.test({ ...names.of(test), status: 'passed', seconds: seconds(test) });
+        names.passed.add(test);
+      });
       runner.on('pending', (test) => report.test({ ...names.of(test), status: 'skipped' }));
       runner.on('fail', (test, error) => {
         const status = test.type === 'hook' ? 'error' : 'failed';
         const details = Reporter.describe(test);
-        report.test({ ...names.of(test), status, seconds: seconds(test), message: headline(error), details });
+        const description = names.ofFailure(test);
+        report.test({ ...description, status, seconds: seconds(test), message: headline(error), details });
       });
     }
 

@@ -3,6 +3,7 @@
 mod django;
 mod eunit;
 mod exunit;
+mod javascript;
 mod minitest;
 mod pytest;
 mod rspec;

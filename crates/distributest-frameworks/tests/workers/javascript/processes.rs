@@ -1,0 +1,161 @@
+//! What the workers of all these frameworks have in common: processes, output, what is missing.
+
+use std::process::Command;
+
+use super::{empty_project, start};
+use crate::support::{Project, Start, Worker, wait_for_end_of, wait_for_text};
+use distributest_frameworks::Isolation;
+
+/// Each framework with its default isolation, and how its files begin.
+const FRAMEWORKS: [(&str, Isolation, &str); 4] = [
+    ("jest", Isolation::Shared, ""),
+    (
+        "vitest",
+        Isolation::Shared,
+        "import { test } from 'vitest';\nimport { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);\n",
+    ),
+    ("mocha", Isolation::Fork, "const test = it;\n"),
+    ("node_test", Isolation::Fork, "const { test } = require('node:test');\n"),
+];
+
+/// A file that begins with a test that passes, and comes to this body some time later.
+fn file(beginning: &str, body: &str) -> String {
+    format!(
+        "{beginning}const fs = require('node:fs');\ntest('passes', () => new Promise((resolve) => setTimeout(resolve, 50)));\n\
+         test('misbehaves', async () => {{\n{body}\n}});\n"
+    )
+}
+
+fn worker_for(
+    framework: &str,
+    isolation: Isolation,
+    beginning: &str,
+    files: &[(&str, &str)],
+) -> (Project, Worker) {
+    let project = empty_project();
+    for (name, body) in files {
+        project.write(name, &file(beginning, body));
+    }
+    let worker = start(framework, isolation).ready_worker(&project);
+    (project, worker)
+}
+
+/// In their own processes Vitest deals with these itself.
+fn with_own_runner() -> impl Iterator<Item = (&'static str, Isolation, &'static str)> {
+    FRAMEWORKS.into_iter().filter(|(framework, ..)| *framework != "vitest")
+}
+
+#[test]
+fn a_test_that_ends_its_process_is_named_and_the_tests_before_it_are_kept() {
+    let bodies = [
+        ("a.test.js", "process.exit(0);", "left with exit status 0"),
+        ("b.test.js", "process.exit(7);", "left with exit status 7"),
+        (
+            "c.test.js",
+            "process.kill(process.pid, 'SIGSEGV'); await new Promise(() => {});",
+            "died of signal 11 (SIGSEGV)",
+        ),
+        ("d.test.js", "fs.closeSync(3); await new Promise(() => {});", "died of signal 9 (SIGKILL)"),
+    ];
+    let files = bodies.map(|(name, body, _)| (name, body));
+    for (framework, isolation, beginning) in with_own_runner() {
+        for (name, _, how) in bodies {
+            // A shared process that has died is replaced, with its worker.
+            let (_project, mut worker) = worker_for(framework, isolation, beginning, &files);
+            let report = worker.run(name);
+            assert_eq!(report.outcome(), "crashed", "{framework} {name}: {}", report.message());
+            let message = format!("the process running this file {how} while misbehaves ran");
+            assert_eq!(report.message(), message, "{framework} {name}");
+            assert_eq!(report.test("passes")["status"], "passed", "{framework} {name}");
+            assert_eq!(report.test("misbehaves")["status"], "error", "{framework} {name}");
+            if isolation == Isolation::Fork {
+                assert_eq!(worker.run(name).outcome(), "crashed", "{framework}");
+                worker.quit();
+            } else {
+                assert!(!worker.wait().success());
+            }
+        }
+    }
+}
+
+#[test]
+fn garbage_on_the_workers_own_channel_is_passed_over() {
+    let body = r#"fs.writeSync(3, '{"type":"finished","result":{}}\n{"type":"test","id":"half' + 'x'.repeat(100000));"#;
+    for (framework, isolation, beginning) in with_own_runner() {
+        let (_project, mut worker) = worker_for(framework, isolation, beginning, &[("a.test.js", body)]);
+        let report = worker.run("a.test.js");
+        assert_eq!(report.outcome(), "passed", "{framework}: {}", report.message());
+        assert_eq!(report.tests.len(), 2, "{framework}");
+        worker.quit();
+    }
+}
+
+#[test]
+fn what_tests_print_comes_out_byte_for_byte() {
+    let body = "process.stdout.write('x'.repeat(3000000) + '\\n');\n\
+                process.stdout.write(Buffer.from([0x72, 0x61, 0x77, 0xff, 0xfe, 0x0a]));\n\
+                process.stderr.write('to stderr\\n');\n\
+                require('node:child_process').execSync('echo from a program', { stdio: 'inherit' });\n\
+                console.log('to the console');";
+    for (framework, isolation, beginning) in FRAMEWORKS {
+        let (_project, mut worker) = worker_for(framework, isolation, beginning, &[("a.test.js", body)]);
+        assert_eq!(worker.run("a.test.js").outcome(), "passed", "{framework}");
+        let raw = worker.raw_output();
+        assert_eq!(raw.iter().filter(|byte| **byte == b'x').count(), 3_000_000, "{framework}");
+        for expected in [&b"raw\xff\xfe\n"[..], b"to stderr\n", b"from a program\n", b"to the console\n"] {
+            // Vitest gives its processes pipes, and reads them as text.
+            let is_text = framework != "vitest" || expected.is_ascii();
+            let is_there = raw.windows(expected.len()).any(|window| window == expected);
+            assert!(is_there || !is_text, "{framework}: {expected:?}");
+        }
+        worker.quit();
+    }
+}
+
+#[test]
+fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
+    let body = "fs.writeFileSync('hanging.txt', `${process.pid}\\n`);\nfor (;;);";
+    for (framework, isolation, beginning) in FRAMEWORKS {
+        for is_abandoned in [true, false] {
+            let (project, mut worker) = worker_for(framework, isolation, beginning, &[("a.test.js", body)]);
+            worker.send_run("a.test.js");
+            let pid: u32 = wait_for_text(&project.path().join("hanging.txt")).trim().parse().unwrap();
+            if is_abandoned {
+                worker.abandon();
+            } else {
+                let kill = Command::new("kill").args(["-TERM", &worker.pid().to_string()]).status().unwrap();
+                assert!(kill.success());
+            }
+            assert!(!worker.wait().success(), "{framework}");
+            if framework != "vitest" {
+                wait_for_end_of(pid);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_framework_that_is_not_there_is_named_with_what_to_do() {
+    for (framework, isolation, _) in
+        FRAMEWORKS.into_iter().filter(|(framework, ..)| *framework != "node_test")
+    {
+        let project = Project::empty();
+        let unable = start(framework, isolation).worker(&project).next().unwrap();
+        let message = unable["message"].as_str().unwrap();
+        assert!(
+            message.starts_with(&format!("{framework} is not installed: no node_modules/{framework} in /")),
+            "{message}"
+        );
+        assert!(unable["hint"].as_str().unwrap().contains("npm ci"), "{unable}");
+        project.write(&format!("node_modules/{framework}/package.json"), r#"{"version": "1.2.3"}"#);
+        let unable = start(framework, isolation).worker(&project).next().unwrap();
+        assert!(unable["message"].as_str().unwrap().contains("1.2.3"), "{unable}");
+    }
+    let project = empty_project();
+    project.write("jest.config.js", "throw new Error('in the configuration');\n");
+    let unable = start("jest", Isolation::Shared).worker(&project).next().unwrap();
+    assert!(unable["message"].as_str().unwrap().contains("in the configuration"), "{unable}");
+    let bad_option = Start { arguments: &["--no-such-option"], ..start("node_test", Isolation::Fork) };
+    let unable = bad_option.worker(&project).next().unwrap();
+    assert!(unable["message"].as_str().unwrap().contains("left with exit status 9"), "{unable}");
+}
