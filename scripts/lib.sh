@@ -64,9 +64,11 @@ apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Tim
     ruby-minitest
     ruby-parallel-tests
     ruby-railties
+    ruby-redis
     ruby-rspec
     ruby-rspec-pending-for
     ruby-rspec-rails
+    ruby-sequel
     ruby-simplecov
     ruby-sqlite3
     ruby-test-unit

@@ -45,7 +45,8 @@ module DistributestWorker
       options = RSpec::Core::ConfigurationOptions.new(ARGV.dup)
       options.options.delete(:formatters)
       @runner = RSpec::Core::Runner.new(options)
-      configuration.backtrace_exclusion_patterns << /\A#{Regexp.escape(__FILE__)}:/
+      # This program, and what Rails puts between it and the examples.
+      configuration.backtrace_exclusion_patterns.push(/\A#{Regexp.escape(__FILE__)}:/, %r{/active_support/fork_tracker\.rb:})
       listen
       @runner.configure($stderr, $stdout)
       unless @recorder.errors.empty?

@@ -12,7 +12,7 @@
 # Rules:
 # - An `at_exit` block runs once, in the process that registered it: a forked process leaves with those it registered
 #   itself, this one with those registered while the project was loaded. SimpleCov is started anew in each fork, and
-#   its results are merged by the block it has registered here.
+#   its results are merged by the block it has registered here; its results of different processes have different names.
 # - Connections opened while the project was loaded are closed before the first fork; each fork opens its own. A database
 #   kept in this process's memory does not survive a fork: where the project has one, nothing is preloaded.
 # - A forked process leaves without the garbage collector's last sweep, which takes longer than many a file's tests, unless
@@ -22,8 +22,9 @@ module DistributestWorker
   WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
   COLLECTIONS_BEFORE_FORK = 4 # as many as it takes an object to become old
 
-  # Of Ruby's own timeout, started again where it is needed, and of a gem that Rails loads, which only saves memory.
-  HARMLESS_THREADS = %w[timeout.rb ruby_thread_local_var.rb].freeze
+  # Where threads begin that a fork does well without: Ruby's timeout and ActiveRecord's reaper, which are started again
+  # where they are needed, and a part of concurrent-ruby that only saves memory.
+  HARMLESS_THREADS = %w[/timeout.rb /connection_pool.rb /connection_pool/reaper.rb /ruby_thread_local_var.rb].freeze
 
   # Why the project's tests can't be run here.
   class Unable < StandardError
@@ -72,7 +73,7 @@ module DistributestWorker
       ended = supervisor.run(file) do |witness|
         QuickExit.prepare
         srand unless project_seeded_random
-        AtExit.resume_coverage
+        Coverage.resume
         witness.finish(framework.run(file, tests, witness, agent))
       end
       ended.result ? agent.finished(ended.final_result) : supervisor.report_death(ended)
@@ -84,6 +85,7 @@ module DistributestWorker
       framework.require_framework
       framework.load
     end
+    Coverage.distinguish_process
     agent.ready(framework.version)
     agent.each_file do |file, tests|
       witness.begin(file)
@@ -486,12 +488,25 @@ module DistributestWorker
       place.send(:private, :at_exit) if place == Kernel
     end
 
-    # SimpleCov measures the process it was started in; in a fork it has to be started anew.
-    def self.resume_coverage
-      return unless defined?(SimpleCov) && SimpleCov.respond_to?(:at_fork) && SimpleCov.running
+  end
+
+  # SimpleCov, where the project measures its coverage.
+  module Coverage
+    def self.measured?
+      defined?(SimpleCov) && SimpleCov.respond_to?(:at_fork) && SimpleCov.running
+    end
+
+    # It measures the process it was started in; in a fork it has to be started anew.
+    def self.resume
+      return unless measured?
 
       SimpleCov.at_fork.call(Process.pid)
       at_exit { SimpleCov.at_exit_behavior }
+    end
+
+    # Of results with one name it keeps the last.
+    def self.distinguish_process
+      SimpleCov.command_name("#{SimpleCov.command_name} (process: #{Process.pid})") if measured?
     end
   end
 end

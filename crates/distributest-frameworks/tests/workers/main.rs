@@ -8,6 +8,7 @@ mod minitest;
 mod pytest;
 mod rspec;
 mod ruby;
+mod ruby_state;
 mod support;
 mod test_unit;
 mod unittest;
