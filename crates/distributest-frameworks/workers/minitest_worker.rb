@@ -53,7 +53,7 @@ module DistributestWorker
       # Since Minitest 6, projects load those they want.
       Minitest.load_plugins if loads_plugins && Gem::Version.new(version) < Gem::Version.new("6")
       Preloading.load_helper(MINITEST_HELPERS)
-      Minitest.process_args(ARGV - ["--no-plugins"])
+      check_arguments
       @shared_classes = @known_classes = Minitest::Runnable.runnables.dup
       framework = self
       Minitest.define_singleton_method(:plugin_distributest_init) { |options| framework.adjust(options) }
@@ -71,7 +71,7 @@ module DistributestWorker
       @filter = tests && MinitestFilter.new(tests)
       stay_in_this_process
       passed = Minitest.run(ARGV.dup)
-      report.conclude(title, passed, classes.sum { |one| one.runnable_methods.size })
+      report.conclude(title, passed) { classes.sum { |one| one.runnable_methods.size } }
     rescue SystemExit => e
       report.exit_called(e.status)
     rescue StandardError, ScriptError, NoMemoryError, SecurityError, SystemStackError => e
@@ -88,6 +88,13 @@ module DistributestWorker
     end
 
     private
+
+    # Minitest ends the process if it does not understand them. It also seeds random numbers, which is for its runs.
+    def check_arguments
+      seed = Random.seed
+      Minitest.process_args(ARGV - ["--no-plugins"])
+      srand(seed)
+    end
 
     # In a process that has run other files, their classes are there, and perhaps this file is.
     def require_file(file)

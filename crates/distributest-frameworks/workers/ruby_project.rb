@@ -64,7 +64,7 @@ module DistributestWorker
     end
     start_anew_without_preloading(agent) if preload && Connections.in_memory?
     Connections.close
-    project_seeded_random = Random.seed != seed
+    project_seed = Random.seed unless Random.seed == seed
     warn_of_threads
     QuickExit.watch
     warm_up
@@ -72,7 +72,8 @@ module DistributestWorker
     agent.each_file do |file, tests|
       ended = supervisor.run(file) do |witness|
         QuickExit.prepare
-        srand unless project_seeded_random
+        # Ruby gives every fork random numbers of its own; those of a project that wants the same every time stay.
+        srand(project_seed) if project_seed
         Coverage.resume
         witness.finish(framework.run(file, tests, witness, agent))
       end
@@ -142,7 +143,7 @@ module DistributestWorker
   # The gems a project wants, as its users' `bundle exec` would find them.
   module Bundle
     INSTALL_HINT = "run `bundle install` in node_setup, with the ruby the tests run with; tests that need no bundle run " \
-                   "with BUNDLE_GEMFILE = \"\" in [environment]"
+                   "with BUNDLE_GEMFILE = \"\" in [env]"
 
     # As the project names it; Bundler makes its environment variable an absolute path.
     def self.gemfile
@@ -303,8 +304,8 @@ module DistributestWorker
 
     # The ends that running a file can have, each as the file's result.
 
-    # `passed` is what the framework says of its run; `count`, how many tests there were to choose from.
-    def conclude(framework, passed, count)
+    # `passed` is what the framework says of its run; the block says how many tests there were to choose from.
+    def conclude(framework, passed)
       interrupted = @running.select { |test| wanted?(test) }
       interrupted.each { |test| send_test(test, "error", 0, "it was interrupted", "") }
       missing = (@tests || []) - [*@reported, *interrupted.map { |test| test["id"] }]
@@ -314,7 +315,7 @@ module DistributestWorker
       return result("failed") if @failed
       return result("failed", "no test failed, but #{framework} says that its run did") unless passed
 
-      result("passed", @reported.empty? ? why_no_tests(count) : "")
+      result("passed", @reported.empty? ? why_no_tests(yield) : "")
     end
 
     def exit_called(status)

@@ -41,8 +41,8 @@ module DistributestWorker
       return unless Process.pid == @speaker
 
       @socket.write(Json.generate(message), "\n")
-    rescue SystemCallError
-      # The agent is gone, and with it everyone who wants to know how this ends.
+    rescue SystemCallError, IOError
+      # The agent is gone, and with it everyone who wants to know how this ends; or a test has closed our descriptors.
       exit!(1)
     end
 

@@ -62,7 +62,7 @@ module DistributestWorker
       report.file_loaded
       classes = Test::Unit::TestCase::DESCENDANTS
       passed = run_tests(TestUnitListener.new(report, ClassNames.new(classes)), tests)
-      report.conclude(title, passed, classes.sum { |one| one.suite.size })
+      report.conclude(title, passed) { classes.sum { |one| one.suite.size } }
     rescue SystemExit => e
       report.exit_called(e.status)
     rescue StandardError, ScriptError, NoMemoryError, SecurityError, SystemStackError, Interrupt => e

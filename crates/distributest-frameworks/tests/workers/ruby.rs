@@ -121,6 +121,41 @@ fn a_test_that_ends_its_process_is_named_and_its_last_words_are_kept() {
 }
 
 #[test]
+fn a_test_that_closes_every_descriptor_crashes_its_own_file_only() {
+    for library in &LIBRARIES {
+        let project = library.project("");
+        let closing = "  def test_a\n    (3..255).each { |n| IO.for_fd(n).close rescue nil }\n  end";
+        library.write(&project, "closes_descriptors", "DescriptorsTest", closing);
+        let closing = "  def test_a\n    ObjectSpace.each_object(IO) { |io| io.close rescue nil }\n  end";
+        library.write(&project, "closes_objects", "ObjectsTest", closing);
+        library.write(&project, "fine", "FineTest", "  def test_a; end");
+        let mut worker = library.ready(&project, Isolation::Fork);
+        for name in ["closes_descriptors", "closes_objects"] {
+            let report = worker.run(&format!("test/{name}_test.rb"));
+            assert_eq!(report.outcome(), "crashed", "{name}: {}", report.message());
+            assert_eq!(worker.run("test/fine_test.rb").outcome(), "passed");
+        }
+        worker.quit();
+    }
+}
+
+#[test]
+fn random_numbers_differ_from_fork_to_fork_unless_the_project_seeds_them() {
+    for library in &LIBRARIES {
+        for (helper, differ) in [("", true), ("srand(7)", false)] {
+            let project = library.project(helper);
+            project.write("test/a_test.rb", "puts \"drawn #{rand(1 << 60)}\"\n");
+            let mut worker = library.ready(&project, Isolation::Fork);
+            worker.run("test/a_test.rb");
+            worker.run("test/a_test.rb");
+            let output = worker.quit();
+            let drawn: Vec<&str> = output.lines().filter(|line| line.starts_with("drawn ")).collect();
+            assert_eq!((drawn.len(), drawn[0] != drawn[1]), (2, differ), "{}: {output}", library.framework);
+        }
+    }
+}
+
+#[test]
 fn an_interrupted_run_has_not_passed() {
     for library in &LIBRARIES {
         let project = library.project("");
