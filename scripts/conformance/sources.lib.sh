@@ -36,23 +36,39 @@ crate() {
   echo "$work/vendor/$name-$2"
 }
 
-# debian_source PACKAGE: a patched source package of this machine's release. The package sources are told to a private
-# apt, so that /etc stays as it is.
+# debian_source PACKAGE: a patched source package of this machine's release.
 debian_source() {
-  local package=$1 work=$WORK/debian-$1 file
-  mkdir -p "$work"/{sources,lists/partial,cache/archives/partial,unpacked}
+  local work=$WORK/debian-$1
+  mkdir -p "$work/unpacked"
+  (cd "$work/unpacked" && use_package_sources "$work" && apt-get -qq source "$1") >&2
+  find "$work/unpacked" -mindepth 1 -maxdepth 1 -type d
+}
+
+# debian_upstream PACKAGE: what a source package of this machine's release was made from, without Debian's patches.
+debian_upstream() {
+  local work=$WORK/upstream-$1
+  mkdir -p "$work/fetched" "$work/unpacked"
+  (cd "$work/fetched" && use_package_sources "$work" && apt-get -qq source --tar-only --download-only "$1") >&2
+  tar -xf "$work/fetched"/*.orig.tar.* -C "$work/unpacked"
+  find "$work/unpacked" -mindepth 1 -maxdepth 1 -type d
+}
+
+# use_package_sources DIRECTORY: tells the package sources to a private apt, so that /etc stays as it is.
+use_package_sources() {
+  local file
+  mkdir -p "$1"/{sources,lists/partial,cache/archives/partial}
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/{debian,ubuntu}.sources; do
-    [ ! -f "$file" ] || sed 's/^Types:.*/Types: deb-src/; s/^deb /deb-src /' "$file" >"$work/sources/${file##*/}"
+    [ ! -f "$file" ] || sed 's/^Types:.*/Types: deb-src/; s/^deb /deb-src /' "$file" >"$1/sources/${file##*/}"
   done
-  cat >"$work/apt.conf" <<APT
+  cat >"$1/apt.conf" <<APT
 Dir::Etc::SourceList "/dev/null";
-Dir::Etc::SourceParts "$work/sources";
-Dir::State::Lists "$work/lists";
-Dir::Cache "$work/cache";
+Dir::Etc::SourceParts "$1/sources";
+Dir::State::Lists "$1/lists";
+Dir::Cache "$1/cache";
 APT::Sandbox::User "";
 APT
-  (cd "$work/unpacked" && export APT_CONFIG=$work/apt.conf && apt-get -qq update && apt-get -qq source "$package") >&2
-  find "$work/unpacked" -mindepth 1 -maxdepth 1 -type d
+  export APT_CONFIG=$1/apt.conf
+  apt-get -qq update
 }
 
 # debian_package PACKAGE DIRECTORY: a directory of a binary package of this machine's release, `*` allowed in its name.

@@ -66,6 +66,25 @@ mod tests {
     }
 
     #[test]
+    fn mix_and_rebar_projects_with_tests_give_exunit_and_eunit_away() {
+        let exunit = ("test/a_test.exs", "defmodule ATest do\nend\n");
+        let helper = ("test/test_helper.exs", "ExUnit.start()\n");
+        assert_eq!(detected(&[("mix.exs", ""), exunit]), named(&[("exunit", "mix.exs")]));
+        assert_eq!(
+            detected(&[("mix.exs", ""), exunit, helper]),
+            named(&[("exunit", "test/test_helper.exs")])
+        );
+        assert_eq!(detected(&[exunit]), named(&[("exunit", "test/a_test.exs")]));
+        assert_eq!(detected(&[("mix.exs", ""), ("lib/a.ex", "")]), []);
+
+        let inline = ("src/a.erl", "-ifdef(TEST).\na_test() -> ok.\n-endif.\n");
+        assert_eq!(detected(&[("rebar.config", ""), inline]), named(&[("eunit", "rebar.config")]));
+        assert_eq!(detected(&[("src/a.app.src", ""), inline]), named(&[("eunit", "src/a.app.src")]));
+        assert_eq!(detected(&[inline]), named(&[("eunit", "src/a.erl")]));
+        assert_eq!(detected(&[("rebar.config", ""), ("src/a.erl", "a() -> ok.\n")]), []);
+    }
+
+    #[test]
     fn unittest_is_used_where_nothing_speaks_of_pytest() {
         let case = "import unittest\n\nclass A(unittest.TestCase):\n    def test_a(self):\n        pass\n";
         let suite = [

@@ -16,7 +16,7 @@ told_to_end=no
 # machine has left the socket non-blocking, and full.
 say() {
   attempts=0
-  until printf '%s\n' "$1" >&"$agent" 2>/dev/null; do
+  until printf '%s\n' "$1" 2>/dev/null 1>&"$agent"; do
     attempts=$((attempts + 1))
     [ "$attempts" -lt 200 ] || exit 1
     sleep 0.05
@@ -33,12 +33,22 @@ how_it_ended() {
   else echo "left with exit status $status"; fi
 }
 
-report_death() {
-  read -r where
-  description="the process running this file $(how_it_ended) $where"
+# Reports what the notes, on its standard input, say of the tests that ran.
+report_tests() {
   say ''
   while read -r test && [ "$test" != end ]; do say "$test$description\"}"; done
-  say "{\"type\":\"finished\",\"outcome\":\"crashed\",\"details\":\"\",\"message\":\"$description\"}"
+}
+
+report_end() {
+  read -r first && [ "$first" = running ] && read -r where || return 0
+  if [ "$told_to_end" = yes ]; then
+    description="the process running this file was told to end $where"
+    report_tests
+  else
+    description="the process running this file $(how_it_ended) $where"
+    report_tests
+    say "{\"type\":\"finished\",\"outcome\":\"crashed\",\"details\":\"\",\"message\":\"$description\"}"
+  fi
 }
 
 if ! command -v "$1" >/dev/null; then
@@ -56,6 +66,6 @@ machine=$!
 # A signal that is trapped ends a `wait`, too.
 while wait "$machine" 2>/dev/null; status=$?; [ "$status" -gt 128 ] && kill -0 "$machine" 2>/dev/null; do :; done
 
+[ ! -e "$scratch/notes" ] || report_end <"$scratch/notes"
 [ "$told_to_end" = no ] || exit 1
-[ ! -e "$scratch/notes" ] || { read -r first && [ "$first" = running ] && report_death; } <"$scratch/notes"
 exit "$status"

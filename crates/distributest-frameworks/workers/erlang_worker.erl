@@ -35,7 +35,8 @@ next_message() -> call_agent(next).
 
 send_message(Message) -> call_agent({send, Message}).
 
-%% Notes for the supervisor: that a file runs, or that none does, and which tests run in it, each under a key of its own.
+%% Notes for the supervisor: that a file runs, or that none does, and which tests run in it, each under a key of its own and
+%% told by the process it runs in.
 note_file() -> call_agent(note_file).
 note_idle() -> call_agent(note_idle).
 note_test(Key, Test) -> call_agent({note_test, Key, Test}).
@@ -53,7 +54,7 @@ agent(#{port := Port, received := Received} = State) ->
     receive
         {call, From, Reference, next} -> agent(hand_over(State#{waiting := {From, Reference}}));
         {call, From, Reference, Request} ->
-            State1 = handle_agent(Request, State),
+            State1 = handle_agent(Request, From, State),
             From ! {Reference, ok},
             agent(State1);
         {Port, {data, {noeol, Part}}} -> agent(State#{received := [Received, Part]});
@@ -63,20 +64,22 @@ agent(#{port := Port, received := Received} = State) ->
         _Stray -> agent(State)
     end.
 
-handle_agent({send, Message}, #{port := Port} = State) ->
+handle_agent({send, Message}, _, #{port := Port} = State) ->
     port_command(Port, [encode(Message), $\n]),
     State;
-handle_agent(note_file, State) -> write_notes(State#{running := #{}});
-handle_agent(note_idle, #{notes := Notes} = State) ->
+handle_agent(note_file, _, State) -> write_notes(State#{running := #{}});
+handle_agent(note_idle, _, #{notes := Notes} = State) ->
     ok = file:pwrite(Notes, 0, "idle\n"),
     State;
-handle_agent({note_test, Key, Test}, #{running := Running} = State) ->
-    write_notes(State#{running := Running#{Key => Test}});
-handle_agent({note_end, Key}, #{running := Running} = State) ->
-    write_notes(State#{running := maps:remove(Key, Running)}).
+handle_agent({note_test, Key, Test}, From, #{running := Running} = State) ->
+    % What ran in this process before has ended, and what ran in one that is no more.
+    Others = maps:filter(fun(Process, _) -> is_process_alive(Process) end, Running),
+    write_notes(State#{running := Others#{From => {Key, Test}}});
+handle_agent({note_end, Ended}, _, #{running := Running} = State) ->
+    write_notes(State#{running := maps:filter(fun(_, {Key, _}) -> Key =/= Ended end, Running)}).
 
 write_notes(#{notes := Notes, running := Running} = State) ->
-    Tests = maps:values(Running),
+    Tests = [Test || {_, Test} <- maps:values(Running)],
     Where = case [maps:get(id, Test) || Test <- Tests] of
         [] -> <<"before its tests were done">>;
         Ids -> [<<"while ">>, lists:join(<<" and ">>, Ids), <<" ran">>]

@@ -7,6 +7,8 @@ A module gives
   are not unique. `project` is a `Project` of `compare`, and has `project.run(COMMAND, ENVIRONMENT)` and
   `project.scratch`, an empty directory.
 - `WORDS`: what the framework calls those statuses of distributest that it has another word for.
+- `known_id(id)`, where the framework's own reporter does not tell tests apart as distributest's ids do: as much of such an
+  id as it knows.
 - `FAILURES`, unless these are `failed` and `error`: its words for tests that make its run a failure.
 """
 

@@ -326,6 +326,12 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
         } else {
             let kill = Command::new("kill").args(["-TERM", &worker.pid().to_string()]).status().unwrap();
             assert!(kill.success());
+            let hanging = worker.next().unwrap();
+            assert_eq!(
+                (&hanging["id"], &hanging["status"]),
+                (&"test hangs (Fixture.HangsTest)".into(), &"error".into())
+            );
+            assert_eq!(worker.next(), None);
         }
         assert!(!worker.wait().success());
         wait_for_end_of(pid);
