@@ -18,6 +18,8 @@ pub(super) struct Progress {
     /// What hosts without a ready runner are busy with.
     pub(super) preparing: BTreeMap<HostId, String>,
     running: BTreeMap<AttemptId, Running>,
+    /// Runners that have not failed, of the hosts that said how many they have.
+    runners_left: HashMap<HostId, u16>,
     ready_runners: BTreeSet<RunnerId>,
     /// Predictions of files without a verdict, and their sum where there is one.
     predictions: HashMap<FileId, Option<Duration>>,
@@ -52,6 +54,9 @@ impl Progress {
                     current.clone_from(activity);
                 }
             }
+            RunEvent::HostConnected { host, runners, .. } => {
+                self.runners_left.insert(*host, *runners);
+            }
             RunEvent::HostFailed { host, .. } => {
                 self.preparing.remove(host);
                 self.ready_runners.retain(|runner| runner.host != *host);
@@ -62,6 +67,12 @@ impl Progress {
             }
             RunEvent::RunnerFailed { runner, .. } => {
                 self.ready_runners.remove(runner);
+                if let Some(left) = self.runners_left.get_mut(&runner.host) {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        self.preparing.remove(&runner.host);
+                    }
+                }
             }
             RunEvent::AttemptStarted { attempt, file, runner } => {
                 self.running.insert(*attempt, Running { file: *file, runner: *runner, since: now });
@@ -210,6 +221,18 @@ mod tests {
         finish(&mut progress, 0, 4);
         assert_eq!(progress.time_left(seconds(4)), Some(seconds(8)));
         assert_eq!(started(&[Some(6), None], 1).time_left(seconds(0)), Some(seconds(12)));
+    }
+
+    #[test]
+    fn a_host_whose_runners_all_failed_is_not_waited_for() {
+        let mut progress = started(&[Some(1)], 0);
+        let (host, agent) = (RUNNER.host, "private agent".to_owned());
+        progress.observe(seconds(0), &RunEvent::HostConnected { host, agent, cores: 2, runners: 2 });
+        for (number, waited_for) in [(1, true), (2, false)] {
+            let runner = RunnerId { number, ..RUNNER };
+            progress.observe(seconds(0), &RunEvent::RunnerFailed { runner, reason: None });
+            assert_eq!(progress.preparing.contains_key(&host), waited_for);
+        }
     }
 
     #[test]
