@@ -48,14 +48,14 @@ enum LaunchState {
     /// No process of it is there, because none was needed so far or each file has its own.
     Dormant,
     /// Its worker, which may have died.
-    Started(Worker),
+    Started(Box<Worker>),
     /// It can't be had here.
     GivenUp(wire::Failure),
 }
 
 impl LaunchState {
     /// Takes the worker, if there is one, dead or alive.
-    fn take_worker(&mut self) -> Option<Worker> {
+    fn take_worker(&mut self) -> Option<Box<Worker>> {
         match std::mem::replace(self, LaunchState::Dormant) {
             LaunchState::Started(worker) => Some(worker),
             other => {
@@ -179,7 +179,7 @@ impl Lane {
         let worker = self.launches[attempt.launch].take_worker().expect("it was made sure of just now");
         let (ended, worker) = worker.run(&self.context, attempt).await;
         if let Some(worker) = worker {
-            self.launches[attempt.launch] = LaunchState::Started(worker);
+            self.launches[attempt.launch] = LaunchState::Started(Box::new(worker));
         }
         (ended, None)
     }
@@ -198,7 +198,7 @@ impl Lane {
         loop {
             match self.start_worker(worker_launch).await {
                 Ok(worker) => {
-                    self.launches[launch] = LaunchState::Started(worker);
+                    self.launches[launch] = LaunchState::Started(Box::new(worker));
                     return Ok(());
                 }
                 Err(StartFailure::Died(mut failure)) => {
