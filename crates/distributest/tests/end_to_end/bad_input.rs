@@ -220,24 +220,24 @@ fn a_host_without_the_frameworks_language() {
     ----- standard output
 
     Not run
-      1 file: no runner could run it: none of these programs is there: $VIRTUAL_ENV/bin/python, $UV_PROJECT_ENVIRONMENT/bin/python, .venv/bin/python, venv/bin/python, $CONDA_PREFIX/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+      1 file: no runner could run it: none of these programs is there: $VIRTUAL_ENV/bin/python, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
         test_a.py
-      1 file: no runner could run it: none of these programs is there: ruby (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+      1 file: no runner could run it: none of these programs is there: ruby, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
         spec/a_spec.rb
 
     Hosts
       localhost  1 runner, 0 files, busy SHARE
-        runner 1: can't run pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, $UV_PROJECT_ENVIRONMENT/bin/python, .venv/bin/python, venv/bin/python, $CONDA_PREFIX/bin/python, python3, python (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
-        runner 1: can't run rspec: none of these programs is there: ruby (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+        runner 1: can't run pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+        runner 1: can't run rspec: none of these programs is there: ruby, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
 
     2 files: 2 not run
     TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     2 files
-    warning: localhost can't run pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, $UV_PROJECT_ENVIRONMENT/bin/python, .venv/bin/python, venv/bin/python, $CONDA_PREFIX/bin/python, python3, python
+    warning: localhost can't run pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, …
              install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV
-    warning: localhost can't run rspec: none of these programs is there: ruby
+    warning: localhost can't run rspec: none of these programs is there: ruby, …
              install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV
     ");
 }

@@ -25,21 +25,21 @@ fn without_ruby_the_python_tests_run_and_the_specs_are_named() {
     ----- standard output
 
     Not run
-      3 files: no runner could run it: none of these programs is there: ruby (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+      3 files: no runner could run it: none of these programs is there: ruby, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
         spec/word_1_spec.rb
         spec/word_2_spec.rb
         spec/word_0_spec.rb
 
     Hosts
       localhost  1 runner, 3 files, busy SHARE
-        runner 1: can't run rspec: none of these programs is there: ruby (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+        runner 1: can't run rspec: none of these programs is there: ruby, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
 
     6 files: 3 passed, 3 not run; 3 tests: 3 passed
     TIME; testing took TIME, RATIO × the least possible TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     6 files
-    warning: localhost can't run rspec: none of these programs is there: ruby
+    warning: localhost can't run rspec: none of these programs is there: ruby, …
              install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV
     ");
 }

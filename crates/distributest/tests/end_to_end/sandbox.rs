@@ -408,6 +408,8 @@ fn redactions(root: &Path) -> insta::Settings {
         (r"is ready as \w+_(\d+)\b", "is ready as USER_$1"),
         (r"distributest-(agent|log)-\w{6}", "distributest-$1-NAME"),
         (r"\.junit-\w{6}", ".junit-NAME"),
+        // Where a framework's program may be.
+        (r"(these programs is there: [^ ,]+)(, [^ ,(\n]+)+", "$1, …"),
         // What the frameworks say differently in another version.
         (r"Python \d+\.\d+\.\d+", "Python VERSION"),
         (r"(\.rb:\d+:in ).*", "${1}PLACE"),
