@@ -302,3 +302,15 @@ fn tap_finds_what_prove_would_below_t() {
     let named = Selection { only: vec!["xt/author.t".into()], ..Selection::of(tap) };
     assert_eq!(project.paths(&named), ["xt/author.t"]);
 }
+
+#[test]
+fn a_file_of_ruby_given_by_name_is_that_of_the_framework_it_is_named_for() {
+    let project = Project::with(&["test/a_test.rb", "spec/a_spec.rb", "lib/other.rb"]);
+    let given = |framework: &str| {
+        let only = strings(&["test/a_test.rb", "spec/a_spec.rb", "lib/other.rb"]);
+        project.paths(&Selection { only, ..Selection::of(Framework::named(framework).unwrap()) })
+    };
+    assert_eq!(given("rspec"), ["lib/other.rb", "spec/a_spec.rb"]);
+    assert_eq!(given("minitest"), ["lib/other.rb", "test/a_test.rb"]);
+    assert_eq!(given("test-unit"), ["lib/other.rb", "test/a_test.rb"]);
+}

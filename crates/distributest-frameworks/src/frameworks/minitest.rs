@@ -38,7 +38,7 @@ impl Definition for Minitest {
     }
 
     fn accepts(&self, path: &Path) -> bool {
-        path.extension().is_some_and(|extension| extension == "rb")
+        ruby::may_be_test(path)
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {

@@ -110,6 +110,20 @@ pub(crate) fn rules(project: &Path, only: &[PathBuf], names: &[&str]) -> Result<
     Ok(rules)
 }
 
+/// Whether a file of Ruby's is given by name for RSpec.
+pub(crate) fn may_be_spec(path: &Path) -> bool {
+    is_ruby(path) && !path.to_str().is_some_and(is_test)
+}
+
+/// Whether a file of Ruby's is given by name for Minitest or test-unit.
+pub(crate) fn may_be_test(path: &Path) -> bool {
+    is_ruby(path) && !path.to_str().is_some_and(|path| path.ends_with("_spec.rb"))
+}
+
+fn is_ruby(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rb")
+}
+
 /// Whether a file is named as those that `rake test` runs.
 fn is_test(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);

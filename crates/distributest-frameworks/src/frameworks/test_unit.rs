@@ -26,7 +26,7 @@ impl Definition for TestUnit {
     }
 
     fn accepts(&self, path: &Path) -> bool {
-        path.extension().is_some_and(|extension| extension == "rb")
+        ruby::may_be_test(path)
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {

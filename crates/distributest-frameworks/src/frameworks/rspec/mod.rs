@@ -45,7 +45,7 @@ impl Definition for Rspec {
     }
 
     fn accepts(&self, path: &Path) -> bool {
-        path.extension().is_some_and(|extension| extension == "rb")
+        ruby::may_be_spec(path)
     }
 
     fn multipliers(&self) -> &'static [&'static str] {
