@@ -65,15 +65,13 @@ impl Definition for Jest {
         &["test.each", "it.each", "describe.each"]
     }
 
+    /// Jest keeps files of a process apart itself: each has modules and globals of its own.
     fn isolations(&self) -> &'static [Isolation] {
         &[Isolation::Shared, Isolation::Process]
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
-        let source = concat!(
-            include_str!("../../../workers/javascript_worker.cjs"),
-            include_str!("../../../workers/jest_worker.cjs")
-        );
+        let source = worker_source!("jest_worker.cjs");
         worker("jest_worker.cjs", source, self.isolations(), options)
     }
 }

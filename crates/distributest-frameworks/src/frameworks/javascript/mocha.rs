@@ -45,15 +45,13 @@ impl Definition for Mocha {
         is_program(path)
     }
 
+    /// One process for all files is what Mocha itself has, and each of the workers of its `--parallel`.
     fn isolations(&self) -> &'static [Isolation] {
-        &Isolation::ALL
+        &[Isolation::Shared, Isolation::Fork, Isolation::Process]
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
-        let source = concat!(
-            include_str!("../../../workers/javascript_worker.cjs"),
-            include_str!("../../../workers/mocha_worker.cjs")
-        );
+        let source = worker_source!("mocha_worker.cjs");
         worker("mocha_worker.cjs", source, self.isolations(), options)
     }
 }

@@ -1,5 +1,16 @@
 //! The frameworks of JavaScript, and what they have in common.
 
+/// The text of a worker program.
+macro_rules! worker_source {
+    ($framework:literal) => {
+        concat!(
+            include_str!("../../../workers/javascript_worker.cjs"),
+            include_str!("../../../workers/javascript_project.cjs"),
+            include_str!(concat!("../../../workers/", $framework))
+        )
+    };
+}
+
 mod jest;
 mod literals;
 mod mocha;

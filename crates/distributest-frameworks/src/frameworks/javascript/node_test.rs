@@ -50,15 +50,13 @@ impl Definition for NodeTest {
         is_program(path)
     }
 
+    /// As with `node --test`, each file has a process; with `fork` it is started while the one before runs.
     fn isolations(&self) -> &'static [Isolation] {
         &[Isolation::Fork, Isolation::Process]
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
-        let source = concat!(
-            include_str!("../../../workers/javascript_worker.cjs"),
-            include_str!("../../../workers/node_test_worker.cjs")
-        );
+        let source = worker_source!("node_test_worker.cjs");
         worker("node_test_worker.cjs", source, self.isolations(), options)
     }
 }

@@ -71,15 +71,13 @@ impl Definition for Vitest {
         &["test.each", "it.each", "describe.each", "test.for", "it.for"]
     }
 
+    /// Vitest starts a process for each file itself, unless the project wants it otherwise.
     fn isolations(&self) -> &'static [Isolation] {
         &[Isolation::Shared, Isolation::Process]
     }
 
     fn launch(&self, options: &LaunchOptions) -> Launch {
-        let source = concat!(
-            include_str!("../../../workers/javascript_worker.cjs"),
-            include_str!("../../../workers/vitest_worker.cjs")
-        );
+        let source = worker_source!("vitest_worker.cjs");
         worker("vitest_worker.cjs", source, self.isolations(), options)
     }
 }
