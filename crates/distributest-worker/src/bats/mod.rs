@@ -209,10 +209,11 @@ impl<'a> Follower<'a> {
                 if running.is_empty() { String::new() } else { format!(" in {}", running.join(", ")) };
             return Finished::new(FileOutcome::Crashed, format!("bats was killed by {exit}{place}"));
         }
-        let said = self.stderr.first_line().or(self.stream.warning());
+        let stderr = self.stderr.text();
+        let said = complaint(&stderr).or(self.stream.warning());
         if self.stream.results() == 0 && !exit.is_success() && running.is_empty() {
             let message = format!("{exit}: {}", said.unwrap_or("bats gave no reason"));
-            return Finished::new(FileOutcome::Broken, message).with_details(self.stderr.text());
+            return Finished::new(FileOutcome::Broken, message).with_details(stderr);
         }
         let hook = self.hooks.first();
         // What fails before the first test in a file without that function is the file itself.
@@ -237,6 +238,14 @@ impl<'a> Follower<'a> {
         let message = if self.stream.planned() == Some(0) { "no tests" } else { "" };
         Finished::new(FileOutcome::Passed, message)
     }
+}
+
+/// The first line of standard error that says something. What went wrong while bats looked for tests, newer ones put
+/// there as TAP.
+fn complaint(stderr: &str) -> Option<&str> {
+    let lines = stderr.lines().map(|line| line.strip_prefix("# ").unwrap_or(line).trim());
+    let is_frame = |line: &str| line.starts_with("1..") || line.starts_with("not ok 1 bats-gather-tests");
+    lines.into_iter().find(|line| !line.is_empty() && !is_frame(line))
 }
 
 impl Reader for Follower<'_> {
