@@ -5,5 +5,6 @@ mod daemon;
 mod endings;
 mod hooks;
 mod identifiers;
+mod own_workers;
 mod support;
 mod workers;
