@@ -1,13 +1,13 @@
 # Watches over the virtual machine of Erlang or Elixir that runs a worker program: when it dies, says so for it, and in
 # which test. Started as
 #
-#   sh -c "THIS TEXT" sh PROGRAM ARGUMENT...
+#   sh -c "THIS TEXT" sh elixir OPTION... /PATH/exunit_worker.exs ARGUMENT...
 #
 # How it works. The virtual machine talks to the agent itself, over the descriptor in DISTRIBUTEST_FD (see
-# proto/worker.md). In the directory DISTRIBUTEST_SCRATCH, which goes when it has ended, it keeps a file `notes`. While a
-# test file runs that is: a line `running`; a line that says where in it, fit to stand in a JSON string; for each test
-# that runs, its `test` message up to the text of its message, which is its last value; a line `end`. Otherwise its first
-# line is another one.
+# proto/worker.md). In the directory DISTRIBUTEST_SCRATCH, made beside the worker program and gone when the virtual machine
+# has ended, it keeps a file `notes`. While a test file runs that is: a line `running`; a line that says where in it, fit
+# to stand in a JSON string; for each test that runs, its `test` message up to the text of its message, which is its last
+# value; a line `end`. Otherwise its first line is another one.
 
 agent=$DISTRIBUTEST_FD
 told_to_end=no
@@ -57,15 +57,18 @@ if ! command -v "$1" >/dev/null; then
   exit 0
 fi
 
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/distributest-XXXXXXXXXX") || exit 1
-trap 'rm -rf "$scratch"' EXIT
+for program; do case $program in */*_worker.*) break ;; esac; done
+scratch=$(mktemp -d "${program%/*}/scratch-XXXXXXXXXX") || exit 1
+: >"$scratch/notes"
+exec 9<"$scratch/notes"
 trap end_machine TERM
 
-DISTRIBUTEST_SCRATCH=$scratch "$@" </dev/null &
+DISTRIBUTEST_SCRATCH=$scratch "$@" </dev/null 9<&- &
 machine=$!
 # A signal that is trapped ends a `wait`, too.
 while wait "$machine" 2>/dev/null; status=$?; [ "$status" -gt 128 ] && kill -0 "$machine" 2>/dev/null; do :; done
 
-[ ! -e "$scratch/notes" ] || report_end <"$scratch/notes"
+rm -rf "$scratch"
+report_end <&9
 [ "$told_to_end" = no ] || exit 1
 exit "$status"

@@ -184,7 +184,9 @@ defmodule DistributestWorker.Text do
 
   # The first paragraph, on one line.
   def line(value) do
-    [paragraph | _] = value |> clean() |> String.trim() |> String.split(~r/\n\s*\n/, parts: 2)
+    # Looked for where it must be, if it is to be of use.
+    start = value |> clean() |> String.trim_leading() |> String.slice(0, 4 * @longest_message) |> String.trim()
+    [paragraph | _] = String.split(start, ~r/\n\s*\n/, parts: 2)
     line = paragraph |> String.split() |> Enum.join(" ")
     if String.length(line) <= @longest_message, do: line, else: String.slice(line, 0, @longest_message) <> "…"
   end
@@ -192,13 +194,18 @@ defmodule DistributestWorker.Text do
   def cut(value) do
     text = clean(value)
     # Characters are counted only where they may be too many.
-    if byte_size(text) <= @longest_details or String.length(text) <= @longest_details, do: text, else: cut_middle(text)
+    if byte_size(text) <= @longest_details, do: text, else: cut_middle(text, String.to_charlist(text))
   end
 
-  defp cut_middle(text) do
-    half = div(@longest_details, 2)
-    left_out = String.length(text) - 2 * half
-    "#{String.slice(text, 0, half)}\n[… #{left_out} characters left out …]\n#{String.slice(text, -half, half)}"
+  defp cut_middle(text, characters) do
+    left_out = length(characters) - @longest_details
+
+    if left_out > 0 do
+      {first, rest} = Enum.split(characters, div(@longest_details, 2))
+      "#{first}\n[… #{left_out} characters left out …]\n#{Enum.drop(rest, left_out)}"
+    else
+      text
+    end
   end
 end
 

@@ -193,25 +193,28 @@ unicode_rest([]) -> <<>>.
 
 %% The first paragraph, on one line.
 text_line(Text) ->
-    [Paragraph | _] = re:split(string:trim(clean(Text)), "\\n\\s*\\n", [{parts, 2}]),
-    Line = iolist_to_binary(lists:join($\s, [Word || Word <- re:split(Paragraph, "\\s+"), Word =/= <<>>])),
-    case string:length(Line) =< ?LONGEST_MESSAGE of
-        true -> Line;
-        false -> <<(string:slice(Line, 0, ?LONGEST_MESSAGE))/binary, "…"/utf8>>
+    % Looked for where it must be, if it is to be of use.
+    Start = lists:sublist(characters(string:trim(clean(Text), leading)), 4 * ?LONGEST_MESSAGE),
+    [Paragraph | _] = re:split(string:trim(Start), "\\n\\s*\\n", [{parts, 2}, unicode]),
+    Words = [Word || Word <- re:split(Paragraph, "\\s+", [unicode]), Word =/= <<>>],
+    Line = characters(lists:join($\s, Words)),
+    case length(Line) =< ?LONGEST_MESSAGE of
+        true -> clean(Line);
+        false -> clean([lists:sublist(Line, ?LONGEST_MESSAGE), "…"])
     end.
 
 cut(Text) ->
-    Clean = clean(Text),
-    % Characters are counted only where they may be too many.
-    Length = if byte_size(Clean) =< ?LONGEST_DETAILS -> 0; true -> string:length(Clean) end,
-    Half = ?LONGEST_DETAILS div 2,
-    if
-        Length =< ?LONGEST_DETAILS -> Clean;
+    Characters = characters(Text),
+    LeftOut = length(Characters) - ?LONGEST_DETAILS,
+    case LeftOut > 0 of
+        false -> clean(Characters);
         true ->
-            LeftOut = integer_to_binary(Length - 2 * Half),
-            <<(string:slice(Clean, 0, Half))/binary, "\n[… "/utf8, LeftOut/binary, " characters left out …]\n"/utf8,
-              (string:slice(Clean, Length - Half))/binary>>
+            {First, Rest} = lists:split(?LONGEST_DETAILS div 2, Characters),
+            Note = io_lib:format("~n[… ~b characters left out …]~n", [LeftOut]),
+            clean([First, Note, lists:nthtail(LeftOut, Rest)])
     end.
+
+characters(Text) -> unicode:characters_to_list(clean(Text)).
 
 %% ---------------------------------------------------------------------------------------------------------------------
 %% Output

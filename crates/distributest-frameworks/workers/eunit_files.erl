@@ -296,10 +296,13 @@ outcome({skipped, Reason}, _) -> {<<"error">>, format("it did not run: ~tp", [Re
 %% An assertion of EUnit's says what was expected; of it, everything but the place.
 headline({error, {Assertion, [{module, _}, {line, _} | Information]}, _}) when is_atom(Assertion) ->
     [atom_to_list(Assertion), [[", ", atom_to_list(Key), ": ", value_text(Key, Value)] || {Key, Value} <- Information]];
-headline({Class, Reason, _}) -> format("~ts: ~tp", [Class, Reason]).
+headline({Class, Reason, _}) -> [atom_to_list(Class), ": ", term_text(Reason)].
 
-value_text(Key, Text) when Key =:= expression; Key =:= pattern -> format("~ts", [Text]);
-value_text(_, Value) -> format("~tp", [Value]).
+value_text(Key, Text) when Key =:= expression; Key =:= pattern -> Text;
+value_text(_, Value) -> term_text(Value).
+
+%% As much of a term as a line can hold.
+term_text(Term) -> io_lib:format("~0tp", [Term], [{chars_limit, 4000}]).
 
 cancelled(timeout) -> {<<"failed">>, <<"it timed out">>, ""};
 cancelled({timeout, #{stacktrace := Stack}}) -> {<<"failed">>, <<"it timed out">>, eunit_lib:format_stacktrace(Stack)};
