@@ -3,10 +3,10 @@
 //!
 //! It speaks the worker protocol (`proto/worker.md`) like any other worker, but there is nothing to load and nothing
 //! to fork from: for each `run` it starts the framework's own program, follows what that writes, and reports each test as
-//! it ends. So it has one thread, one loop around `poll`, and a few hundred kilobytes of memory.
+//! it ends. So it has one thread, one loop around `poll`, and little memory.
 //!
-//! - [`agent`](self) side: `link.rs` is the conversation, `messages.rs` what is said in it;
-//! - the tests' side: `program.rs` runs one program below the worker and hands out what it writes;
+//! - towards the agent: `link.rs` is the conversation, `messages.rs` what is said in it;
+//! - towards the tests: `program.rs` runs one program below the worker and hands out what it writes;
 //! - between them a *kind* (`kind.rs`) knows one framework: how a file of it is run and what its output means.
 //!   Parsers are modules of their own that know no process.
 //!

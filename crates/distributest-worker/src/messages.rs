@@ -1,9 +1,11 @@
 //! What agent and worker say to each other: the lines of `proto/worker.md`.
 
+use std::borrow::Cow;
+
 use distributest_core::test_result::TestResult;
 use serde::{Deserialize, Serialize};
 
-use crate::text::shorten;
+use crate::text::{one_line, shorten};
 
 /// What the agent says.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -36,7 +38,7 @@ pub(crate) enum Message<'a> {
     /// A test ended.
     Test(TestLine<'a>),
     /// The file ended.
-    Finished { outcome: FileOutcome, message: &'a str, details: String },
+    Finished { outcome: FileOutcome, message: Cow<'a, str>, details: String },
 }
 
 /// A test as it is written.
@@ -46,7 +48,7 @@ pub(crate) struct TestLine<'a> {
     name: &'a str,
     status: &'static str,
     seconds: f64,
-    message: &'a str,
+    message: Cow<'a, str>,
     details: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<&'a str>,
@@ -61,7 +63,7 @@ impl<'a> From<&'a TestResult> for Message<'a> {
             name: &test.name,
             status: test.status.word(),
             seconds: test.duration.as_secs_f64(),
-            message: &test.message,
+            message: one_line(&test.message),
             details: shorten(&test.details),
             file: test.file.as_deref(),
             line: test.line,
@@ -109,6 +111,6 @@ impl Finished {
 impl<'a> From<&'a Finished> for Message<'a> {
     fn from(finished: &'a Finished) -> Self {
         let details = shorten(&finished.details);
-        Message::Finished { outcome: finished.outcome, message: &finished.message, details }
+        Message::Finished { outcome: finished.outcome, message: one_line(&finished.message), details }
     }
 }

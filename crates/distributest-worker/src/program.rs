@@ -3,7 +3,8 @@
 //! The program leads a session of its own. What it writes to a piped output is read as it comes and handed to the
 //! caller in pieces, so nothing of it is kept here; an output that is not piped is the worker's own. While the program
 //! runs, the agent is listened to: SIGTERM ends the program's process group with SIGTERM and waits for it, the end of
-//! the agent does the same with SIGKILL.
+//! the agent does the same with SIGKILL. Both wait for an agent that leaves what was written unread: it kills
+//! what it does not want to wait for.
 //!
 //! A program has ended when its process has, not when its outputs are closed: a daemon that it left behind holds
 //! them open for as long as it likes. What programs behind a pipe (`exec > >(tee log)`) still write is waited for,

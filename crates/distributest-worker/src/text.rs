@@ -1,9 +1,26 @@
 //! Texts that programs write, made fit to be reported.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 /// The longest `details` there are, besides the words that say what was left out.
 const DETAILS_LIMIT: usize = 1_000_000;
+
+/// The longest message, in characters.
+const MESSAGE_LIMIT: usize = 1000;
+
+/// A message as it is reported: on one line, and not endless.
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+    let is_fine = text.len() <= MESSAGE_LIMIT && !text.contains(['\n', '\r']);
+    if is_fine {
+        return Cow::Borrowed(text);
+    }
+    let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MESSAGE_LIMIT) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &line[..end])),
+        None => Cow::Owned(line),
+    }
+}
 
 /// The text without its middle, which says so, when it is too long to be reported.
 pub(crate) fn shorten(text: &str) -> String {
@@ -75,6 +92,15 @@ mod tests {
         assert!(short.starts_with("begin") && short.ends_with("end"));
         assert!(short.contains("bytes left out"));
         assert_eq!(shorten("short"), "short");
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(one_line("as it is"), "as it is");
+        assert_eq!(one_line("in \n\n two\r\n"), "in two");
+        let long = "é".repeat(MESSAGE_LIMIT + 1);
+        assert_eq!(one_line(&long).chars().count(), MESSAGE_LIMIT + 1);
+        assert!(one_line(&long).ends_with("é…"));
     }
 
     #[test]
