@@ -43,6 +43,8 @@ pub struct DiscoveredFile {
     pub size_bytes: u64,
     /// How many times it says that tests are to be multiplied: shared examples, parametrized tests.
     pub shared_examples: u32,
+    /// Nothing but its name on the command line makes it one: it matches none of the framework's patterns.
+    pub by_name_only: bool,
 }
 
 /// The files of a framework in a project.
@@ -84,7 +86,10 @@ pub(crate) fn by_rules(
         Discovered { unmatched: unmatched(selection, only, &paths)?, ..Discovered::default() };
     for path in paths {
         match path.to_str() {
-            Some(name) => discovered.files.push(describe(project, name, multipliers)),
+            Some(name) => {
+                let file = describe(project, name, multipliers);
+                discovered.files.push(DiscoveredFile { by_name_only: !rules.matches(&path), ..file });
+            }
             None => discovered.unusable.push(path.to_string_lossy().into_owned()),
         }
     }
@@ -152,5 +157,5 @@ fn describe(project: &Path, name: &str, multipliers: &[&str]) -> DiscoveredFile 
         .iter()
         .map(|word| u32::try_from(count(word)).unwrap_or(u32::MAX))
         .fold(0, u32::saturating_add);
-    DiscoveredFile { path: name.to_owned(), size_bytes, shared_examples }
+    DiscoveredFile { path: name.to_owned(), size_bytes, shared_examples, by_name_only: false }
 }

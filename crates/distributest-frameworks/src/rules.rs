@@ -84,18 +84,25 @@ impl Rules {
 
     /// Whether a file below a start counts.
     pub(crate) fn include(&self, path: &Path) -> bool {
-        let below = |patterns: &[Pattern]| {
-            path.ancestors().any(|ancestor| patterns.iter().any(|pattern| pattern.matches(ancestor)))
-        };
+        let wanted = self.only.is_empty() || self.only.iter().any(|only| path.starts_with(only));
+        let counts = self.matches(path) || self.given.iter().any(|given| given == path);
+        wanted && counts && !is_below(path, &self.exclude)
+    }
+
+    /// Whether a file is a test by its path alone, whether or not it is wanted.
+    pub(crate) fn matches(&self, path: &Path) -> bool {
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let matches = self.include.iter().any(|pattern| {
             pattern.matches(path)
                 && (!hidden || pattern.text.rsplit('/').next().is_some_and(|last| last.starts_with('.')))
         });
-        let wanted = self.only.is_empty() || self.only.iter().any(|only| path.starts_with(only));
-        let counts = matches && (self.within.is_empty() || below(&self.within));
-        wanted && (counts || self.given.iter().any(|given| given == path)) && !below(&self.exclude)
+        matches && (self.within.is_empty() || is_below(path, &self.within))
     }
+}
+
+/// Whether one of the patterns is of a path or of a directory it is in.
+fn is_below(path: &Path, patterns: &[Pattern]) -> bool {
+    path.ancestors().any(|ancestor| patterns.iter().any(|pattern| pattern.matches(ancestor)))
 }
 
 /// Whether a directory, relative to the project, holds what others wrote.

@@ -160,6 +160,8 @@ fn a_file_given_by_name_is_taken_though_no_pattern_matches() {
     let found = project.discover(&only);
     assert_eq!(found.files.len(), 1);
     assert_eq!(found.files[0].path, "tests/checks.py");
+    assert!(found.files[0].by_name_only);
+    assert!(!project.discover(&pytest()).files[0].by_name_only);
     assert_eq!(found.unmatched, ["notes.md"]);
     let absolute = project.path().join("tests").to_str().unwrap().to_owned();
     assert_eq!(project.paths(&Selection { only: vec![absolute], ..pytest() }), ["tests/test_a.py"]);

@@ -106,7 +106,9 @@ fn packages(project: &Path) -> Result<(Vec<DiscoveredFile>, Vec<String>), Discov
     let (mut packages, mut unusable) = (Vec::new(), Vec::new());
     for (package, size_bytes) in sizes {
         match unit_path(package).into_os_string().into_string() {
-            Ok(path) => packages.push(DiscoveredFile { path, size_bytes, shared_examples: 0 }),
+            Ok(path) => {
+                packages.push(DiscoveredFile { path, size_bytes, shared_examples: 0, by_name_only: false })
+            }
             Err(name) => unusable.push(name.to_string_lossy().into_owned()),
         }
     }

@@ -7,13 +7,13 @@ use crate::error::UserError;
 use crate::project::Project;
 
 /// A framework that is used, with everything that is set for it.
-pub struct Chosen {
+pub(super) struct Chosen {
     /// The framework.
-    pub framework: Framework,
+    pub(super) framework: Framework,
     /// Which of its files.
-    pub selection: Selection,
+    pub(super) selection: Selection,
     /// How they are run.
-    pub options: LaunchOptions,
+    pub(super) options: LaunchOptions,
 }
 
 /// The frameworks of a run: those that `frameworks` names, or those that the project uses.
@@ -24,7 +24,11 @@ pub struct Chosen {
 /// # Errors
 ///
 /// The configuration says something of a framework that it can't have, or `files` where it is not clear whose.
-pub fn choose(project: &Project, config: &Config, arguments: &[String]) -> Result<Vec<Chosen>, UserError> {
+pub(super) fn choose(
+    project: &Project,
+    config: &Config,
+    arguments: &[String],
+) -> Result<Vec<Chosen>, UserError> {
     let candidates = candidates(config);
     let used = if !config.frameworks.is_empty() {
         let named = |name: &String| candidates.iter().find(|candidate| candidate.name() == name).cloned();
@@ -117,7 +121,7 @@ fn check_files(config: &Config, used: &[Framework]) -> Result<(), UserError> {
 /// # Errors
 ///
 /// The run has files of several.
-pub fn check_arguments(used: &[&Chosen], arguments: &[String]) -> Result<(), UserError> {
+pub(super) fn check_arguments(used: &[&Chosen], arguments: &[String]) -> Result<(), UserError> {
     if arguments.is_empty() || used.len() < 2 {
         return Ok(());
     }

@@ -164,9 +164,14 @@ impl Found {
             let globs = discovered.unmatched.into_iter().filter(|name| selection.files.contains(name));
             found.unmatched_globs.extend(globs);
         }
+        // Two frameworks may claim the same path; each file runs once, with the first that takes it for a test, or, where
+        // none does and it was given by name, with the first that can run it.
+        let matching = found.files.iter().filter(|(_, file)| !file.by_name_only);
+        let matching: HashSet<String> = matching.map(|(_, file)| file.path.clone()).collect();
         let mut seen = HashSet::new();
-        // Two frameworks may claim the same path; each file runs once, with the first.
-        found.files.retain(|(_, file)| seen.insert(file.path.clone()));
+        found.files.retain(|(_, file)| {
+            !(file.by_name_only && matching.contains(&file.path)) && seen.insert(file.path.clone())
+        });
         Ok(found)
     }
 

@@ -6,13 +6,13 @@ use crate::error::{Problem, UserError};
 use crate::project::Project;
 
 /// The arguments, sorted by what they are.
-pub struct Wanted {
+pub(super) struct Wanted {
     /// Files and directories that exist.
     paths: Vec<String>,
     /// Single tests of files that exist.
     tests: Vec<WantedTest>,
     /// Parts of paths: everything else.
-    pub filters: Vec<String>,
+    pub(super) filters: Vec<String>,
 }
 
 /// A test as it stands on a command line: `tests/test_a.py::test_one`, `spec/a_spec.rb:12`, `spec/a_spec.rb[1:2]`.
@@ -24,7 +24,7 @@ struct WantedTest {
 
 impl Wanted {
     /// Looks in the project for what the arguments name.
-    pub fn of(project: &Project, arguments: &[String]) -> Wanted {
+    pub(super) fn of(project: &Project, arguments: &[String]) -> Wanted {
         let mut wanted = Wanted { paths: Vec::new(), tests: Vec::new(), filters: Vec::new() };
         for argument in arguments {
             if project.directory.join(argument).symlink_metadata().is_ok() {
@@ -39,17 +39,17 @@ impl Wanted {
     }
 
     /// Every path that discovery is to look at, those of single tests among them; empty: everywhere.
-    pub fn places(&self) -> Vec<String> {
+    pub(super) fn places(&self) -> Vec<String> {
         self.paths.iter().cloned().chain(self.tests.iter().map(|test| test.file.clone())).collect()
     }
 
     /// Whether a path has a filter in it.
-    pub fn by_filter(&self, path: &str) -> bool {
+    pub(super) fn by_filter(&self, path: &str) -> bool {
         self.filters.iter().any(|filter| path.contains(filter.as_str()))
     }
 
     /// What was given behind a file's path, where single tests of it are all that is wanted of it.
-    pub fn suffixes_of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn suffixes_of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
         let whole = self.by_filter(path) || self.paths.iter().any(|wanted| is_below(path, wanted));
         let of_file = self.tests.iter().filter(move |test| !whole && plain(&test.file) == path);
         of_file.map(|test| test.suffix.as_str())
@@ -60,7 +60,7 @@ impl Wanted {
     /// # Errors
     ///
     /// Names every one of them.
-    pub fn check_matches(&self, config: &Config, found: &Found) -> Result<(), UserError> {
+    pub(super) fn check_matches(&self, config: &Config, found: &Found) -> Result<(), UserError> {
         let mut problems = Vec::new();
         let list = "`distributest --dry-run` lists the test files";
         let tables = config.framework.values().flat_map(|table| &table.files);

@@ -182,3 +182,24 @@ fn globs_and_arguments_are_checked_for_each_of_several_frameworks() {
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ");
 }
+
+#[test]
+fn a_file_given_by_name_goes_to_the_framework_that_takes_it_for_a_test() {
+    let sandbox = Sandbox::new();
+    sandbox.file(".rspec", "").file("spec/a_spec.rb", "RSpec.describe('a') { it('holds') {} }\n");
+    sandbox.file(
+        "test/b_test.rb",
+        "require 'minitest/autorun'\nclass BTest < Minitest::Test; def test_b; end; end\n",
+    );
+    insta::assert_snapshot!(sandbox.run(&["--dry-run", "--runners", "1", "test/b_test.rb", "spec/a_spec.rb"]), @"
+    exit status: 0
+    ----- standard output
+    2 files, in the order they would be handed out:
+         1           ?  minitest  test/b_test.rb
+         2           ?  rspec     spec/a_spec.rb
+
+    runners:
+      localhost: 1
+    no earlier run is known: files with shared examples first, then big ones
+    ");
+}

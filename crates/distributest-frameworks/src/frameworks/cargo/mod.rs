@@ -100,6 +100,7 @@ fn all_units(project: &Path) -> Result<(Vec<DiscoveredFile>, Vec<String>), Disco
                     path: format!("{path}{suffix}"),
                     size_bytes,
                     shared_examples: 0,
+                    by_name_only: false,
                 }),
                 None => unusable.push(root.to_string_lossy().into_owned()),
             }
