@@ -166,7 +166,11 @@ impl Running {
             }
         }
         let mut child = command.spawn()?;
-        let pidfd = Some(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?);
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).inspect_err(|_| {
+            // What can't be watched is not left running.
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
         let stdout = merged.or(child.stdout.take().map(OwnedFd::from));
         let stderr = child.stderr.take().map(OwnedFd::from);
         let outputs = stdout
@@ -174,7 +178,7 @@ impl Running {
             .into_iter()
             .chain(stderr.map(|pipe| (Stream::Stderr, pipe)));
         let outputs = outputs.map(|(stream, pipe)| Output::new(stream, pipe)).collect::<io::Result<_>>()?;
-        Ok(Running { child, pidfd, outputs, after_end: 0 })
+        Ok(Running { child, pidfd: Some(pidfd), outputs, after_end: 0 })
     }
 
     /// Hands out what the program writes until it has ended and its outputs have, or are silent. While it listens, the

@@ -2,7 +2,10 @@
 //!
 //! The options are `prove`'s own, from the project's `.proverc` and from the command line (`distributest -- -w -It/lib`,
 //! after `::` those of the tests). Those about order, colour and display mean nothing here; those that change `prove`
-//! itself (`-P`, `-M`, `--source`, `--harness`) can't be followed and are refused.
+//! itself (`-P`, `-M`, `--source`, `--harness`) can't be followed and are refused. `HARNESS_PERL_SWITCHES`, by which
+//! coverage is measured, `HARNESS_IGNORE_EXIT` and `HARNESS_PERL` count as well.
+//!
+//! One thing is added: where no directory of modules is named, tests find those of the project, as with `make test`.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -36,7 +39,10 @@ pub(super) struct ProveOptions {
     pub(super) test_arguments: Vec<String>,
 }
 
-/// Long options with a value, and whether it matters here.
+/// Where a project's modules are, built or as they are; the first that is there.
+const MODULES: [&[&str]; 2] = [&["blib/lib", "blib/arch"], &["lib"]];
+
+/// Long options with a value that does not matter here.
 const LONG_WITH_VALUE: [&str; 5] = ["ext", "formatter", "state", "statefile", "rules"];
 
 /// Those with a value that change `prove` itself.
@@ -63,6 +69,15 @@ impl ProveOptions {
             ..ProveOptions::default()
         };
         options.take(words_of_rc_file(&text).into_iter().chain(own.iter().cloned()))?;
+        options.take_environment(
+            &std::env::var("HARNESS_PERL_SWITCHES").unwrap_or_default(),
+            std::env::var("HARNESS_IGNORE_EXIT").is_ok_and(|value| !matches!(value.as_str(), "" | "0")),
+        );
+        if options.libraries.is_empty() {
+            let found = MODULES.iter().find(|places| project.join(places[0]).is_dir());
+            options.libraries =
+                found.map_or(&[][..], |places| places).iter().map(|place| (*place).to_owned()).collect();
+        }
         Ok(options)
     }
 
@@ -118,6 +133,18 @@ impl ProveOptions {
             .chain(blib.then_some(["blib/lib", "blib/arch"]).into_iter().flatten());
         self.libraries = of_flags.map(str::to_owned).chain(includes).collect();
         Ok(())
+    }
+
+    fn take_environment(&mut self, switches: &str, ignore_exit: bool) {
+        self.ignore_exit |= ignore_exit;
+        let mut words = switches.split_whitespace().map(str::to_owned);
+        while let Some(word) = words.next() {
+            match word.strip_prefix("-I") {
+                Some("") => self.libraries.extend(words.next()),
+                Some(library) => self.libraries.push(library.to_owned()),
+                None => self.switches.push(word),
+            }
+        }
     }
 
     fn set_interpreter(&mut self, words: &str) {
@@ -284,6 +311,29 @@ mod tests {
         let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert_eq!(options("", &["--exec", "ruby -w"]).unwrap().interpreter, words(&["ruby", "-w"]));
         assert_eq!(options("", &["-e", ""]).unwrap().interpreter, words(&[]));
+    }
+
+    #[test]
+    fn the_environment_of_a_harness_counts() {
+        let mut read = ProveOptions::default();
+        read.take_environment("-MDevel::Cover=-db,cover -Iinc -I more", true);
+        assert_eq!((read.switches, read.ignore_exit), (vec!["-MDevel::Cover=-db,cover".to_owned()], true));
+        assert_eq!(read.libraries, ["inc", "more"]);
+    }
+
+    #[test]
+    fn modules_of_the_project_are_found_unless_others_are_named() {
+        let project = tempfile::tempdir().unwrap();
+        let libraries = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+            ProveOptions::read(project.path(), &arguments).unwrap().libraries
+        };
+        assert_eq!(libraries(&[]), Vec::<String>::new());
+        fs::create_dir(project.path().join("lib")).unwrap();
+        assert_eq!(libraries(&["-w"]), ["lib"]);
+        assert_eq!(libraries(&["-Iinc"]), ["inc"]);
+        fs::create_dir_all(project.path().join("blib/lib")).unwrap();
+        assert_eq!(libraries(&[]), ["blib/lib", "blib/arch"]);
     }
 
     #[test]
