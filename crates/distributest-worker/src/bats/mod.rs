@@ -74,13 +74,13 @@ impl Kind for Bats {
         }
         let file = if order.file.starts_with('-') { format!("./{}", order.file) } else { order.file.clone() };
         command.arg(file);
-        let mut follower = Follower::new(order);
+        let mut follower = Follower::new(order, &source);
         match program::run(command, Piped::Both, link, &mut follower)? {
             Ending::NotStarted(error) => {
                 let message = format!("failed to start {}: {error}", self.program.display());
                 Ok(Finished::new(FileOutcome::Broken, message))
             }
-            Ending::Exited(exit) => follower.finish(exit, &source, link),
+            Ending::Exited(exit) => follower.finish(exit, link),
         }
     }
 }
@@ -125,6 +125,7 @@ fn escape(name: &str) -> String {
 /// Follows what bats writes about one file.
 struct Follower<'a> {
     order: &'a RunOrder,
+    source: &'a str,
     stream: Stream,
     stdout: Lines,
     stderr: Tail,
@@ -134,14 +135,17 @@ struct Follower<'a> {
     failed: bool,
     /// A test failed that ran along and is not reported.
     other_failed: bool,
-    /// The functions around tests that failed, and what went wrong in the first.
-    hooks: Vec<Test>,
+    /// A function around the tests failed, so that some may not have run.
+    hook_failed: bool,
+    /// The file did not load, and what bats says of that.
+    load_failure: Option<Test>,
 }
 
 impl<'a> Follower<'a> {
-    fn new(order: &'a RunOrder) -> Self {
+    fn new(order: &'a RunOrder, source: &'a str) -> Self {
         Follower {
             order,
+            source,
             stream: Stream::default(),
             stdout: Lines::default(),
             stderr: Tail::default(),
@@ -149,7 +153,8 @@ impl<'a> Follower<'a> {
             ids: Ids::default(),
             failed: false,
             other_failed: false,
-            hooks: Vec::new(),
+            hook_failed: false,
+            load_failure: None,
         }
     }
 
@@ -157,7 +162,12 @@ impl<'a> Follower<'a> {
         // Two names of which parts are computed may come out the same.
         let id = self.ids.unique(&test.name);
         if test.is_hook {
-            self.hooks.push(test.clone());
+            self.hook_failed = true;
+            // What fails before the first test in a file without that function is the file itself.
+            if test.name == "setup_file failed" && !self.source.contains("setup_file") {
+                self.load_failure = Some(test);
+                return Ok(());
+            }
         } else if !self.order.tests.is_empty() {
             let Some(index) = self.order.tests.iter().position(|wanted| *wanted == id) else {
                 self.other_failed |= matches!(test.result, TestOutcome::Failed | TestOutcome::Vanished);
@@ -195,7 +205,7 @@ impl<'a> Follower<'a> {
         completed.map_or(Ok(()), |test| self.report(test, link))
     }
 
-    fn finish(mut self, exit: Exit, source: &str, link: &mut Link) -> Result<Finished, Stop> {
+    fn finish(mut self, exit: Exit, link: &mut Link) -> Result<Finished, Stop> {
         let mut last = None;
         self.stdout.finish(|line| last = Some(line.to_vec()));
         if let Some(line) = last {
@@ -205,10 +215,10 @@ impl<'a> Follower<'a> {
         for test in self.stream.finish() {
             self.report(test, link)?;
         }
-        Ok(self.judge(exit, &running, source))
+        Ok(self.judge(exit, &running))
     }
 
-    fn judge(&self, exit: Exit, running: &[String], source: &str) -> Finished {
+    fn judge(&self, exit: Exit, running: &[String]) -> Finished {
         if let Exit::Signal(_) = exit {
             let place =
                 if running.is_empty() { String::new() } else { format!(" in {}", running.join(", ")) };
@@ -220,20 +230,13 @@ impl<'a> Follower<'a> {
             let message = format!("{exit}: {}", said.unwrap_or("bats gave no reason"));
             return Finished::new(FileOutcome::Broken, message).with_details(stderr);
         }
-        let hook = self.hooks.first();
-        // What fails before the first test in a file without that function is the file itself.
-        if let Some(hook) =
-            hook.filter(|hook| hook.name == "setup_file failed" && !source.contains("setup_file"))
-        {
-            return Finished::new(FileOutcome::Broken, hook.message.clone())
-                .with_details(hook.details.clone());
+        if let Some(failure) = &self.load_failure {
+            return Finished::new(FileOutcome::Broken, &failure.message).with_details(&failure.details);
         }
-        let missing = self.order.tests.iter().zip(&self.found).filter(|(_, found)| !**found);
-        let missing = missing.map(|(test, _)| format!("there is no test {test:?} in it"));
-        let mut faults: Vec<String> = match hook {
-            Some(hook) => vec![format!("{}: {}", hook.name, hook.message)],
-            None => missing.collect(),
-        };
+        let missing =
+            self.order.tests.iter().zip(&self.found).filter(|(_, found)| !**found && !self.hook_failed);
+        let mut faults: Vec<String> =
+            missing.map(|(test, _)| format!("there is no test {test:?} in it")).collect();
         if !exit.is_success() && !self.failed && !self.other_failed {
             faults.push(said.map_or(exit.to_string(), |said| format!("{exit}: {said}")));
         }
