@@ -11,7 +11,7 @@ FAILURES = {"fail"}
 
 def run(project):
     tests = collections.defaultdict(list)
-    for line in project.run(["go", "test", "-json", "./..."]).stdout.splitlines():
+    for line in project.run(["go", "test", "-json", "-count=1", "./..."]).stdout.splitlines():
         event = json.loads(line)
         if "Test" in event and event["Action"] in WORDS.values():
             tests[event["Test"]].append(Test(event["Action"]))
