@@ -81,6 +81,7 @@ class Prepared:
     def __init__(self, pytest, arguments, for_many_files):
         from _pytest.config import _prepareconfig
 
+        self.coverage = CoverageData()
         self.pytest = pytest
         self.version = pytest.__version__
         self.arguments = arguments
@@ -88,6 +89,7 @@ class Prepared:
         self.reporter = reporter_class(pytest)(self.guide)
         self.config = _prepareconfig(list(arguments), [self.reporter, self.guide])
         quieten(self.config)
+        self.coverage.watch(self.config)
         self.session = pytest.Session.from_config(self.config)
         self.session_started = False
         self.advice = {}
@@ -189,10 +191,12 @@ class Prepared:
 
     def renew(self):
         """pytest takes a configuration apart when a session ends; the next file needs a new one."""
+        self.close()
         return Prepared.load(self.arguments)
 
     def close(self):
         self.config._ensure_unconfigure()
+        self.coverage.finish()
 
 
 def belongs_to_project(plugin):
@@ -219,10 +223,6 @@ def quieten(config):
     for name, neutral in unwanted.items():
         if hasattr(config.option, name):
             setattr(config.option, name, neutral)
-    coverage = config.pluginmanager.getplugin("_cov")
-    if coverage is not None and getattr(coverage, "options", None) is not None:
-        # One file never covers what all of them do.
-        coverage.options.cov_fail_under = None
 
 
 def replay_captured_output(config, witness):

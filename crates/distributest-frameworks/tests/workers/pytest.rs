@@ -394,6 +394,97 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
 }
 
 #[test]
+fn coverage_of_all_files_and_runners_is_one_file() {
+    let project = Project::empty();
+    project.write(
+        "library.py",
+        "def one():\n    return 1\n\n\ndef two():\n    return 2\n\n\ndef three():\n    return 3\n",
+    );
+    project.write(
+        "pytest.ini",
+        "[pytest]\naddopts = --cov=library --cov-report=xml --cov-fail-under=100 -n auto\n",
+    );
+    project.write("conftest.py", "import library\n");
+    project.write("test_nothing.py", "def test_nothing():\n    pass\n");
+    for word in ["one", "two"] {
+        let text = format!("import library\n\ndef test_{word}():\n    assert library.{word}()\n");
+        project.write(&format!("test_{word}.py"), &text);
+    }
+    for (isolation, files) in [
+        (Isolation::Fork, &["test_one.py", "test_two.py"][..]),
+        (Isolation::Shared, &["test_one.py", "test_two.py"]),
+        (Isolation::Fork, &["test_two.py", "test_one.py"]),
+    ] {
+        // What an earlier run left is not added to.
+        project.write(".coverage", "of another run");
+        let mut first = start(isolation).ready_worker(&project);
+        let mut second = start(isolation).worker_beside(&first, &project);
+        assert_eq!(second.next().unwrap()["type"], "ready");
+        for (worker, file) in [(&mut first, files[0]), (&mut second, files[1])] {
+            let report = worker.run(file);
+            assert_eq!((report.outcome(), report.message()), ("passed", ""), "{file}");
+        }
+        // A worker adds up its files.
+        assert_eq!(first.run("test_nothing.py").outcome(), "passed");
+        assert!(!second.quit().contains("Cover"), "no table for each file");
+        assert!(!project.path().join("coverage.xml").exists(), "a report of half a run");
+        first.quit();
+        let covered = std::fs::read_to_string(project.path().join("coverage.xml")).unwrap();
+        assert!(covered.contains("line-rate=\"0.8333\""), "{isolation:?}: {covered}");
+        std::fs::remove_file(project.path().join("coverage.xml")).unwrap();
+        let report = Command::new(python())
+            .args(["-m", "coverage", "report", "--show-missing"])
+            .current_dir(project.path())
+            .output()
+            .unwrap();
+        let report = String::from_utf8_lossy(&report.stdout).into_owned();
+        assert!(report.contains("83%   10"), "{isolation:?}: {report}");
+        let left: Vec<_> = std::fs::read_dir(project.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with(".coverage"))
+            .collect();
+        assert_eq!(left, [".coverage"]);
+    }
+}
+
+#[test]
+fn coverage_started_with_the_interpreter_is_saved_by_every_process() {
+    let project = Project::empty();
+    project.write("library.py", "def one():\n    return 1\n");
+    project.write("test_one.py", "import library\n\ndef test_one():\n    assert library.one()\n");
+    project.write("measured/sitecustomize.py", "import coverage\ncoverage.process_startup()\n");
+    project.write("coverage.ini", "[run]\nparallel = true\ninclude = library.py\n");
+    let directory = project.path().display();
+    let variables = [
+        format!("PYTHONPATH={directory}/measured"),
+        format!("COVERAGE_PROCESS_START={directory}/coverage.ini"),
+    ];
+    let python = python().display().to_string();
+    let program_arguments: Vec<&str> =
+        variables.iter().map(String::as_str).chain([python.as_str()]).collect();
+    let measuring = Start {
+        program: PathBuf::from("env"),
+        program_arguments: &program_arguments,
+        ..start(Isolation::Fork)
+    };
+    let mut worker = measuring.ready_worker(&project);
+    assert_eq!(worker.run("test_one.py").outcome(), "passed");
+    worker.quit();
+    let coverage = |arguments: &[&str]| {
+        let output = Command::new(&python)
+            .args(["-m", "coverage"])
+            .args(arguments)
+            .current_dir(project.path())
+            .output();
+        String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+    };
+    coverage(&["combine"]);
+    let report = coverage(&["report"]);
+    assert!(report.contains("100%"), "{report}");
+}
+
+#[test]
 fn options_reach_pytest_and_those_for_a_whole_run_are_left_out() {
     let project = Project::copy_of("pytest");
     project.write(

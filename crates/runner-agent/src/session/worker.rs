@@ -30,8 +30,8 @@ use super::worker_messages::{
 };
 use crate::failure::{self, Failure};
 
-/// How long a worker may take to leave after `quit` before it is ended.
-const QUIT_GRACE: Duration = Duration::from_secs(1);
+/// How long a worker may take to leave after `quit` before it is ended: some drop databases then, or write reports.
+const QUIT_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a worker that closed its descriptor may take to leave, and one whose file was ended to say so.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(5);
