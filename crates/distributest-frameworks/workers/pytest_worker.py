@@ -112,7 +112,8 @@ class Prepared:
             return [each.plugin for each in hook.get_hookimpls() if self.is_foreign(each.plugin)]
 
         starting, finishing = plugins_with("pytest_sessionstart"), plugins_with("pytest_sessionfinish")
-        if plugins_with("pytest_unconfigure") or any(belongs_to_project(plugin) for plugin in finishing):
+        undoing = [plugin for plugin in plugins_with("pytest_unconfigure") if not undoes_in_memory(plugin)]
+        if undoing or any(belongs_to_project(plugin) for plugin in finishing):
             return
         self.configure()
         if not any(plugin in finishing or belongs_to_project(plugin) for plugin in starting):
@@ -202,6 +203,11 @@ class Prepared:
 def belongs_to_project(plugin):
     file = getattr(plugin, "__file__", None) or ""
     return file.startswith(os.getcwd() + os.sep) and "site-packages" not in file
+
+
+def undoes_in_memory(plugin):
+    """Whether a plugin's pytest_unconfigure is known to undo nothing that outlives the process."""
+    return getattr(plugin, "__name__", "").split(".")[0] == "pytest_subtests"
 
 
 def pytest_argument(file):
