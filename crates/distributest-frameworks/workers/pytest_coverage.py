@@ -4,13 +4,11 @@ How it works. pytest-cov makes one data file of all that lie beside it and erase
 time in one directory would take each other's. So it is told, by COVERAGE_FILE, to work in a directory of the worker's own,
 where it adds up the files the worker runs. The directories of all the run's workers on this host lie beside the worker program.
 A worker that ends adds its data to the sum of those that ended before and puts the sum where the project expects it
-(`.coverage`); the last one writes the reports to files too that the project wants (`--cov-report=xml`, `html`, …).
-There is no table for each file, and none on the terminal: `coverage report` shows it afterwards.
+(`.coverage`); the last one makes the reports that the project wants (`--cov-report`). There are none for each file.
 """
 
 import fcntl
 import glob
-import io
 import shutil
 
 
@@ -75,9 +73,6 @@ class CoverageData:
     def write_reports(self, total):
         controller = self.plugin.cov_controller
         controller.cov = total
-        wanted = controller.cov_report or {}
-        controller.cov_report = {kind: path for kind, path in wanted.items() if not kind.startswith("term")}
-        if controller.cov_report:
-            controller.summary(io.StringIO())
+        controller.summary(sys.stdout)
 
 

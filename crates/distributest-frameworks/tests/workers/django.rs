@@ -62,6 +62,7 @@ fn reference(arguments: &[&str]) -> BTreeMap<String, String> {
         .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("SHOP_TEST_RUNNER", "django_reference.Recorder")
+        .env("REFERENCE_RUNNER", "website.runner.ShopRunner")
         .env("REFERENCE_REPORTS", &reports)
         .output()
         .unwrap();

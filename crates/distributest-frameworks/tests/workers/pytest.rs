@@ -402,7 +402,7 @@ fn coverage_of_all_files_and_runners_is_one_file() {
     );
     project.write(
         "pytest.ini",
-        "[pytest]\naddopts = --cov=library --cov-report=xml --cov-fail-under=100 -n auto\n",
+        "[pytest]\naddopts = --cov=library --cov-report=xml --cov-report=term --cov-fail-under=100 -n auto\n",
     );
     project.write("conftest.py", "import library\n");
     project.write("test_nothing.py", "def test_nothing():\n    pass\n");
@@ -426,9 +426,9 @@ fn coverage_of_all_files_and_runners_is_one_file() {
         }
         // A worker adds up its files.
         assert_eq!(first.run("test_nothing.py").outcome(), "passed");
-        assert!(!second.quit().contains("Cover"), "no table for each file");
+        assert!(!second.quit().contains("Cover"), "a report of half a run");
         assert!(!project.path().join("coverage.xml").exists(), "a report of half a run");
-        first.quit();
+        assert_eq!(first.quit().matches("library.py ").count(), 1);
         let covered = std::fs::read_to_string(project.path().join("coverage.xml")).unwrap();
         assert!(covered.contains("line-rate=\"0.8333\""), "{isolation:?}: {covered}");
         std::fs::remove_file(project.path().join("coverage.xml")).unwrap();

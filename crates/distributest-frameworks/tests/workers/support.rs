@@ -111,23 +111,23 @@ pub(crate) struct Start<'a> {
 
 impl Start<'_> {
     pub(crate) fn worker(&self, project: &Project) -> Worker {
-        let directory = tempfile::tempdir().unwrap();
-        self.worker_from(&directory.path().to_owned(), project, directory)
+        self.worker_from(None, project)
     }
 
     /// A worker of another runner of the same run: its program lies in the same directory.
     pub(crate) fn worker_beside(&self, other: &Worker, project: &Project) -> Worker {
-        self.worker_from(other.directory.path(), project, tempfile::tempdir().unwrap())
+        self.worker_from(Some(other.directory.path()), project)
     }
 
-    fn worker_from(&self, programs: &Path, project: &Project, directory: tempfile::TempDir) -> Worker {
+    fn worker_from(&self, programs: Option<&Path>, project: &Project) -> Worker {
         let options = LaunchOptions {
             isolation: Some(self.isolation),
             arguments: self.arguments.iter().map(ToString::to_string).collect(),
             ..LaunchOptions::default()
         };
         let Launch::Worker(worker) = self.framework.launch(&options) else { panic!("it has a worker") };
-        let program = programs.join(worker.worker_file_name);
+        let directory = tempfile::tempdir().unwrap();
+        let program = programs.unwrap_or(directory.path()).join(worker.worker_file_name);
         fs::write(&program, worker.worker_source).unwrap();
         let (socket, theirs) = UnixStream::pair().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
