@@ -1,18 +1,18 @@
 //! Collects what is said of a unit's tests, reports each, and says what came of the unit.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use distributest_core::test_result::{TestResult, TestStatus};
 
+use crate::ids::Ids;
 use crate::link::{Link, Stop};
 use crate::messages::{FileOutcome, Finished};
 
 /// What is known of a unit so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// How often each id was reported.
-    reported: HashMap<String, usize>,
+    ids: Ids,
+    reported: usize,
     failed: usize,
     /// The first death of a process.
     crash: Option<String>,
@@ -45,13 +45,11 @@ impl Entry {
 impl Report {
     /// Reports a test. A second one of the same id gets a number after it.
     pub(crate) fn test(&mut self, entry: Entry, link: &mut Link) -> Result<(), Stop> {
-        let count = self.reported.entry(entry.id.clone()).or_default();
-        *count += 1;
-        let id = if *count > 1 { format!("{} #{count}", entry.id) } else { entry.id };
+        self.reported += 1;
         self.failed += usize::from(entry.status.is_failure());
         let (file, line) = entry.place;
         let test = TestResult {
-            id,
+            id: self.ids.unique(&entry.id),
             name: entry.name,
             status: entry.status,
             duration: entry.duration,
@@ -93,7 +91,7 @@ impl Report {
             Finished::new(FileOutcome::Failed, self.faults.join("; "))
         } else if self.failed > 0 {
             Finished::new(FileOutcome::Failed, "")
-        } else if self.reported.is_empty() {
+        } else if self.reported == 0 {
             Finished::new(FileOutcome::Passed, "no tests")
         } else {
             Finished::new(FileOutcome::Passed, "")

@@ -18,12 +18,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A copy of a fixture project (or an empty one), removed at the end.
 pub(crate) struct Project {
-    directory: tempfile::TempDir,
+    directory: PathBuf,
+    _removed_at_the_end: Option<tempfile::TempDir>,
 }
 
 impl Project {
     pub(crate) fn empty() -> Project {
-        Project { directory: tempfile::tempdir().unwrap() }
+        let directory = tempfile::tempdir().unwrap();
+        Project { directory: directory.path().to_owned(), _removed_at_the_end: Some(directory) }
+    }
+
+    /// A copy that stays, with what was built of it, for all tests that change nothing in it.
+    pub(crate) fn kept_copy_of(fixture: &str) -> Project {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(fixture);
+        fs::create_dir_all(&directory).unwrap();
+        let lock = File::create(directory.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        copy_changed(&in_tests(&format!("fixtures/{fixture}")), &directory);
+        Project { directory, _removed_at_the_end: None }
     }
 
     pub(crate) fn copy_of(fixture: &str) -> Project {
@@ -37,7 +49,7 @@ impl Project {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -53,7 +65,28 @@ impl Project {
 
     /// The text of a file as soon as it ends with a newline.
     pub(crate) fn wait_for_text(&self, name: &str) -> String {
-        wait_until(|| fs::read_to_string(self.path().join(name)).ok().filter(|text| text.ends_with('\n')))
+        wait_for_text(&self.path().join(name))
+    }
+}
+
+/// Copies what differs, so that the rest need not be built again, and removes what is no more in a directory of sources.
+fn copy_changed(source: &Path, target: &Path) {
+    fs::create_dir_all(target).unwrap();
+    let names = |directory: &Path| -> BTreeSet<_> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    for name in
+        names(target).difference(&names(source)).filter(|name| name.to_string_lossy().ends_with(".rs"))
+    {
+        fs::remove_file(target.join(name)).unwrap();
+    }
+    for name in names(source) {
+        let (from, to) = (source.join(&name), target.join(&name));
+        if from.is_dir() {
+            copy_changed(&from, &to);
+        } else if fs::read(&from).ok() != fs::read(&to).ok() {
+            fs::copy(from, to).unwrap();
+        }
     }
 }
 
@@ -63,6 +96,7 @@ pub(crate) fn in_tests(path: &str) -> PathBuf {
 }
 
 /// What the worker said of one file.
+#[derive(Debug)]
 pub(crate) struct FileReport {
     pub(crate) tests: Vec<Value>,
     pub(crate) finished: Value,
@@ -90,6 +124,13 @@ impl FileReport {
             assert_eq!(earlier, None, "{id} is reported twice");
         }
         statuses
+    }
+
+    /// The statuses in short: `a passed, b failed`.
+    pub(crate) fn summary(&self) -> String {
+        let words: Vec<String> =
+            self.statuses().iter().map(|(id, status)| format!("{id} {status}")).collect();
+        words.join(", ")
     }
 
     pub(crate) fn test(&self, id: &str) -> &Value {
@@ -126,6 +167,9 @@ impl Worker {
             .current_dir(project.path())
             .env("DISTRIBUTEST_FD", "3")
             .env("DISTRIBUTEST_ISOLATION", "fork")
+            .env("DISTRIBUTEST_RUN", output.path())
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUST_BACKTRACE")
             .envs(environment.iter().copied())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(file("stdout"))
@@ -138,7 +182,12 @@ impl Worker {
 
     /// Starts a worker that says it is ready.
     pub(crate) fn ready(project: &Project, words: &[&str]) -> Worker {
-        let mut worker = Worker::start(project, words, &[]);
+        Worker::ready_in(project, words, &[])
+    }
+
+    /// Starts a worker that says it is ready in this environment.
+    pub(crate) fn ready_in(project: &Project, words: &[&str], environment: &[(&str, &str)]) -> Worker {
+        let mut worker = Worker::start(project, words, environment);
         let ready = worker.next().unwrap_or_else(|| panic!("no message; {}", worker.stderr()));
         assert_eq!((&ready["type"], &ready["protocol"]), (&"ready".into(), &1.into()), "{ready}");
         assert_eq!(ready["framework"], words[0]);
@@ -196,6 +245,12 @@ impl Worker {
     /// The file that holds what was written to standard output.
     pub(crate) fn stdout_file(&self) -> PathBuf {
         self.output.path().join("stdout")
+    }
+
+    /// Everything that was written, standard output first.
+    pub(crate) fn output(&self) -> Vec<u8> {
+        let read = |name: &str| fs::read(self.output.path().join(name)).unwrap();
+        [read("stdout"), read("stderr")].concat()
     }
 
     pub(crate) fn stdout(&self) -> String {
@@ -257,6 +312,11 @@ pub(crate) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "it did not happen in time");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The text of a file as soon as it ends with a newline.
+pub(crate) fn wait_for_text(path: &Path) -> String {
+    wait_until(|| fs::read_to_string(path).ok().filter(|text| text.ends_with('\n')))
 }
 
 /// Whether a process is there and no zombie.

@@ -2,23 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 
-use crate::support::{Project, Report, Worker, wait_for_end_of, wait_for_text};
+use crate::support::{FileReport, Project, Worker, is_alive, signal, text, wait_for_text, wait_until};
 
-/// The fixture, built once for all tests here: nothing in them changes it.
-fn workspace() -> &'static Path {
-    static WORKSPACE: OnceLock<Project> = OnceLock::new();
-    WORKSPACE.get_or_init(|| Project::copy_of("cargo")).path()
+/// The fixture, which no test here changes.
+fn workspace() -> Project {
+    Project::kept_copy_of("cargo")
 }
 
 fn worker(words: &[&str]) -> Worker {
-    let mut worker = Worker::start(workspace(), &[&["cargo"], words].concat(), &[]);
-    let version = worker.ready();
-    assert!(version.starts_with("1."), "{version}");
-    worker
+    Worker::ready(&workspace(), &[&["cargo"], words].concat())
 }
 
 /// The tests in what `cargo test` prints, by name: `ok`, `FAILED` or `ignored`.
@@ -26,7 +20,7 @@ fn cargo_says(arguments: &[&str]) -> BTreeMap<String, String> {
     let output = Command::new(env!("CARGO"))
         .args(["test", "--offline"])
         .args(arguments)
-        .current_dir(workspace())
+        .current_dir(workspace().path())
         .env_remove("CARGO_TARGET_DIR")
         .output()
         .unwrap();
@@ -41,7 +35,7 @@ fn cargo_says(arguments: &[&str]) -> BTreeMap<String, String> {
     said
 }
 
-fn in_cargos_words(report: &Report) -> BTreeMap<String, String> {
+fn in_cargos_words(report: &FileReport) -> BTreeMap<String, String> {
     let word = |status: String| match status.as_str() {
         "passed" => "ok".to_owned(),
         "failed" => "FAILED".to_owned(),
@@ -78,12 +72,12 @@ fn failures_say_why_and_where() {
     for isolation in ["shared", "process"] {
         let mut worker = worker(&[isolation]);
         let report = worker.run("crates/outcomes/src/lib.rs");
-        let message = |test: &str| report.text(&format!("tests::{test}"), "message");
+        let message = |test: &str| text(report.test(&format!("tests::{test}")), "message");
         assert_eq!(
             message("fails_with_values"),
             "assertion `left == right` failed: two times 2 (left: 4, right: 5)"
         );
-        let details = report.text("tests::fails_with_values", "details");
+        let details = text(report.test("tests::fails_with_values"), "details");
         assert!(
             details.contains("printed before\n") && details.contains("and to standard error"),
             "{details}"
@@ -108,10 +102,10 @@ fn documentation_says_why_and_where() {
     let report = worker.run(unit);
     let id = |item: &str, line: u32| format!("crates/documented/src/lib.rs - {item}(line {line})");
     let wrong = id("triple ", 9);
-    assert_eq!(report.text(&wrong, "message"), "assertion `left == right` failed (left: 6, right: 7)");
-    assert_eq!(report.text(&wrong, "file"), "crates/documented/src/lib.rs");
-    assert_eq!(report.text(&id("triple ", 13), "message"), "error[E0308]: mismatched types");
-    assert!(report.text(&id("triple ", 17), "message").contains("compile_fail"));
+    assert_eq!(text(report.test(&wrong), "message"), "assertion `left == right` failed (left: 6, right: 7)");
+    assert_eq!(text(report.test(&wrong), "file"), "crates/documented/src/lib.rs");
+    assert_eq!(text(report.test(&id("triple ", 13)), "message"), "error[E0308]: mismatched types");
+    assert!(text(report.test(&id("triple ", 17)), "message").contains("compile_fail"));
     // Lines are all that rustdoc can be asked for.
     let (first, second) = (id("", 3), id("nothing ", 26));
     let some = worker.run_tests(unit, &[&first, &second]);
@@ -131,10 +125,10 @@ fn what_does_not_compile_is_broken_and_the_rest_runs() {
     let report = worker.run("crates/broken/src/lib.rs");
     assert_eq!(report.outcome(), "broken");
     assert_eq!(report.message(), "error[E0308]: mismatched types (crates/broken/src/lib.rs:2:5)");
-    assert!(report.finished["details"].as_str().unwrap().contains("\"no number\""));
+    assert!(report.details().contains("\"no number\""));
     let dependent = worker.run("crates/needs_broken/src/lib.rs");
     assert_eq!((dependent.outcome(), dependent.message()), ("broken", report.message()));
-    assert!(worker.output().contains("error[E0308]: mismatched types"), "the log has it too");
+    assert!(worker.stderr().contains("error[E0308]: mismatched types"), "the log has it too");
     let empty = worker.run("crates/outcomes/tests/no_tests.rs");
     assert_eq!((empty.outcome(), empty.message()), ("passed", "no tests"));
     let left_out = worker.run("crates/outcomes/tests/with_feature.rs");
@@ -152,8 +146,8 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
         assert_eq!(aborts.summary(), statuses, "{isolation}");
         assert_eq!(aborts.outcome(), "crashed");
         assert_eq!(aborts.message(), "the process died of signal 6 (SIGABRT) in c_aborts");
-        assert!(aborts.text("c_aborts", "details").contains("last words"), "{aborts:?}");
-        assert_eq!(aborts.text("e_fails", "message"), "still reported");
+        assert!(text(aborts.test("c_aborts"), "details").contains("last words"), "{aborts:?}");
+        assert_eq!(text(aborts.test("e_fails"), "message"), "still reported");
         let exits = worker.run("crates/crashes/tests/exits.rs");
         assert_eq!(
             exits.summary(),
@@ -178,10 +172,10 @@ fn what_tests_print_reaches_the_log_and_is_not_taken_for_results() {
             (expected, "failed"),
             "{isolation}: {report:?}"
         );
-        assert_eq!(report.text("c_fails", "message"), "out");
-        let output = worker.raw_output();
+        assert_eq!(text(report.test("c_fails"), "message"), "out");
+        let output = worker.output();
         assert!(output.windows(12).any(|bytes| bytes == b"bytes \xff\x00 end"));
-        assert!(worker.output().contains("raw output") && worker.output().contains("late line of a thread"));
+        assert!(worker.stdout().contains("raw output") && worker.stdout().contains("late line of a thread"));
         worker.quit();
     }
 }
@@ -193,7 +187,7 @@ fn other_harnesses_are_asked_for_their_tests_or_judged_by_their_exit_status() {
     assert_eq!((passes.summary().as_str(), passes.outcome()), ("passes passed", "passed"));
     let fails = worker.run("crates/harness/tests/fails.rs");
     assert_eq!((fails.summary().as_str(), fails.outcome()), ("fails failed", "failed"));
-    assert_eq!(fails.text("fails", "message"), "something is wrong");
+    assert_eq!(text(fails.test("fails"), "message"), "something is wrong");
     let lists = worker.run("crates/harness/tests/lists.rs");
     assert_eq!(lists.summary(), "first passed, second case failed, third skipped");
     let second = worker.run_tests("crates/harness/tests/lists.rs", &["second case"]);
@@ -229,11 +223,8 @@ fn arguments_reach_cargo_and_the_test_binaries() {
     assert_eq!(other.outcome(), "passed");
     assert!(other.message().starts_with("no tests: cargo builds none of it"), "{other:?}");
     worker.quit();
-    let mut refused = Worker::start(workspace(), &["cargo", "shared", "--", "--test-threads=4"], &[]);
-    let unable = refused.next().unwrap();
-    assert_eq!(unable["type"], "unable");
+    let unable = Worker::unable(&workspace(), &["cargo", "shared", "--", "--test-threads=4"], &[]);
     assert!(unable["message"].as_str().unwrap().contains("--test-threads=4"), "{unable}");
-    refused.wait();
 }
 
 #[test]
@@ -249,7 +240,7 @@ fn tests_find_the_environment_that_cargo_gives_them() {
     };
     let status = Command::new(env!("CARGO"))
         .args(["test", "--offline", "-p", "outcomes", "--test", "environment", "dumps"])
-        .current_dir(workspace())
+        .current_dir(workspace().path())
         .env_remove("CARGO_TARGET_DIR")
         .env("DUMP_ENVIRONMENT", dumped("cargo"))
         .output()
@@ -257,8 +248,7 @@ fn tests_find_the_environment_that_cargo_gives_them() {
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
     let file = dumped("worker");
     let variables = [("DUMP_ENVIRONMENT", file.to_str().unwrap())];
-    let mut worker = Worker::start(workspace(), &["cargo", "shared"], &variables);
-    worker.ready();
+    let mut worker = Worker::ready_in(&workspace(), &["cargo", "shared"], &variables);
     let report = worker.run_tests("crates/outcomes/tests/environment.rs", &["dumps_its_environment"]);
     assert_eq!(report.outcome(), "passed", "{report:?}");
     worker.quit();
@@ -291,8 +281,7 @@ fn a_configured_runner_starts_the_binaries() {
         "[workspace]\nmembers = [\"tools/*\"]\nexclude = [\"crates\"]\nresolver = \"2\"\n",
     );
     project.write("tools/helper/src/lib.rs", "#[test]\nfn knows_its_runner() {\n    assert_eq!(std::env::var(\"RUN_BY\").unwrap(), \"runner\");\n}\n");
-    let mut worker = Worker::start(project.path(), &["cargo", "shared"], &[]);
-    worker.ready();
+    let mut worker = Worker::ready_in(&project, &["cargo", "shared"], &[]);
     let report = worker.run("tools/helper/src/lib.rs");
     assert_eq!(report.outcome(), "passed", "{report:?}");
     worker.quit();
@@ -301,12 +290,10 @@ fn a_configured_runner_starts_the_binaries() {
 #[test]
 fn a_workspace_is_built_once_for_all_workers_of_a_run() {
     let run = [("DISTRIBUTEST_RUN", "shared-by-two")];
-    let mut first = Worker::start(workspace(), &["cargo", "shared"], &run);
-    first.ready();
-    let mut second = Worker::start(workspace(), &["cargo", "shared"], &run);
-    second.ready();
-    assert!(first.output().contains("mismatched types"));
-    assert_eq!(second.output(), "", "cargo is not asked again");
+    let first = Worker::ready_in(&workspace(), &["cargo", "shared"], &run);
+    let mut second = Worker::ready_in(&workspace(), &["cargo", "shared"], &run);
+    assert!(first.stderr().contains("mismatched types"));
+    assert_eq!(second.stderr(), "", "cargo is not asked again");
     assert_eq!(second.run("crates/broken/src/lib.rs").outcome(), "broken");
     assert_eq!(second.run("tools/helper/src/lib.rs").outcome(), "passed");
     first.quit();
@@ -318,24 +305,22 @@ fn told_to_end_it_ends_the_test_first() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
     let mut worker =
-        Worker::start(workspace(), &["cargo", "shared"], &[("HANGS_IN", file.to_str().unwrap())]);
-    worker.ready();
+        Worker::ready_in(&workspace(), &["cargo", "shared"], &[("HANGS_IN", file.to_str().unwrap())]);
     worker.send(&serde_json::json!({"type": "run", "file": "crates/crashes/tests/hangs.rs"}));
-    let pid = wait_for_text(&file);
-    worker.terminate();
+    let pid = wait_for_text(&file).trim().parse().unwrap();
+    signal("TERM", worker.pid());
     assert!(!worker.wait().success());
-    wait_for_end_of(&pid);
+    wait_until(|| (!is_alive(pid)).then_some(()));
 }
 
 #[test]
 fn a_manifest_that_cargo_refuses_breaks_every_unit_with_its_words() {
     let project = Project::copy_of("cargo");
     project.write("tools/helper/Cargo.toml", "[package]\nname = \"helper\"\nversion = \"not one\"\n");
-    let mut worker = Worker::start(project.path(), &["cargo", "shared"], &[]);
-    worker.ready();
+    let mut worker = Worker::ready_in(&project, &["cargo", "shared"], &[]);
     let report = worker.run("crates/outcomes/src/lib.rs");
     assert_eq!(report.outcome(), "broken");
-    assert!(report.finished["details"].as_str().unwrap().contains("not one"), "{report:?}");
+    assert!(report.details().contains("not one"), "{report:?}");
     worker.quit();
 }
 
@@ -344,9 +329,7 @@ fn without_cargo_it_says_where_it_looked() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path().to_str().unwrap();
     let environment = [("PATH", "/nonexistent"), ("HOME", home), ("CARGO_HOME", home)];
-    let mut worker = Worker::start(workspace(), &["cargo", "shared"], &environment);
-    let unable = worker.next().unwrap();
-    assert_eq!(unable["type"], "unable");
-    assert!(unable["message"].as_str().unwrap().contains("PATH"), "{unable}");
-    worker.wait();
+    let unable = Worker::unable(&workspace(), &["cargo", "shared"], &environment);
+    assert!(text(&unable, "message").contains("PATH"), "{unable}");
+    assert!(text(&unable, "hint").contains("node_setup"), "{unable}");
 }

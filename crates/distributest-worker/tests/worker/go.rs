@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Project, Report, Worker, wait_for_end_of, wait_for_text};
+use crate::support::{FileReport, Project, Worker, is_alive, signal, text, wait_until};
 
 const OFFLINE: [(&str, &str); 2] = [("GOPROXY", "off"), ("GOFLAGS", "-mod=mod")];
 
@@ -15,10 +15,7 @@ fn worker(project: &Project, arguments: &[&str], more: &[(&str, &str)]) -> Worke
         has_go.is_ok_and(|output| output.status.success()),
         "these tests need Go: apt-get install golang-go"
     );
-    let mut worker =
-        Worker::start(project.path(), &[&["go"], arguments].concat(), &[&OFFLINE[..], more].concat());
-    assert!(worker.ready().starts_with("1."));
-    worker
+    Worker::ready_in(project, &[&["go"], arguments].concat(), &[&OFFLINE[..], more].concat())
 }
 
 /// What `go test -json` says came of each test: `pass`, `fail`, `skip`.
@@ -42,7 +39,7 @@ fn go_says(project: &Project, package: &str, arguments: &[&str]) -> BTreeMap<Str
     said
 }
 
-fn in_gos_words(report: &Report) -> BTreeMap<String, String> {
+fn in_gos_words(report: &FileReport) -> BTreeMap<String, String> {
     let word = |status: String| match status.as_str() {
         "passed" => "pass".to_owned(),
         "failed" | "error" => "fail".to_owned(),
@@ -82,9 +79,9 @@ fn results_say_why_and_where() {
     let project = Project::copy_of("go");
     let mut worker = worker(&project, &[], &[]);
     let report = worker.run("outcomes");
-    let message = |id: &str| report.text(id, "message").to_owned();
+    let message = |id: &str| text(report.test(id), "message").to_owned();
     assert_eq!(message("TestFails"), "outcomes_test.go:16: got 1, want 2");
-    let details = report.text("TestFails", "details");
+    let details = text(report.test("TestFails"), "details");
     assert!(details.starts_with("printed before\nand to standard error\n"), "{details}");
     assert_eq!(message("TestSkips"), "not today: it rains");
     assert_eq!(message("TestFailsInManyLines"), "outcomes_test.go:25: first line");
@@ -112,9 +109,9 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
          TestPanics/part error, TestPanicsElsewhere error"
     );
     assert_eq!((panics.outcome(), panics.message()), ("crashed", "exit status 2 in TestPanics/part"));
-    assert_eq!(panics.text("TestPanics/part", "message"), "panic: assignment to entry in nil map");
-    assert!(panics.text("TestPanics/part", "details").contains("goroutine "), "{panics:?}");
-    assert_eq!(panics.text("TestPanicsElsewhere", "message"), "panic: in a goroutine");
+    assert_eq!(text(panics.test("TestPanics/part"), "message"), "panic: assignment to entry in nil map");
+    assert!(text(panics.test("TestPanics/part"), "details").contains("goroutine "), "{panics:?}");
+    assert_eq!(text(panics.test("TestPanicsElsewhere"), "message"), "panic: in a goroutine");
     let exits = worker.run("exits");
     assert_eq!(
         exits.summary(),
@@ -122,7 +119,7 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
          TestLeavesAsIfAllWereWell error, TestLogsFatally error"
     );
     assert_eq!(exits.outcome(), "crashed");
-    let message = |id: &str| exits.text(id, "message").to_owned();
+    let message = |id: &str| text(exits.test(id), "message").to_owned();
     assert!(
         message("TestLeavesAsIfAllWereWell").starts_with("panic: unexpected call to os.Exit(0)"),
         "{exits:?}"
@@ -131,7 +128,7 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
         (message("TestLeaves"), message("TestLogsFatally")),
         ("exit status 3".to_owned(), "exit status 1".to_owned())
     );
-    assert!(exits.text("TestLogsFatally", "details").contains("fatal words"));
+    assert!(text(exits.test("TestLogsFatally"), "details").contains("fatal words"));
     assert!(message("TestKillsItself").contains("SIGABRT"), "{exits:?}");
     assert_eq!(worker.run("mains").outcome(), "passed");
     worker.quit();
@@ -146,8 +143,8 @@ fn packages_that_do_not_compile_or_load_are_broken_and_those_without_tests_pass(
         (broken.outcome(), broken.message()),
         ("broken", "./broken_test.go:6:2: undefined: undefined")
     );
-    assert!(broken.finished["details"].as_str().unwrap().contains("[build failed]"), "{broken:?}");
-    assert!(worker.output().contains("undefined: undefined"), "the log has it too");
+    assert!(broken.details().contains("[build failed]"), "{broken:?}");
+    assert!(worker.stderr().contains("undefined: undefined"), "the log has it too");
     let vetted = worker.run("vetted");
     assert_eq!(vetted.outcome(), "broken");
     assert!(vetted.message().contains("Printf format %d has arg \"no number\""), "{vetted:?}");
@@ -202,13 +199,10 @@ fn arguments_reach_go_and_the_tests() {
     let mut some = worker(&project, &["-run", "Test(Passes|Skips)", "-cover"], &[]);
     let report = some.run("outcomes");
     assert_eq!(report.summary(), "TestPasses passed, TestSkips skipped");
-    assert!(some.output().contains("coverage: "), "{}", some.output());
+    assert!(some.stdout().contains("coverage: "), "{}", some.stdout());
     some.quit();
-    let mut refused = Worker::start(project.path(), &["go", "-json"], &OFFLINE);
-    let unable = refused.next().unwrap();
-    assert_eq!(unable["type"], "unable");
-    assert!(unable["message"].as_str().unwrap().contains("-json"), "{unable}");
-    refused.wait();
+    let unable = Worker::unable(&project, &["go", "-json"], &OFFLINE);
+    assert!(text(&unable, "message").contains("-json"), "{unable}");
 }
 
 #[test]
@@ -216,9 +210,9 @@ fn what_tests_print_reaches_the_log_byte_for_byte() {
     let project = Project::copy_of("go");
     let mut worker = worker(&project, &[], &[]);
     assert_eq!(worker.run("output").outcome(), "passed");
-    let output = worker.raw_output();
+    let output = worker.output();
     assert!(output.windows(12).any(|bytes| bytes == b"bytes \xff\x00 end"));
-    assert!(worker.output().contains("of a child\n"));
+    assert!(worker.stdout().contains("of a child\n"));
     worker.quit();
 }
 
@@ -228,19 +222,16 @@ fn told_to_end_it_ends_the_test_first() {
     let file = project.path().join("pid");
     let mut worker = worker(&project, &[], &[("HANGS_IN", file.to_str().unwrap())]);
     worker.send(&json!({"type": "run", "file": "hangs"}));
-    let pid = wait_for_text(&file);
-    worker.terminate();
+    let pid = project.wait_for_text("pid").trim().parse().unwrap();
+    signal("TERM", worker.pid());
     assert!(!worker.wait().success());
-    wait_for_end_of(&pid);
+    wait_until(|| (!is_alive(pid)).then_some(()));
 }
 
 #[test]
 fn a_go_that_does_not_work_is_said_before_the_first_package() {
     let project = Project::copy_of("go");
-    let mut worker = Worker::start(project.path(), &["go"], &[("GOROOT", "/nonexistent")]);
-    let message = worker.next().unwrap();
-    assert_eq!(message["type"], "unable");
-    assert!(message["message"].as_str().unwrap().contains("go version failed: "), "{message}");
-    assert!(message["hint"].as_str().unwrap().contains("node_setup"), "{message}");
-    worker.wait();
+    let unable = Worker::unable(&project, &["go"], &[("GOROOT", "/nonexistent")]);
+    assert!(text(&unable, "message").contains("go version failed: "), "{unable}");
+    assert!(text(&unable, "hint").contains("node_setup"), "{unable}");
 }
