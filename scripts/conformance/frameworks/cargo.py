@@ -8,7 +8,7 @@ import re
 
 from frameworks import Test
 
-WORDS = {"passed": "ok", "failed": "FAILED", "skipped": "ignored"}
+WORDS = {"passed": "ok", "failed": "FAILED", "error": "FAILED", "skipped": "ignored"}
 FAILURES = ("FAILED",)
 
 LINE = re.compile(r"test (?P<name>.+?)(?: - (?:should panic|compile fail|compile))? \.\.\. (?P<result>ok|FAILED|ignored)")
