@@ -1,5 +1,5 @@
 //! The worker inside the agent's own program, for everything that is run by a process per file (or per package, or
-//! per binary): what `prove` runs, bats, commands that write JUnit XML.
+//! per binary): what `prove` runs, bats, commands that write JUnit XML, Go's packages, cargo's test binaries.
 //!
 //! It speaks the worker protocol (`proto/worker.md`) like any other worker, but there is nothing to load and nothing
 //! to fork from: for each `run` it starts the framework's own program, follows what that writes, and reports each test as
@@ -9,6 +9,9 @@
 //! - towards the tests: `program.rs` runs one program below the worker and hands out what it writes;
 //! - between them a *kind* (`kind.rs`) knows one framework: how a file of it is run and what its output means.
 //!   Parsers are modules of their own that know no process.
+//!
+//! Go and cargo build first, once for all workers of a run on a host: `run_directory.rs` is what these share, `tools.rs` asks
+//! the tools, `report.rs` collects what comes of a unit.
 //!
 //! Rules:
 //!
