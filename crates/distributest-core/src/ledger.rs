@@ -16,10 +16,10 @@
 //! | --- | --- | --- |
 //! | 130 | a stop was requested before the end | what stands after `distributest &&` must not start |
 //! | 4 | no files | nothing was tested |
-//! | 1 | a file failed, is broken, timed out or crashed | the suite is red, whatever else was not run |
+//! | 1 | a file failed, is broken, timed out or crashed; or is flaky, where that counts as failing | the suite is red, whatever else was not run |
 //! | 3 | a file was not run | nobody knows |
 //! | 4 | every file passed, but no test of any status was reported | nothing was tested: a filter let none through |
-//! | 0 | every file passed | a file without tests among others is fine |
+//! | 0 | every file passed, or is flaky | a file without tests among others is fine |
 //!
 //! A skipped test is a test. Frameworks that know no tests report each file as one.
 
@@ -48,6 +48,8 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 pub struct Ledger {
     decided: Vec<bool>,
     outcomes: [u32; Outcome::ALL.len()],
+    flaky: u32,
+    flaky_fails: bool,
     tests: [u64; TestStatus::ALL.len()],
     hosts: Vec<HostAccount>,
     attempts: HashMap<AttemptId, OpenAttempt>,
@@ -82,9 +84,9 @@ struct Problem {
 }
 
 impl Ledger {
-    /// The ledger of a run that has not started.
-    pub fn new() -> Self {
-        Ledger::default()
+    /// The ledger of a run that has not started. `flaky_fails`: a flaky file counts as failing for the exit status.
+    pub fn new(flaky_fails: bool) -> Self {
+        Ledger { flaky_fails, ..Ledger::default() }
     }
 
     /// Takes in an event that happened at `now`, time since the command's start.
@@ -110,8 +112,11 @@ impl Ledger {
                 tests[position(&TestStatus::ALL, &test.status)] += 1;
             }
             RunEvent::AttemptFinished(report) => self.attempt_finished(report),
-            RunEvent::FileVerdict { file, verdict, attempt } => {
+            RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
                 self.file_verdict(now, *file, verdict, *attempt);
+                for attempt in failed_before {
+                    self.attempts.remove(attempt);
+                }
             }
             RunEvent::StopRequested => self.stop_requested = true,
             RunEvent::RunnerFailed { reason: None, .. }
@@ -137,6 +142,7 @@ impl Ledger {
             lower_bound: self.workload.lower_bound(runners),
             files,
             outcomes: self.outcomes,
+            flaky: self.flaky,
             not_run: self.not_run(),
             tests: self.tests,
             hosts: self.hosts.iter().map(HostAccount::summary).collect(),
@@ -152,7 +158,7 @@ impl Ledger {
             EXIT_INTERRUPTED
         } else if self.decided.is_empty() {
             EXIT_NO_TESTS
-        } else if failed {
+        } else if failed || (self.flaky_fails && self.flaky > 0) {
             EXIT_FAILED
         } else if self.not_run() > 0 {
             EXIT_NOT_RUN
@@ -164,7 +170,7 @@ impl Ledger {
     }
 
     fn not_run(&self) -> u32 {
-        count(self.decided.len()) - self.outcomes.iter().sum::<u32>()
+        count(self.decided.len()) - self.outcomes.iter().sum::<u32>() - self.flaky
     }
 
     fn runner_ready(&mut self, runner: RunnerId) {
@@ -204,8 +210,10 @@ impl Ledger {
         let Some(decided @ false) = self.decided.get_mut(file.0 as usize) else { return };
         *decided = true;
         self.last_verdict = now;
-        if let Verdict::Ran(outcome) = verdict {
-            self.outcomes[position(&Outcome::ALL, outcome)] += 1;
+        match verdict {
+            Verdict::Ran(outcome) => self.outcomes[position(&Outcome::ALL, outcome)] += 1,
+            Verdict::Flaky => self.flaky += 1,
+            Verdict::NotRun(_) => {}
         }
         if let Some(attempt) = attempt {
             self.attempts.entry(attempt).or_default().decides = true;

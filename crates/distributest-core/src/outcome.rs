@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// What the tests of one attempt said. Never re-queued: the tests were run and this is their answer.
+/// What the tests of one attempt said. The tests were run and this is their answer: it is never re-queued at no cost,
+/// only as a retry or, after a crash, for a second opinion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Every test passed, was skipped, or failed as expected.
@@ -79,6 +80,8 @@ pub enum NotRunReason {
     TooManyInterruptions(String),
     /// The run was stopped (Ctrl-C, SIGTERM) before its turn came or while it ran.
     Stopped,
+    /// As many files as `--fail-fast` allows had failed before its turn came or while it ran.
+    FailedFast,
 }
 
 impl fmt::Display for NotRunReason {
@@ -93,6 +96,7 @@ impl fmt::Display for NotRunReason {
                 write!(formatter, "its attempts were interrupted too often, last: {why}")
             }
             NotRunReason::Stopped => formatter.write_str("the run was stopped"),
+            NotRunReason::FailedFast => formatter.write_str("the run ended early because others failed"),
         }
     }
 }
@@ -102,6 +106,8 @@ impl fmt::Display for NotRunReason {
 pub enum Verdict {
     /// The tests gave their answer.
     Ran(Outcome),
+    /// The tests passed, after an earlier attempt of the same run at which they did not.
+    Flaky,
     /// There is no answer, and this is why.
     NotRun(NotRunReason),
 }
@@ -111,6 +117,7 @@ impl Verdict {
     pub fn word(&self) -> &'static str {
         match self {
             Verdict::Ran(outcome) => outcome.word(),
+            Verdict::Flaky => "flaky",
             Verdict::NotRun(_) => "not run",
         }
     }

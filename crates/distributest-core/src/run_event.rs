@@ -131,6 +131,8 @@ pub struct RunSummary {
     pub files: u32,
     /// Files per outcome, in the order of [`Outcome::ALL`].
     pub outcomes: [u32; 5],
+    /// Files that passed after an attempt that failed; they are not among the passed ones.
+    pub flaky: u32,
     /// Files with no outcome.
     pub not_run: u32,
     /// Tests per status, in the order of [`crate::test_result::TestStatus::ALL`].
@@ -284,6 +286,8 @@ pub enum RunEvent {
         verdict: Verdict,
         /// The attempt whose outcome counted.
         attempt: Option<AttemptId>,
+        /// The attempts before it that failed, in order; not empty for a flaky file.
+        failed_before: Vec<AttemptId>,
     },
     /// The user asked the run to stop; what runs is being ended.
     StopRequested,

@@ -89,6 +89,9 @@ pub enum Command {
         file: FileId,
         /// An idle runner.
         runner: RunnerId,
+        /// With nothing left from files before it: the file is tried again after it failed, and the runner's worker may
+        /// have had a part in that.
+        fresh: bool,
     },
     /// End this attempt's processes. Promised reply as for `Dispatch`.
     Cancel {
@@ -103,6 +106,8 @@ pub enum Command {
         verdict: Verdict,
         /// The attempt whose outcome counted.
         attempt: Option<AttemptId>,
+        /// The attempts before it that failed, in order.
+        failed_before: Vec<AttemptId>,
     },
     /// Every file is decided. Last command.
     Finish,

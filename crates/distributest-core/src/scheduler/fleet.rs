@@ -88,6 +88,16 @@ impl Fleet {
         self.crew(launch).hosts_left > 1
     }
 
+    /// Whether a host other than this one has or may still bring a runner for the launch.
+    pub(super) fn has_hope_elsewhere(&self, launch: LaunchId, host: HostId) -> bool {
+        let is_here = match self.hosts.get(host.0 as usize) {
+            Some(Host::Awaited) => true,
+            Some(Host::Present { able, .. }) => able[usize::from(launch.0)] > 0,
+            Some(Host::Lost) | None => false,
+        };
+        self.crew(launch).hosts_left > usize::from(is_here)
+    }
+
     /// What became of the hosts, once none of them can run a launch any more.
     pub(super) fn why_no_hope_for(&self, launch: LaunchId) -> String {
         if self.hosts.is_empty() {

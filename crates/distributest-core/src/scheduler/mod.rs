@@ -12,7 +12,8 @@
 //! 1. An idle runner takes the first file of the queue among those it can run. Files are queued in the order of
 //!    their ids; each belongs to a launch, the way it is run, and a runner can run a launch until it says that it
 //!    can't.
-//! 2. An outcome decides its file. The runner is free again.
+//! 2. An outcome decides its file, unless it failed and is to be tried again (rules 8 and 9). The runner is free
+//!    again. A file that passes after an attempt that failed is flaky.
 //! 3. An interruption puts the file back in its place in the order, to be run by another host than the one
 //!    that lost it as long as another host has or may still bring a runner that can run it; a host that can't run
 //!    anything must not use up a file's chances. A file that waits for this does not hold up the files behind it.
@@ -22,9 +23,17 @@
 //!    so this stays bounded too.
 //! 5. A file in the queue that no runner is left to run, neither one that is there nor one that may still come, is
 //!    not run.
-//! 6. After a request to stop, live attempts are cancelled and the queue is not run. A cancelled attempt's
-//!    outcome counts if it still arrives; otherwise its file is not run.
+//! 6. After a request to stop, or once as many files as [`SchedulerOptions::fail_fast`] says have failed, live attempts
+//!    are cancelled and the queue is not run. A cancelled attempt's outcome counts if it still arrives; otherwise its
+//!    file is not run.
 //! 7. When every file is decided the run is finished, and nothing follows.
+//! 8. A file that crashed is tried a second time, on another host if there is one that may run it: the process may have
+//!    died of its host. It costs no retry. Where no other host may run it, or when it crashes a second time, the crash
+//!    decides; a third time never follows.
+//! 9. A file that failed is tried again as long as it has retries left, on another host while one may run it, and on a
+//!    fresh worker.
+//! 10. A file that waits to be tried again and can't be (rules 4, 5 and 6) is decided by its last outcome: an outcome is
+//!     never lost.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
@@ -35,10 +44,11 @@ mod fleet;
 mod queue;
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
-use crate::outcome::{NotRunReason, Verdict};
+use crate::outcome::{NotRunReason, Outcome, Verdict};
 use crate::scheduler_messages::{Command, Event};
 use fleet::Fleet;
 use queue::{FileQueue, Waiting};
@@ -53,6 +63,10 @@ pub const INTERRUPTION_LIMIT: u8 = 3;
 pub struct SchedulerOptions {
     /// The launch of each file to decide: ids from 0, in the order they should be handed out.
     pub file_launches: Vec<LaunchId>,
+    /// How often each file that fails is tried again; none for files beyond its end.
+    pub retries: Vec<u8>,
+    /// How many failing files end the run; `None`: it always goes on.
+    pub fail_fast: Option<NonZeroU32>,
     /// Hosts to wait for: ids from 0. Each is announced by `HostExpected` or given up by `HostLost`.
     pub host_count: u32,
 }
@@ -65,11 +79,28 @@ pub struct Scheduler {
     fleet: Fleet,
     attempts: BTreeMap<AttemptId, Attempt>,
     next_attempt: u64,
-    /// Interruptions so far, of the files that have any.
-    interruptions: HashMap<FileId, u8>,
+    /// Of the undecided files that had any.
+    troubles: HashMap<FileId, Trouble>,
+    retries: Vec<u8>,
+    /// Files that may still fail before the run ends early.
+    failures_left: Option<u32>,
     undecided: u32,
-    stopping: bool,
+    /// Why nothing new starts.
+    stopping: Option<NotRunReason>,
     finished: bool,
+}
+
+/// What befell a file that is not decided yet.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Those that count.
+    interruptions: u8,
+    /// The attempts that failed, in order.
+    failed: Vec<AttemptId>,
+    /// What the last of them said.
+    last_outcome: Option<Outcome>,
+    crashes: u8,
+    retries: u8,
 }
 
 /// A live attempt.
@@ -83,7 +114,7 @@ struct Attempt {
 impl Scheduler {
     /// A run that nothing has happened to yet.
     pub fn new(options: SchedulerOptions) -> Self {
-        let SchedulerOptions { file_launches, host_count } = options;
+        let SchedulerOptions { file_launches, retries, fail_fast, host_count } = options;
         let queue = FileQueue::new(&file_launches);
         Scheduler {
             fleet: Fleet::new(host_count, queue.launch_count()),
@@ -93,8 +124,10 @@ impl Scheduler {
             file_launches,
             attempts: BTreeMap::new(),
             next_attempt: 1,
-            interruptions: HashMap::new(),
-            stopping: false,
+            troubles: HashMap::new(),
+            retries,
+            failures_left: fail_fast.map(NonZeroU32::get),
+            stopping: None,
             finished: false,
         }
     }
@@ -139,7 +172,7 @@ impl Scheduler {
             Event::AttemptFinished { attempt: id, outcome, .. } => {
                 if let Some(attempt) = self.attempts.remove(&id) {
                     self.fleet.release(attempt.runner);
-                    self.decide(attempt.file, Verdict::Ran(outcome), Some(id), commands);
+                    self.finished_with(id, &attempt, outcome, commands);
                 }
             }
             Event::AttemptInterrupted { attempt, reason, .. } => {
@@ -149,7 +182,7 @@ impl Scheduler {
                     self.interrupted(attempt.file, attempt.runner.host, counts, &reason, commands);
                 }
             }
-            Event::StopRequested => self.stop(commands),
+            Event::StopRequested => self.stop(NotRunReason::Stopped, commands),
         }
         self.settle(commands);
     }
@@ -170,28 +203,67 @@ impl Scheduler {
         reason: &str,
         commands: &mut Vec<Command>,
     ) {
-        if self.stopping {
-            return self.decide(file, Verdict::NotRun(NotRunReason::Stopped), None, commands);
+        if let Some(why) = &self.stopping {
+            return self.decide_without(file, why.clone(), commands);
         }
         if counts {
-            let interruptions = self.interruptions.entry(file).or_default();
+            let interruptions = &mut self.troubles.entry(file).or_default().interruptions;
             *interruptions += 1;
             if *interruptions >= INTERRUPTION_LIMIT {
                 let why = NotRunReason::TooManyInterruptions(reason.to_owned());
-                return self.decide(file, Verdict::NotRun(why), None, commands);
+                return self.decide_without(file, why, commands);
             }
         }
         self.queue.put_back(self.launch_of(file), file, host);
     }
 
-    fn stop(&mut self, commands: &mut Vec<Command>) {
-        if self.stopping {
+    /// A file has an outcome: it decides the file, unless it is to be tried again (rules 2, 8 and 9).
+    fn finished_with(
+        &mut self,
+        id: AttemptId,
+        attempt: &Attempt,
+        outcome: Outcome,
+        commands: &mut Vec<Command>,
+    ) {
+        let Attempt { file, runner, .. } = *attempt;
+        if outcome.is_success() {
+            let failed_before = self.troubles.get(&file).is_some_and(|trouble| !trouble.failed.is_empty());
+            let verdict = if failed_before { Verdict::Flaky } else { Verdict::Ran(outcome) };
+            return self.decide(file, verdict, Some(id), commands);
+        }
+        if self.stopping.is_none() && self.is_tried_again(file, runner.host, outcome) {
+            let trouble = self.troubles.entry(file).or_default();
+            trouble.failed.push(id);
+            trouble.last_outcome = Some(outcome);
+            return self.queue.put_back(self.launch_of(file), file, runner.host);
+        }
+        self.decide(file, Verdict::Ran(outcome), Some(id), commands);
+    }
+
+    /// Whether a file that just failed on this host is tried again; counts what that costs.
+    fn is_tried_again(&mut self, file: FileId, host: HostId, outcome: Outcome) -> bool {
+        let has_others = self.fleet.has_hope_elsewhere(self.launch_of(file), host);
+        let retries = self.retries.get(file.0 as usize).copied().unwrap_or_default();
+        let trouble = self.troubles.entry(file).or_default();
+        if outcome == Outcome::Crashed {
+            trouble.crashes += 1;
+            if trouble.crashes > 1 || has_others {
+                return trouble.crashes == 1;
+            }
+        }
+        let has_retries = trouble.retries < retries;
+        trouble.retries += u8::from(has_retries);
+        has_retries
+    }
+
+    fn stop(&mut self, why: NotRunReason, commands: &mut Vec<Command>) {
+        if self.stopping.is_some() {
             return;
         }
-        self.stopping = true;
+        self.stopping = Some(why.clone());
         commands.extend(self.attempts.keys().map(|attempt| Command::Cancel { attempt: *attempt }));
         for launch in self.queue.launches() {
-            self.give_up(launch, &NotRunReason::Stopped, commands);
+            self.give_up(launch, &why, commands);
         }
     }
 
@@ -200,6 +272,7 @@ impl Scheduler {
         if self.finished {
             return;
         }
+        self.stop_after_failures(commands);
         while let Some((file, runner)) = self.match_file_to_runner() {
             self.dispatch(file, runner, commands);
         }
@@ -214,9 +287,17 @@ impl Scheduler {
                 self.give_up(launch, &reason, commands);
             }
         }
+        // What was given up may have been decided by an earlier failure.
+        self.stop_after_failures(commands);
         if self.undecided == 0 {
             self.finished = true;
             commands.push(Command::Finish);
+        }
+    }
+
+    fn stop_after_failures(&mut self, commands: &mut Vec<Command>) {
+        if self.failures_left == Some(0) {
+            self.stop(NotRunReason::FailedFast, commands);
         }
     }
 
@@ -249,19 +330,29 @@ impl Scheduler {
         self.next_attempt += 1;
         self.fleet.occupy(runner, attempt);
         self.attempts.insert(attempt, Attempt { file, runner, started: false });
-        commands.push(Command::Dispatch { attempt, file, runner });
+        let fresh = self.troubles.get(&file).is_some_and(|trouble| !trouble.failed.is_empty());
+        commands.push(Command::Dispatch { attempt, file, runner, fresh });
     }
 
     /// Decides that what waits of a launch is not run.
     fn give_up(&mut self, launch: LaunchId, reason: &NotRunReason, commands: &mut Vec<Command>) {
         while let Some(waiting) = self.queue.first(launch, None) {
             self.queue.take(launch, waiting);
-            self.decide(waiting.file, Verdict::NotRun(reason.clone()), None, commands);
+            self.decide_without(waiting.file, reason.clone(), commands);
         }
     }
 
     fn launch_of(&self, file: FileId) -> LaunchId {
         self.file_launches[file.0 as usize]
+    }
+
+    /// Decides a file that is not run, or not run again (rule 10).
+    fn decide_without(&mut self, file: FileId, why: NotRunReason, commands: &mut Vec<Command>) {
+        let trouble = self.troubles.get_mut(&file);
+        match trouble.and_then(|trouble| Some((trouble.failed.pop()?, trouble.last_outcome?))) {
+            Some((attempt, outcome)) => self.decide(file, Verdict::Ran(outcome), Some(attempt), commands),
+            None => self.decide(file, Verdict::NotRun(why), None, commands),
+        }
     }
 
     fn decide(
@@ -272,6 +363,11 @@ impl Scheduler {
         commands: &mut Vec<Command>,
     ) {
         self.undecided -= 1;
-        commands.push(Command::Decide { file, verdict, attempt });
+        let has_failed = matches!(verdict, Verdict::Ran(outcome) if !outcome.is_success());
+        let failed_before = self.troubles.remove(&file).map(|trouble| trouble.failed).unwrap_or_default();
+        commands.push(Command::Decide { file, verdict, attempt, failed_before });
+        if let (true, Some(left)) = (has_failed, &mut self.failures_left) {
+            *left = left.saturating_sub(1);
+        }
     }
 }

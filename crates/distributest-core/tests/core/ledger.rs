@@ -76,17 +76,22 @@ fn attempt_finished(attempt: u64, file: u32, host: u32, result: AttemptResult, s
 
 fn ran(file: u32, outcome: Outcome, attempt: u64) -> RunEvent {
     let verdict = Verdict::Ran(outcome);
-    RunEvent::FileVerdict { file: FileId(file), verdict, attempt: Some(AttemptId(attempt)) }
+    RunEvent::FileVerdict {
+        file: FileId(file),
+        verdict,
+        attempt: Some(AttemptId(attempt)),
+        failed_before: Vec::new(),
+    }
 }
 
 fn not_run(file: u32) -> RunEvent {
     let verdict = Verdict::NotRun(NotRunReason::UnusableName);
-    RunEvent::FileVerdict { file: FileId(file), verdict, attempt: None }
+    RunEvent::FileVerdict { file: FileId(file), verdict, attempt: None, failed_before: Vec::new() }
 }
 
 /// A ledger that saw these events, one a second from second zero on.
 fn ledger(events: &[RunEvent]) -> Ledger {
-    let mut ledger = Ledger::new();
+    let mut ledger = Ledger::new(false);
     for (second, event) in (0..).zip(events) {
         ledger.record(Duration::from_secs(second), event);
     }

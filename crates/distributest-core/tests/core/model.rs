@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
-use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
+use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::AttemptResult;
 use distributest_core::scheduler::{INTERRUPTION_LIMIT, SchedulerOptions};
 use distributest_core::scheduler_messages::{Command, Event};
@@ -17,6 +17,9 @@ pub(crate) struct Model {
     pub(crate) ended: BTreeMap<AttemptId, EndedAttempt>,
     /// What runners said that they can't run.
     unable: BTreeSet<(RunnerId, LaunchId)>,
+    /// Failing files that end the run.
+    fail_fast: Option<u32>,
+    /// The user asked to stop.
     pub(crate) stopping: bool,
     pub(crate) finished: bool,
 }
@@ -28,18 +31,27 @@ pub(crate) struct File {
     last_lost_by: Option<HostId>,
     dispatches: u32,
     counted_interruptions: u8,
+    /// How often it may be tried again after a failure.
+    retries: u8,
+    /// Attempts that failed, in order, with what they said.
+    failed: Vec<(AttemptId, Outcome)>,
+    /// It was tried again after a crash for a second opinion.
+    second_opinion: bool,
     /// The runners on which it was interrupted without the file being the cause.
     interrupted_by: BTreeSet<RunnerId>,
 }
 
 impl File {
-    fn new(launch: LaunchId) -> Self {
+    fn new(launch: LaunchId, retries: u8) -> Self {
         File {
             launch,
             verdict: None,
             last_lost_by: None,
             dispatches: 0,
             counted_interruptions: 0,
+            retries,
+            failed: Vec::new(),
+            second_opinion: false,
             interrupted_by: BTreeSet::new(),
         }
     }
@@ -86,12 +98,17 @@ pub(crate) enum Effect {
 /// Events.
 impl Model {
     pub(crate) fn new(options: &SchedulerOptions) -> Self {
+        let retries = |file: usize| options.retries.get(file).copied().unwrap_or(0);
         Model {
-            files: options.file_launches.iter().map(|launch| File::new(*launch)).collect(),
+            files: (0..)
+                .zip(&options.file_launches)
+                .map(|(file, launch)| File::new(*launch, retries(file)))
+                .collect(),
             hosts: vec![Host::Awaited; options.host_count as usize],
             attempts: BTreeMap::new(),
             ended: BTreeMap::new(),
             unable: BTreeSet::new(),
+            fail_fast: options.fail_fast.map(u32::from),
             stopping: false,
             finished: false,
         }
@@ -182,8 +199,18 @@ impl Model {
         let LiveAttempt { file, runner, .. } = attempt;
         self.attempts.remove(&id);
         self.ended.insert(id, EndedAttempt { file, runner, result });
+        let others_may =
+            self.hosts_for(self.files[file.0 as usize].launch).iter().any(|host| *host != runner.host);
+        let file = &mut self.files[file.0 as usize];
+        if let AttemptResult::Outcome(outcome) = result
+            && !outcome.is_success()
+        {
+            let crashed_before = file.failed.iter().any(|(_, outcome)| *outcome == Outcome::Crashed);
+            file.second_opinion |= outcome == Outcome::Crashed && !crashed_before && others_may;
+            file.failed.push((id, outcome));
+            file.last_lost_by = Some(runner.host);
+        }
         if matches!(result, AttemptResult::Interrupted(_)) {
-            let file = &mut self.files[file.0 as usize];
             file.last_lost_by = Some(runner.host);
             if counts {
                 file.counted_interruptions += 1;
@@ -200,20 +227,29 @@ impl Model {
     pub(crate) fn observe_command(&mut self, command: &Command) {
         assert!(!self.finished, "Finish is the last command, and comes once: {command:?}");
         match command {
-            Command::Dispatch { attempt, file, runner } => self.observe_dispatch(*attempt, *file, *runner),
+            Command::Dispatch { attempt, file, runner, fresh } => {
+                let has_failed = !self.files[file.0 as usize].failed.is_empty();
+                assert_eq!(*fresh, has_failed, "a file that is tried again gets a fresh worker: {file:?}");
+                self.observe_dispatch(*attempt, *file, *runner);
+            }
             Command::Cancel { attempt } => {
-                assert!(self.stopping, "attempts are cancelled by a stop only");
+                assert!(self.is_ending(), "attempts are cancelled by a stop only");
                 let attempt = self.attempts.get_mut(attempt).expect("live attempts are cancelled");
                 assert!(!attempt.cancelled, "an attempt is cancelled once");
                 attempt.cancelled = true;
             }
-            Command::Decide { file, verdict, attempt } => self.observe_verdict(*file, verdict, *attempt),
+            Command::Decide { file, verdict, attempt, failed_before } => {
+                let failed = self.files[file.0 as usize].failed.iter().map(|(id, _)| *id);
+                let before: Vec<AttemptId> = failed.filter(|id| Some(*id) != *attempt).collect();
+                assert_eq!(*failed_before, before, "a verdict names every attempt before it that failed");
+                self.observe_verdict(*file, verdict, *attempt);
+            }
             Command::Finish => self.finished = true,
         }
     }
 
     fn observe_dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
-        assert!(!self.stopping, "nothing starts after a stop");
+        assert!(!self.is_ending(), "nothing starts after a stop");
         assert_eq!(self.runner(runner), Some(Runner::Idle), "attempts go to idle runners only: {runner:?}");
         let used = self.attempts.contains_key(&attempt) || self.ended.contains_key(&attempt);
         assert!(!used, "attempt ids are never reused");
@@ -225,9 +261,17 @@ impl Model {
         let state = &mut self.files[file.0 as usize];
         assert_eq!(state.verdict, None, "a decided file is not run again");
         assert!(state.counted_interruptions < INTERRUPTION_LIMIT, "re-queues are bounded");
+        let crashes = state.failed.iter().filter(|(_, outcome)| *outcome == Outcome::Crashed).count();
+        assert!(crashes < 2, "a file that crashed twice is never run a third time");
+        let most_failures = usize::from(state.retries) + usize::from(state.second_opinion);
+        assert!(state.failed.len() <= most_failures, "retries are bounded: {:?}", state.failed);
         state.dispatches += 1;
-        let most = u32::from(INTERRUPTION_LIMIT) + state.interrupted_by.len() as u32;
-        assert!(state.dispatches <= most, "a file is dispatched once, and once more for each interruption");
+        let interruptions = u32::from(INTERRUPTION_LIMIT) + state.interrupted_by.len() as u32;
+        let most = interruptions + state.failed.len() as u32;
+        assert!(
+            state.dispatches <= most,
+            "a file is dispatched once, and once more for each interruption or retry"
+        );
         self.set_runner(runner, Runner::Busy);
         self.attempts.insert(attempt, LiveAttempt { file, runner, started: false, cancelled: false });
     }
@@ -245,11 +289,31 @@ impl Model {
                     AttemptResult::Outcome(*outcome),
                     "a verdict is what the tests said"
                 );
+                let crashes = state.failed.iter().filter(|(_, outcome)| *outcome == Outcome::Crashed).count();
+                let most_failures = usize::from(state.retries) + usize::from(state.second_opinion);
+                let is_final = outcome.is_success() && state.failed.is_empty()
+                    || state.failed.len() > most_failures
+                    || crashes > 1;
+                let can_not_go_on = self.is_ending()
+                    || self.hosts_for(state.launch).is_empty()
+                    || state.counted_interruptions == INTERRUPTION_LIMIT;
+                assert!(is_final || can_not_go_on, "a file that can be tried again is: {file:?}");
+            }
+            Verdict::Flaky => {
+                let deciding = &self.ended[&attempt.expect("an outcome comes from an attempt")];
+                assert_eq!(
+                    deciding.result,
+                    AttemptResult::Outcome(Outcome::Passed),
+                    "a flaky file passed in the end"
+                );
+                assert!(!state.failed.is_empty(), "a flaky file failed before");
             }
             Verdict::NotRun(reason) => {
                 assert_eq!(attempt, None, "no attempt decided a file that was not run");
+                assert!(state.failed.is_empty(), "an outcome is never lost");
                 let is_true = match reason {
                     NotRunReason::Stopped => self.stopping,
+                    NotRunReason::FailedFast => self.has_failed_enough(),
                     NotRunReason::NoRunnerLeft(_) => self.hosts.iter().all(|host| *host == Host::Lost),
                     NotRunReason::NoRunnerAble(_) => {
                         let anybody_left = self.hosts.iter().any(|host| *host != Host::Lost);
@@ -284,9 +348,11 @@ impl Model {
     /// What must hold between events.
     pub(crate) fn check(&self) {
         for attempt in self.ended.values() {
-            if let AttemptResult::Outcome(outcome) = attempt.result {
-                let verdict = &self.files[attempt.file.0 as usize].verdict;
-                assert_eq!(*verdict, Some(Verdict::Ran(outcome)), "an outcome is never lost");
+            let file = &self.files[attempt.file.0 as usize];
+            if let AttemptResult::Outcome(Outcome::Passed) = attempt.result {
+                let expected =
+                    if file.failed.is_empty() { Verdict::Ran(Outcome::Passed) } else { Verdict::Flaky };
+                assert_eq!(file.verdict, Some(expected), "an outcome is never lost");
             }
         }
         let busy = self.runners(|runner| runner == Runner::Busy);
@@ -297,7 +363,7 @@ impl Model {
             "capacity is never exceeded: one live attempt on each busy runner, none elsewhere"
         );
         let waiting = self.waiting();
-        assert!(!self.stopping || waiting.is_empty(), "nothing waits after a stop");
+        assert!(!self.is_ending() || waiting.is_empty(), "nothing waits after a stop");
         for runner in self.runners(|runner| runner == Runner::Idle) {
             let taken = waiting.iter().find(|file| self.may_take(**file, runner));
             assert_eq!(taken, None, "no runner is idle while there is a file it may take: {runner:?}");
@@ -324,6 +390,18 @@ impl Model {
     fn waiting(&self) -> Vec<FileId> {
         let undecided = (0..).map(FileId).zip(&self.files).filter(|(_, file)| file.verdict.is_none());
         undecided.map(|(id, _)| id).filter(|id| !self.is_running(*id)).collect()
+    }
+
+    /// Whether nothing new starts, because somebody asked for that or enough files have failed.
+    fn is_ending(&self) -> bool {
+        self.stopping || self.has_failed_enough()
+    }
+
+    fn has_failed_enough(&self) -> bool {
+        let has_failed =
+            |file: &&File| matches!(file.verdict, Some(Verdict::Ran(outcome)) if !outcome.is_success());
+        let failed = self.files.iter().filter(has_failed).count() as u32;
+        self.fail_fast.is_some_and(|limit| failed >= limit)
     }
 
     fn is_running(&self, file: FileId) -> bool {

@@ -28,7 +28,7 @@ impl ObservedRun {
         let mut run = ObservedRun {
             model: Model::new(&options),
             scheduler: Scheduler::new(options),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(false),
             now: Duration::ZERO,
         };
         run.tell(RunEvent::RunStarted {
@@ -105,11 +105,13 @@ impl ObservedRun {
         let with = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count() as u32;
         let outcomes = Outcome::ALL.map(|outcome| with(Verdict::Ran(outcome)));
         let [passed, ..] = outcomes;
-        let ran: u32 = outcomes.iter().sum();
-        let failed = ran - passed;
+        let flaky = with(Verdict::Flaky);
+        let ran = outcomes.iter().sum::<u32>() + flaky;
+        let failed = ran - passed - flaky;
+        assert_eq!(summary.flaky, flaky);
         assert_eq!(summary.outcomes, outcomes, "the summary counts every outcome once");
         assert_eq!(summary.files, ran + summary.not_run, "discovered is the sum of all verdicts");
-        let tests = [u64::from(passed), u64::from(failed), 0, 0, 0, 0];
+        let tests = [u64::from(passed + flaky), u64::from(failed), 0, 0, 0, 0];
         assert_eq!(summary.tests, tests, "the tests are those of the deciding attempts");
         assert_eq!(
             summary.hosts.iter().map(|host| host.files).sum::<u32>(),
@@ -131,8 +133,8 @@ impl ObservedRun {
     fn observe_commands(&mut self, commands: &[Command]) {
         for command in commands {
             self.model.observe_command(command);
-            if let Command::Decide { file, verdict, attempt } = command.clone() {
-                self.tell(RunEvent::FileVerdict { file, verdict, attempt });
+            if let Command::Decide { file, verdict, attempt, failed_before } = command.clone() {
+                self.tell(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
             }
         }
     }

@@ -22,7 +22,12 @@ const LAUNCHES: u16 = 3;
 #[test]
 fn sixteen_thousand_runners_are_served_without_a_search() {
     let file_launches = (0..FILES).map(|file| LaunchId((file % u32::from(LAUNCHES)) as u16)).collect();
-    let mut scheduler = Scheduler::new(SchedulerOptions { file_launches, host_count: HOSTS });
+    let mut scheduler = Scheduler::new(SchedulerOptions {
+        file_launches,
+        retries: Vec::new(),
+        fail_fast: None,
+        host_count: HOSTS,
+    });
     let mut live: VecDeque<(AttemptId, HostId)> = VecDeque::new();
     let mut commands = Vec::new();
     let mut decided = 0;

@@ -1,6 +1,8 @@
 //! Generated histories of whole runs: fleets, outcomes, interruptions, losses, repeated and unknown events, a
 //! stop at any time. the [`Model`] checks the invariants after every event.
 
+use std::num::NonZeroU32;
+
 use distributest_core::identity::{AttemptId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::scheduler::SchedulerOptions;
@@ -97,11 +99,18 @@ proptest! {
     #[test]
     fn the_invariants_hold_in_every_history(
         launches in prop::collection::vec(0..LAUNCHES, 0..12),
+        retries in prop::collection::vec(0..3_u8, 0..12),
+        fail_fast in prop::option::weighted(0.2, 1..4_u32),
         host_count in 0..4_u32,
         numbers in prop::collection::vec(any::<u32>(), 0..80),
     ) {
         let file_launches = launches.into_iter().map(LaunchId).collect();
-        let mut run = ObservedRun::new(SchedulerOptions { file_launches, host_count });
+        let mut run = ObservedRun::new(SchedulerOptions {
+            file_launches,
+            retries,
+            fail_fast: fail_fast.and_then(NonZeroU32::new),
+            host_count,
+        });
         let mut history = Vec::new();
         for number in numbers {
             if let Some(event) = event_of(number, &run.model, &history) {

@@ -1,6 +1,8 @@
 //! Scripts: events and the exact commands each must lead to, one script a rule. Each is also run with a
 //! failure injected at every step, where the commands differ but the model's invariants hold.
 
+use std::num::NonZeroU32;
+
 use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::scheduler::SchedulerOptions;
@@ -18,7 +20,9 @@ struct Script {
 
 /// Defines scripts, a test for each, and the list of all of them. A run's files are given by their launches.
 macro_rules! scripts {
-    ($($name:ident($file_launches:expr, $host_count:literal hosts) {
+    ($($name:ident(
+        $file_launches:expr $(, retries $retries:expr)? $(, fail_fast $fail_fast:expr)?, $host_count:literal hosts
+    ) {
         $($event:expr => [$($command:expr),*];)*
     })*) => {
         $(
@@ -38,7 +42,11 @@ macro_rules! scripts {
 
         fn scripts() -> Vec<(&'static str, Script)> {
             vec![$((stringify!($name), Script {
-                options: options(&$file_launches, $host_count),
+                options: SchedulerOptions {
+                    $(retries: $retries.to_vec(),)?
+                    $(fail_fast: NonZeroU32::new($fail_fast),)?
+                    ..options(&$file_launches, $host_count)
+                },
                 steps: vec![$(($event, vec![$($command),*])),*],
             })),*]
         }
@@ -64,6 +72,58 @@ scripts! {
         finished(3, Outcome::Broken) => [ran(2, Outcome::Broken, 3), dispatch(4, 3, 0, 1)];
         finished(4, Outcome::TimedOut) => [ran(3, Outcome::TimedOut, 4), dispatch(5, 4, 0, 1)];
         finished(5, Outcome::Crashed) => [ran(4, Outcome::Crashed, 5), Command::Finish];
+    }
+
+    a_failed_file_is_tried_again_elsewhere_as_often_as_it_may([RUBY; 2], retries [2, 0], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        finished(1, Outcome::Failed) => [dispatch(2, 1, 0, 1)];
+        ready(1, 1) => [dispatch_again(3, 0, 1, 1)];
+        finished(3, Outcome::TimedOut) => [];
+        finished(2, Outcome::Failed) => [ran(1, Outcome::Failed, 2), dispatch_again(4, 0, 0, 1)];
+        finished(4, Outcome::Broken) => [ran_after(0, Verdict::Ran(Outcome::Broken), 4, &[1, 3]), Command::Finish];
+    }
+
+    a_file_that_passes_in_the_end_is_flaky([RUBY; 1], retries [1], 1 hosts) {
+        expect(0, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        finished(1, Outcome::Failed) => [dispatch_again(2, 0, 0, 1)];
+        finished(2, Outcome::Passed) => [ran_after(0, Verdict::Flaky, 2, &[1]), Command::Finish];
+    }
+
+    a_crash_is_tried_once_more_on_another_host([RUBY; 1], retries [5], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        finished(1, Outcome::Crashed) => [];
+        ready(1, 1) => [dispatch_again(2, 0, 1, 1)];
+        finished(2, Outcome::Crashed) => [ran_after(0, Verdict::Ran(Outcome::Crashed), 2, &[1]), Command::Finish];
+    }
+
+    enough_failures_end_the_run([RUBY; 4], fail_fast 2, 1 hosts) {
+        expect(0, 2) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 2) => [dispatch(2, 1, 0, 2)];
+        finished(1, Outcome::Failed) => [ran(0, Outcome::Failed, 1), dispatch(3, 2, 0, 1)];
+        finished(3, Outcome::Broken) => [
+            ran(2, Outcome::Broken, 3),
+            Command::Cancel { attempt: AttemptId(2) },
+            not_run(3, NotRunReason::FailedFast)
+        ];
+        interrupted(2) => [not_run(1, NotRunReason::FailedFast), Command::Finish];
+    }
+
+    an_outcome_is_not_lost_when_nobody_is_left_to_try_again([RUBY; 2], retries [1, 1], 2 hosts) {
+        expect(0, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        finished(1, Outcome::Failed) => [dispatch(2, 1, 0, 1)];
+        host_lost(0) => [];
+        host_lost(1) => [
+            ran(0, Outcome::Failed, 1),
+            not_run(1, NotRunReason::NoRunnerLeft("host 0 is gone; host 1 is gone".to_owned())),
+            Command::Finish
+        ];
     }
 
     hosts_start_without_waiting_for_each_other([RUBY; 2], 2 hosts) {
@@ -341,7 +401,8 @@ fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
 }
 
 fn options(file_launches: &[u16], host_count: u32) -> SchedulerOptions {
-    SchedulerOptions { file_launches: file_launches.iter().copied().map(LaunchId).collect(), host_count }
+    let file_launches = file_launches.iter().copied().map(LaunchId).collect();
+    SchedulerOptions { file_launches, retries: Vec::new(), fail_fast: None, host_count }
 }
 
 /// A stop, the loss of each host, the loss of each of its runners, and what each of those can't run.
@@ -402,12 +463,27 @@ fn cancelled(attempt: u64) -> Event {
 
 fn dispatch(attempt: u64, file: u32, host: u32, number: u16) -> Command {
     let runner = RunnerId { host: HostId(host), number };
-    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner }
+    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: false }
+}
+
+fn dispatch_again(attempt: u64, file: u32, host: u32, number: u16) -> Command {
+    let runner = RunnerId { host: HostId(host), number };
+    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: true }
+}
+
+fn ran_after(file: u32, verdict: Verdict, attempt: u64, failed_before: &[u64]) -> Command {
+    let failed_before = failed_before.iter().copied().map(AttemptId).collect();
+    Command::Decide { file: FileId(file), verdict, attempt: Some(AttemptId(attempt)), failed_before }
 }
 
 fn ran(file: u32, outcome: Outcome, attempt: u64) -> Command {
     let verdict = Verdict::Ran(outcome);
-    Command::Decide { file: FileId(file), verdict, attempt: Some(AttemptId(attempt)) }
+    Command::Decide {
+        file: FileId(file),
+        verdict,
+        attempt: Some(AttemptId(attempt)),
+        failed_before: Vec::new(),
+    }
 }
 
 fn no_ruby() -> NotRunReason {
@@ -415,5 +491,10 @@ fn no_ruby() -> NotRunReason {
 }
 
 fn not_run(file: u32, reason: NotRunReason) -> Command {
-    Command::Decide { file: FileId(file), verdict: Verdict::NotRun(reason), attempt: None }
+    Command::Decide {
+        file: FileId(file),
+        verdict: Verdict::NotRun(reason),
+        attempt: None,
+        failed_before: Vec::new(),
+    }
 }
