@@ -276,6 +276,9 @@ fn summary_line(summary: &RunSummary) -> String {
             parts.push(format!("{} {}", format::number(amount.into()), outcome.word()));
         }
     }
+    if summary.flaky > 0 {
+        parts.push(format!("{} flaky", format::number(summary.flaky.into())));
+    }
     if summary.not_run > 0 {
         parts.push(format!("{} not run", format::number(summary.not_run.into())));
     }

@@ -15,9 +15,11 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use distributest_core::identity::{AttemptId, FileId};
 use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, RunEvent};
+use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
 use distributest_core::test_result::{TestResult, TestStatus};
-use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite, XmlString};
+use quick_junit::{
+    NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString,
+};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::names::Names;
@@ -40,6 +42,35 @@ struct AttemptTests {
     cases: Vec<TestCase>,
     failing: bool,
     report: Option<AttemptReport>,
+}
+
+impl AttemptTests {
+    /// Notes on each test how it failed in an attempt before this one, and what that attempt as a whole came to if no
+    /// test told.
+    fn remember(&mut self, earlier: AttemptTests, path: &str) {
+        let outcome = earlier.report.as_ref().map(|report| report.result);
+        let whole = match outcome {
+            Some(AttemptResult::Outcome(outcome)) => verdict_case(&Verdict::Ran(outcome), &earlier, path),
+            _ => None,
+        };
+        for failed in earlier.cases.into_iter().chain(whole) {
+            let TestCaseStatus::NonSuccess { kind, message, ty, description, .. } = failed.status else {
+                continue;
+            };
+            let rerun = TestRerun { time: failed.time, message, ty, description, ..TestRerun::new(kind) };
+            let is_same =
+                |case: &&mut TestCase| case.name == failed.name && case.classname == failed.classname;
+            match self.cases.iter_mut().find(is_same) {
+                Some(case) => _ = case.status.add_rerun(rerun),
+                None => {
+                    let mut case = TestCase::new(failed.name, TestCaseStatus::success());
+                    case.classname = failed.classname;
+                    case.status.add_rerun(rerun);
+                    self.cases.push(case);
+                }
+            }
+        }
+    }
 }
 
 impl JUnit {
@@ -71,8 +102,17 @@ impl JUnit {
         tests.cases.push(case);
     }
 
-    fn decide(&mut self, file: FileId, verdict: &Verdict, attempt: Option<AttemptId>) {
+    fn decide(
+        &mut self,
+        file: FileId,
+        verdict: &Verdict,
+        attempt: Option<AttemptId>,
+        failed_before: &[AttemptId],
+    ) {
         let mut deciding = attempt.and_then(|attempt| self.attempts.remove(&attempt)).unwrap_or_default();
+        for earlier in failed_before.iter().filter_map(|attempt| self.attempts.remove(attempt)) {
+            deciding.remember(earlier, self.names.path(file));
+        }
         self.attempts.retain(|_, other| other.file != Some(file));
         let path = self.names.path(file);
         let mut suite = TestSuite::new(xml(path));
@@ -93,7 +133,7 @@ impl JUnit {
         for index in 0..self.names.file_count() {
             let file = FileId(index as u32);
             if !self.suites.contains_key(&file) {
-                self.decide(file, &Verdict::NotRun(NotRunReason::Stopped), None);
+                self.decide(file, &Verdict::NotRun(NotRunReason::Stopped), None, &[]);
             }
         }
         let mut report = std::mem::replace(&mut self.report, Report::new("distributest"));
@@ -118,7 +158,9 @@ impl Reporter for JUnit {
                 tests.file = Some(report.file);
                 tests.report = Some(report.clone());
             }
-            RunEvent::FileVerdict { file, verdict, attempt } => self.decide(*file, verdict, *attempt),
+            RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
+                self.decide(*file, verdict, *attempt, failed_before);
+            }
             RunEvent::RunFinished(summary) => {
                 self.report.set_time(summary.wall);
             }
@@ -153,7 +195,7 @@ fn test_case(test: &TestResult, path: &str) -> TestCase {
 /// The case for what no test told; `None` where the tests said it all.
 fn verdict_case(verdict: &Verdict, attempt: &AttemptTests, path: &str) -> Option<TestCase> {
     let told = match verdict {
-        Verdict::Ran(Outcome::Passed) => true,
+        Verdict::Ran(Outcome::Passed) | Verdict::Flaky => true,
         Verdict::Ran(Outcome::Failed) => attempt.failing,
         Verdict::Ran(Outcome::Broken | Outcome::TimedOut | Outcome::Crashed) | Verdict::NotRun(_) => false,
     };
@@ -162,8 +204,8 @@ fn verdict_case(verdict: &Verdict, attempt: &AttemptTests, path: &str) -> Option
     }
     let (message, details) = match (verdict, &attempt.report) {
         (Verdict::NotRun(reason), _) => (reason.to_string(), ""),
-        (Verdict::Ran(_), Some(report)) => (report.message.clone(), report.details.as_str()),
-        (Verdict::Ran(_), None) => (String::new(), ""),
+        (Verdict::Ran(_) | Verdict::Flaky, Some(report)) => (report.message.clone(), report.details.as_str()),
+        (Verdict::Ran(_) | Verdict::Flaky, None) => (String::new(), ""),
     };
     let message = if message.is_empty() { verdict.word().to_owned() } else { message };
     let mut status = explained(TestCaseStatus::non_success(NonSuccessKind::Error), &message, details);

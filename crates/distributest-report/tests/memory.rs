@@ -36,8 +36,10 @@ fn hundreds_of_huge_failures_are_on_disk_and_not_in_memory() {
     }
     reporters.on_event(Duration::ZERO, &RunEvent::AttemptFinished(report()));
     let verdict = Verdict::Ran(Outcome::Failed);
-    reporters
-        .on_event(Duration::ZERO, &RunEvent::FileVerdict { file: FILE, verdict, attempt: Some(ATTEMPT) });
+    reporters.on_event(
+        Duration::ZERO,
+        &RunEvent::FileVerdict { file: FILE, verdict, attempt: Some(ATTEMPT), failed_before: Vec::new() },
+    );
     assert!(reporters.finish().is_empty());
     let grown = peak_memory() - before;
 

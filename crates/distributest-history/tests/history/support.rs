@@ -95,7 +95,12 @@ impl Run {
 
     pub(crate) fn decide(&mut self, file: u32, outcome: Outcome, attempt: AttemptId) {
         let verdict = Verdict::Ran(outcome);
-        self.send(&RunEvent::FileVerdict { file: FileId(file), verdict, attempt: Some(attempt) });
+        self.send(&RunEvent::FileVerdict {
+            file: FileId(file),
+            verdict,
+            attempt: Some(attempt),
+            failed_before: Vec::new(),
+        });
     }
 
     /// One attempt on a file that is its verdict.
@@ -120,6 +125,7 @@ pub(crate) fn summary() -> RunSummary {
         lower_bound: Duration::from_secs(7),
         files: 1,
         outcomes: [1, 0, 0, 0, 0],
+        flaky: 0,
         not_run: 0,
         tests: [1, 0, 0, 0, 0, 0],
         hosts: Vec::new(),

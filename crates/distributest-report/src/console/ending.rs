@@ -41,13 +41,14 @@ impl Ending<'_> {
     /// The whole text.
     pub(super) fn text(&self) -> String {
         let mut sections = Vec::new();
-        for (outcome, title) in [
-            (Outcome::Failed, "Failed"),
-            (Outcome::Broken, "Did not load"),
-            (Outcome::TimedOut, "Timed out"),
-            (Outcome::Crashed, "Crashed"),
+        for (verdict, title) in [
+            (Verdict::Ran(Outcome::Failed), "Failed"),
+            (Verdict::Ran(Outcome::Broken), "Did not load"),
+            (Verdict::Ran(Outcome::TimedOut), "Timed out"),
+            (Verdict::Ran(Outcome::Crashed), "Crashed"),
+            (Verdict::Flaky, "Flaky: failed, then passed"),
         ] {
-            sections.push(self.outcome_section(outcome, title));
+            sections.push(self.verdict_section(&verdict, title));
         }
         sections.push(self.not_run_section());
         sections.push(self.leaks_section());
@@ -65,9 +66,9 @@ impl Ending<'_> {
         painted + "\n"
     }
 
-    fn outcome_section(&self, outcome: Outcome, title: &str) -> Option<String> {
+    fn verdict_section(&self, verdict: &Verdict, title: &str) -> Option<String> {
         let problems: Vec<_> =
-            self.ledger.problems.iter().filter(|problem| problem.verdict == Verdict::Ran(outcome)).collect();
+            self.ledger.problems.iter().filter(|problem| problem.verdict == *verdict).collect();
         if problems.is_empty() {
             return None;
         }
@@ -232,6 +233,7 @@ impl Ending<'_> {
         for (outcome, amount) in Outcome::ALL.into_iter().zip(summary.outcomes) {
             files.push(self.amount(amount.into(), outcome.word(), !outcome.is_success()));
         }
+        files.push(self.amount(summary.flaky.into(), "flaky", false));
         files.push(self.amount(summary.not_run.into(), "not run", true));
         let mut tests = Vec::new();
         for (status, amount) in TestStatus::ALL.into_iter().zip(summary.tests) {

@@ -35,12 +35,42 @@ pub(super) fn describe(
     place: &str,
     detail: Detail,
 ) -> String {
+    let word = detail.palette.bad(&outcome.word().to_uppercase());
+    describe_as(&word, path, outcome, notes, place, detail)
+}
+
+/// The same for an attempt after which the file was tried again.
+pub(super) fn describe_earlier(
+    path: &str,
+    outcome: Outcome,
+    notes: &AttemptNotes,
+    place: &str,
+    detail: Detail,
+) -> String {
+    let word = detail.palette.odd(&format!("before that {}", outcome.word()));
+    describe_as(&word, path, outcome, notes, place, detail)
+}
+
+/// The line for a file that passed in the end.
+pub(super) fn flaky_line(path: &str, notes: &AttemptNotes, place: &str, palette: Palette) -> String {
+    let tries = notes.failed_before.len() + 1;
+    let passed = palette.faint(&format!("  ({place})"));
+    format!("{} {}  passed on try {tries}{passed}\n", palette.odd("FLAKY"), palette.strong(path))
+}
+
+fn describe_as(
+    word: &str,
+    path: &str,
+    outcome: Outcome,
+    notes: &AttemptNotes,
+    place: &str,
+    detail: Detail,
+) -> String {
     let palette = detail.palette;
     let report = notes.report.as_ref();
     let seconds = report.map(|report| format!(", {}", format::duration(report.duration))).unwrap_or_default();
     let mut text = format!(
-        "{} {}{}{}\n",
-        palette.bad(&outcome.word().to_uppercase()),
+        "{word} {}{}{}\n",
         palette.strong(path),
         what_failed(outcome, notes),
         palette.faint(&format!("  ({place}{seconds})")),

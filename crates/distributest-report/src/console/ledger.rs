@@ -55,6 +55,8 @@ pub(super) struct AttemptNotes {
     /// The end of what it wrote.
     pub(super) tail: Tail,
     slow_tests: Vec<(String, Duration)>,
+    /// Of the attempts before it on the same file that failed, in order.
+    pub(super) failed_before: Vec<AttemptNotes>,
 }
 
 /// What is kept of a failing test.
@@ -146,8 +148,8 @@ impl Ledger {
                 self.attempt_finished(report, tail);
                 None
             }
-            RunEvent::FileVerdict { file, verdict, attempt } => {
-                Some(self.decide(*file, verdict, *attempt, limits.slow_file))
+            RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
+                Some(self.decide(*file, verdict, *attempt, failed_before, limits.slow_file))
             }
             _ => None,
         }
@@ -179,20 +181,29 @@ impl Ledger {
         file: FileId,
         verdict: &Verdict,
         attempt: Option<AttemptId>,
+        failed_before: &[AttemptId],
         slow_file: Duration,
     ) -> AttemptNotes {
-        let notes = attempt.and_then(|attempt| self.attempts.remove(&attempt)).unwrap_or_default();
+        let mut notes = attempt.and_then(|attempt| self.attempts.remove(&attempt)).unwrap_or_default();
+        let before = failed_before.iter().filter_map(|attempt| self.attempts.remove(attempt));
+        notes.failed_before = before.collect();
         self.attempts.retain(|_, other| other.report.as_ref().is_none_or(|report| report.file != file));
         let interrupted_failures = self.interrupted_failures.remove(&file).unwrap_or(0);
         if let Some(report) = &notes.report {
             self.time(report, &notes.slow_tests, slow_file);
         }
         if !matches!(verdict, Verdict::Ran(outcome) if outcome.is_success()) {
+            // Of a flaky file, what went wrong is told, not that it passed in the end.
+            let telling = match verdict {
+                Verdict::Flaky => notes.failed_before.last().unwrap_or(&notes),
+                Verdict::Ran(_) | Verdict::NotRun(_) => &notes,
+            };
+            let test = |test: &FailingTest| (test.name.clone(), test.message.clone());
             self.problems.push(Problem {
                 file,
                 verdict: verdict.clone(),
-                tests: notes.failing.iter().map(|test| (test.name.clone(), test.message.clone())).collect(),
-                message: notes.report.as_ref().map(|report| report.message.clone()).unwrap_or_default(),
+                tests: telling.failing.iter().map(test).collect(),
+                message: telling.report.as_ref().map(|report| report.message.clone()).unwrap_or_default(),
                 interrupted_failures,
             });
         }

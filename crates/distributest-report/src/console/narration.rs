@@ -144,15 +144,27 @@ impl Console {
     fn verdict_text(&self, path: &str, verdict: &Verdict, notes: &AttemptNotes) -> String {
         let place =
             notes.report.as_ref().map_or_else(|| "no runner".to_owned(), |report| self.place(report.runner));
-        let failed: Option<Outcome> = match verdict {
-            Verdict::Ran(outcome) if !outcome.is_success() => Some(*outcome),
-            _ => None,
-        };
-        match (failed, self.options.verbosity) {
-            (_, Verbosity::Quiet) | (None, Verbosity::Normal) => String::new(),
-            (Some(outcome), _) => failure::describe(path, outcome, notes, &place, self.detail()),
-            (None, Verbosity::Verbose) => failure::verdict_line(path, verdict, notes, &place, self.palette),
+        let is_fine = matches!(verdict, Verdict::Ran(Outcome::Passed) | Verdict::NotRun(_));
+        match (is_fine, self.options.verbosity) {
+            (_, Verbosity::Quiet) | (true, Verbosity::Normal) => String::new(),
+            (true, Verbosity::Verbose) => failure::verdict_line(path, verdict, notes, &place, self.palette),
+            (false, _) => self.trouble_text(path, verdict, notes, &place),
         }
+    }
+
+    /// What went wrong with a file: in its deciding attempt, and in those before it.
+    fn trouble_text(&self, path: &str, verdict: &Verdict, notes: &AttemptNotes, place: &str) -> String {
+        let deciding = match verdict {
+            Verdict::Ran(outcome) => failure::describe(path, *outcome, notes, place, self.detail()),
+            _ => failure::flaky_line(path, notes, place, self.palette),
+        };
+        let before = notes.failed_before.iter().filter_map(|earlier| {
+            let report = earlier.report.as_ref()?;
+            let AttemptResult::Outcome(outcome) = report.result else { return None };
+            let place = self.place(report.runner);
+            Some(failure::describe_earlier(path, outcome, earlier, &place, self.detail()))
+        });
+        deciding + &before.collect::<String>()
     }
 
     fn detail(&self) -> Detail {

@@ -194,7 +194,10 @@ mod tests {
         };
         progress.observe(seconds(took), &RunEvent::AttemptFinished(report));
         let (file, verdict) = (FileId(file), Verdict::Ran(Outcome::Passed));
-        progress.observe(seconds(took), &RunEvent::FileVerdict { file, verdict, attempt: None });
+        progress.observe(
+            seconds(took),
+            &RunEvent::FileVerdict { file, verdict, attempt: None, failed_before: Vec::new() },
+        );
     }
 
     #[test]

@@ -166,6 +166,8 @@ struct VerdictLine<'a> {
     reason: Option<String>,
     reason_kind: Option<&'static str>,
     attempt: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed_before: Vec<u64>,
 }
 
 #[derive(Serialize)]
@@ -175,6 +177,7 @@ struct SummaryLine<'a> {
     lower_bound_seconds: f64,
     files: u32,
     outcomes: BTreeMap<&'static str, u32>,
+    flaky: u32,
     not_run: u32,
     tests: BTreeMap<&'static str, u64>,
     hosts: Vec<HostSummaryLine<'a>>,
@@ -266,8 +269,8 @@ impl<'a> Event<'a> {
             }
             RunEvent::Output { .. } => return None,
             RunEvent::AttemptFinished(report) => Event::AttemptFinished(AttemptLine::of(report, names)),
-            RunEvent::FileVerdict { file, verdict, attempt } => {
-                Event::FileVerdict(VerdictLine::of(*file, verdict, *attempt, names))
+            RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
+                Event::FileVerdict(VerdictLine::of(*file, verdict, *attempt, failed_before, names))
             }
             RunEvent::StopRequested => Event::StopRequested,
             RunEvent::Warning { message } => Event::Warning { message },
@@ -335,9 +338,15 @@ impl<'a> AttemptLine<'a> {
 }
 
 impl<'a> VerdictLine<'a> {
-    fn of(file: FileId, verdict: &Verdict, attempt: Option<AttemptId>, names: &'a Names) -> VerdictLine<'a> {
+    fn of(
+        file: FileId,
+        verdict: &Verdict,
+        attempt: Option<AttemptId>,
+        failed_before: &[AttemptId],
+        names: &'a Names,
+    ) -> VerdictLine<'a> {
         let reason = match verdict {
-            Verdict::Ran(_) => None,
+            Verdict::Ran(_) | Verdict::Flaky => None,
             Verdict::NotRun(reason) => Some(reason),
         };
         VerdictLine {
@@ -347,6 +356,7 @@ impl<'a> VerdictLine<'a> {
             reason: reason.map(NotRunReason::to_string),
             reason_kind: reason.map(reason_kind),
             attempt: attempt.map(|attempt| attempt.0),
+            failed_before: failed_before.iter().map(|attempt| attempt.0).collect(),
         }
     }
 }
@@ -359,6 +369,7 @@ impl<'a> SummaryLine<'a> {
             lower_bound_seconds: seconds(summary.lower_bound),
             files: summary.files,
             outcomes: Outcome::ALL.map(Outcome::word).into_iter().zip(summary.outcomes).collect(),
+            flaky: summary.flaky,
             not_run: summary.not_run,
             tests: TestStatus::ALL.map(TestStatus::word).into_iter().zip(summary.tests).collect(),
             hosts: summary.hosts.iter().map(HostSummaryLine::of).collect(),
@@ -391,5 +402,6 @@ fn reason_kind(reason: &NotRunReason) -> &'static str {
         NotRunReason::NoRunnerAble(_) => "no_runner_able",
         NotRunReason::TooManyInterruptions(_) => "too_many_interruptions",
         NotRunReason::Stopped => "stopped",
+        NotRunReason::FailedFast => "failed_fast",
     }
 }

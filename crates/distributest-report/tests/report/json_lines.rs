@@ -183,7 +183,12 @@ fn words_are_the_domain_s() {
     };
     for outcome in Outcome::ALL {
         script.push(report(AttemptResult::Outcome(outcome)));
-        script.push(RunEvent::FileVerdict { file: FileId(0), verdict: Verdict::Ran(outcome), attempt: None });
+        script.push(RunEvent::FileVerdict {
+            file: FileId(0),
+            verdict: Verdict::Ran(outcome),
+            attempt: None,
+            failed_before: Vec::new(),
+        });
     }
     let lines = lines_of(&script.events);
     for (index, outcome) in Outcome::ALL.into_iter().enumerate() {

@@ -153,7 +153,12 @@ fn a_failed_file_is_never_green() {
 
     let verdict = Verdict::Ran(Outcome::Crashed);
     let mut script = Script::new(&["h1"], &[("check.sh", None)]);
-    script.push(RunEvent::FileVerdict { file: FileId(0), verdict, attempt: Some(AttemptId(9)) });
+    script.push(RunEvent::FileVerdict {
+        file: FileId(0),
+        verdict,
+        attempt: Some(AttemptId(9)),
+        failed_before: Vec::new(),
+    });
     assert_snapshot!(outline(&report_of(&script.end(1))), @r"
     shop: 1 tests
     check.sh: 1 tests, 0 failures, 1 errors, 0 skipped

@@ -37,6 +37,7 @@ impl Script {
             lower_bound: Duration::ZERO,
             files: files.len() as u32,
             outcomes: [0; 5],
+            flaky: 0,
             not_run: 0,
             tests: [0; 6],
             hosts: hosts.iter().map(|name| host_summary(name)).collect(),
@@ -154,7 +155,12 @@ impl Script {
         self.summary.outcomes[Outcome::ALL.iter().position(|known| *known == outcome).unwrap()] += 1;
         self.summary.hosts[runner.host.0 as usize].files += 1;
         self.longest = self.longest.max(duration);
-        self.push(RunEvent::FileVerdict { file, verdict: Verdict::Ran(outcome), attempt: Some(attempt) })
+        self.push(RunEvent::FileVerdict {
+            file,
+            verdict: Verdict::Ran(outcome),
+            attempt: Some(attempt),
+            failed_before: Vec::new(),
+        })
     }
 
     /// Ends an attempt without an outcome.
@@ -171,7 +177,12 @@ impl Script {
     pub(crate) fn not_run(&mut self, file: u32, reason: NotRunReason) -> &mut Script {
         self.summary.not_run += 1;
         let verdict = Verdict::NotRun(reason);
-        self.push(RunEvent::FileVerdict { file: FileId(file), verdict, attempt: None })
+        self.push(RunEvent::FileVerdict {
+            file: FileId(file),
+            verdict,
+            attempt: None,
+            failed_before: Vec::new(),
+        })
     }
 
     /// Ends the run.
