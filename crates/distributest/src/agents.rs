@@ -135,7 +135,7 @@ impl Agent {
     /// When the connection is gone.
     pub async fn order(&self, order: Order) -> Result<(), AgentError> {
         self.send(match order {
-            Order::Dispatch { attempt, runner, launch, file, tests, timeout } => {
+            Order::Dispatch { attempt, runner, launch, file, tests, fresh, timeout } => {
                 OrderKind::Dispatch(wire::Dispatch {
                     attempt: attempt.0,
                     runner: u32::from(runner),
@@ -144,6 +144,7 @@ impl Agent {
                     // A limit above zero must not become "no limit" by rounding.
                     timeout_milliseconds: timeout.map_or(0, |limit| milliseconds(limit).max(1)),
                     tests,
+                    fresh_worker: fresh,
                 })
             }
             Order::Cancel(attempt) => OrderKind::Cancel(wire::Cancel { attempt: attempt.0 }),

@@ -5,6 +5,7 @@
 //! stop, a second one or `STOP_TIMEOUT` later ends the loop as it is.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct DriverOptions {
     pub run: Arc<RunSpec>,
     /// The longest a file may take.
     pub timeout: Option<Duration>,
+    /// How many failing files end the run; `None`: it always goes on.
+    pub fail_fast: Option<NonZeroU32>,
     /// Whether a host that takes no part ends the run.
     pub require_hosts: bool,
 }
@@ -127,11 +130,17 @@ impl<'run> Driver<'run> {
     fn new(plan: &'run RunPlan, options: DriverOptions, sinks: &'run mut EventSinks) -> Driver<'run> {
         let file_launches = plan.files.iter().map(|file| file.launch).collect();
         let host_count = u32::try_from(options.hosts.len()).unwrap_or(u32::MAX);
+        let scheduler_options = SchedulerOptions {
+            file_launches,
+            retries: plan.files.iter().map(|file| file.retries).collect(),
+            fail_fast: options.fail_fast,
+            host_count,
+        };
         Driver {
             plan,
             options,
             sinks,
-            scheduler: Scheduler::new(SchedulerOptions { file_launches, host_count }),
+            scheduler: Scheduler::new(scheduler_options),
             blocks: OutputBlocks::default(),
             attempts: HashMap::new(),
             decided: vec![false; plan.files.len() + plan.unusable.len()],
@@ -241,15 +250,17 @@ impl<'run> Driver<'run> {
         let mut events = Vec::new();
         for command in commands {
             match command {
-                Command::Dispatch { attempt, file, runner } => self.dispatch(attempt, file, runner),
+                Command::Dispatch { attempt, file, runner, fresh } => {
+                    self.dispatch(attempt, file, runner, fresh);
+                }
                 Command::Cancel { attempt } => {
                     if let Some(live) = self.attempts.get(&attempt) {
                         self.order(live.runner.host, Order::Cancel(attempt));
                     }
                 }
-                Command::Decide { file, verdict, attempt } => {
+                Command::Decide { file, verdict, attempt, failed_before } => {
                     self.decided[file.0 as usize] = true;
-                    events.push(RunEvent::FileVerdict { file, verdict, attempt });
+                    events.push(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
                 }
                 Command::Finish => self.finish(),
             }
@@ -270,11 +281,12 @@ impl<'run> Driver<'run> {
     fn decide(&mut self, file: FileId, verdict: Verdict, attempt: Option<AttemptId>) {
         let decided = &mut self.decided[file.0 as usize];
         if !std::mem::replace(decided, true) {
-            self.sinks.emit(&RunEvent::FileVerdict { file, verdict, attempt });
+            let failed_before = Vec::new();
+            self.sinks.emit(&RunEvent::FileVerdict { file, verdict, attempt, failed_before });
         }
     }
 
-    fn dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
+    fn dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId, fresh: bool) {
         let planned = &self.plan.files[file.0 as usize];
         let order = Order::Dispatch {
             attempt,
@@ -282,6 +294,7 @@ impl<'run> Driver<'run> {
             launch: planned.launch.0.into(),
             file: planned.path.clone(),
             tests: planned.tests.clone(),
+            fresh,
             timeout: self.options.timeout,
         };
         let started = self.sinks.now();

@@ -21,14 +21,15 @@ pub struct EventSinks {
 }
 
 impl EventSinks {
-    /// Listeners of a run that began at `start`.
+    /// Listeners of a run that began at `start`. `flaky_fails`: a flaky file makes the exit status that of a failing one.
     pub fn new(
         start: Instant,
         recorder: Option<Recorder>,
         reporters: Reporters,
         early_warnings: Vec<String>,
+        flaky_fails: bool,
     ) -> EventSinks {
-        EventSinks { start, ledger: Ledger::new(), recorder, reporters, early_warnings }
+        EventSinks { start, ledger: Ledger::new(flaky_fails), recorder, reporters, early_warnings }
     }
 
     /// Time since the run's start, on the monotonic clock.

@@ -70,12 +70,13 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     warnings.extend(log.warnings.iter().cloned());
     let reporters = reporters(args, &config, &terminal, log, started_at)?;
     let recorder = history.map(|history| Recorder::new(history, run_info(&plan, started_at)));
-    let mut sinks = EventSinks::new(start, recorder, reporters, warnings);
+    let mut sinks = EventSinks::new(start, recorder, reporters, warnings, config.flaky_fails);
     let spec = run_spec(&plan, &config, hooks.node_setup, hooks.runner_setup);
     let options = DriverOptions {
         hosts,
         run: Arc::new(spec),
         timeout: config.timeout,
+        fail_fast: config.fail_fast,
         require_hosts: config.require_hosts,
     };
     // Kept to the very end: requests to stop are heard as long as it lives.

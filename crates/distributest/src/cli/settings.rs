@@ -54,6 +54,14 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
 
+    /// Try files that fail this often again, elsewhere if possible [default: 0]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<String>,
+
+    /// End the run once N files have failed [default: never; N: 1]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    pub fail_fast: Option<String>,
+
     /// Run in a copy of the project on this machine too [default: in place]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub snapshot: Option<String>,
@@ -103,6 +111,8 @@ impl SettingsArgs {
             ("hosts", [self.hosts.clone(), local].concat()),
             ("isolation", one(&self.isolation)),
             ("timeout", one(&self.timeout)),
+            ("retries", one(&self.retries)),
+            ("fail_fast", one(&self.fail_fast)),
             ("snapshot", one(&self.snapshot)),
             ("require_hosts", one(&self.require_hosts)),
             ("log.path", one(&self.log_file)),

@@ -1,7 +1,7 @@
 //! Knows the other names of a key: its environment variable and its flag.
 
 /// Keys whose variable would be one that tests see (`DISTRIBUTEST_ENV`, …), so they have none.
-const WITHOUT_VARIABLE: [&str; 3] = ["env", "host", "isolation"];
+const WITHOUT_VARIABLE: [&str; 4] = ["env", "host", "isolation", "retry"];
 
 /// Variables that are not settings: those that hooks and tests see, and where the system's files are.
 pub(super) const OTHER_VARIABLES: [&str; 8] = [
@@ -35,6 +35,8 @@ pub fn flag_of(key: &str) -> Option<&'static str> {
         "hosts" => "--hosts",
         "isolation" => "--isolation",
         "timeout" => "--timeout",
+        "retries" => "--retries",
+        "fail_fast" => "--fail-fast",
         "snapshot" => "--snapshot",
         "require_hosts" => "--require-hosts",
         "log.path" => "--log-file",

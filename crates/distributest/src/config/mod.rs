@@ -40,6 +40,7 @@ mod sources;
 mod words;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,6 +69,9 @@ pub const LOCALHOST: &str = "localhost";
 /// The highest number of runners on one host.
 pub const RUNNERS_LIMIT: u16 = 1024;
 
+/// The highest number of times a file that fails is tried again.
+pub const RETRIES_LIMIT: u8 = 20;
+
 /// What a run is to do, with every layer merged and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -91,6 +95,14 @@ pub struct Config {
     pub isolation: Option<Isolation>,
     /// The longest a test file may take; `None`: for ever.
     pub timeout: Option<Duration>,
+    /// How often a file that fails is tried again, up to [`RETRIES_LIMIT`].
+    pub retries: u8,
+    /// The same for files that match a glob, by glob.
+    pub retry: BTreeMap<String, u8>,
+    /// Whether a file that passes only when tried again counts as failing.
+    pub flaky_fails: bool,
+    /// How many failing files end the run; `None`: it always goes on.
+    pub fail_fast: Option<NonZeroU32>,
     /// The longest `node_setup` may take; `None`: for ever.
     pub node_setup_timeout: Option<Duration>,
     /// The longest `runner_setup` may take; `None`: for ever.

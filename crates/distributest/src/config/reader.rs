@@ -11,7 +11,7 @@ use super::hosts;
 use super::kind::Kind;
 use super::layer::{Layer, Origin, Raw};
 use super::provenance::Provenance;
-use super::settings::check_environment_name;
+use super::settings::{RETRIES, check_environment_name, check_glob};
 
 /// The keys asked for so far, where their values came from, and what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -86,6 +86,39 @@ impl<'a> Reader<'a> {
             Some(text) if !text.contains('\0') => Ok(text.to_owned()),
             _ => Err(Rejection::of_toml("text in quotes, without NUL characters", value)),
         }
+    }
+
+    /// The table of how often files that match a glob are tried again, merged glob by glob.
+    pub(super) fn retries(&mut self, key: &str) -> BTreeMap<String, u8> {
+        self.keys.push(key.to_owned());
+        let mut merged = BTreeMap::new();
+        for layer in self.layers {
+            let Some((Raw::Toml(value), origin)) = layer.find(key) else { continue };
+            let DeValue::Table(table) = value.get_ref() else {
+                let rejection = Rejection::of_toml("a table of globs and numbers", value);
+                self.problems.push(layer.wrong_value(key, origin, rejection));
+                continue;
+            };
+            for (glob, value) in table {
+                let origin = layer.origin_at(glob.span().start);
+                let bad_glob =
+                    |reason| Rejection::of_text("a glob of test files", glob.get_ref()).because(reason);
+                let checked = check_glob(glob.get_ref()).map_err(bad_glob);
+                match checked.and_then(|()| RETRIES.read(Raw::Toml(value), &layer.base)) {
+                    Ok(retries) => drop(merged.insert(glob.get_ref().to_string(), (retries, origin))),
+                    Err(rejection) => {
+                        let ways = format!("write [{key}] and below it \"spec/system/**\" = 2");
+                        let key = format!("{key}.{}", glob.get_ref());
+                        self.problems.push(rejection.into_problem(origin, key, ways));
+                    }
+                }
+            }
+        }
+        for (glob, (retries, origin)) in &merged {
+            let glob = toml::Value::from(glob.as_str());
+            self.provenance.add(format!("{key}.{glob}"), RETRIES.write(retries), origin.clone());
+        }
+        merged.into_iter().map(|(glob, (retries, _))| (glob, retries)).collect()
     }
 
     /// The hosts of the last layer that has any.

@@ -1,6 +1,7 @@
 //! Lists every key with its kind and default, and checks what only several keys together can get wrong.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::errors::{ConfigError, ConfigProblem};
@@ -10,7 +11,7 @@ use super::layer::{Base, Flag, Layer, Origin};
 use super::provenance::Provenance;
 use super::reader::Reader;
 use super::sources::{ConfigSources, read_text};
-use super::{Config, HostConfig, Isolation, LOCALHOST, LogConfig, RUNNERS_LIMIT, SyncConfig};
+use super::{Config, HostConfig, Isolation, LOCALHOST, LogConfig, RETRIES_LIMIT, RUNNERS_LIMIT, SyncConfig};
 
 /// Variables that every runner gets from its agent, so they can't be set for all of them.
 const RUNNER_VARIABLES: [&str; 9] = [
@@ -38,6 +39,8 @@ pub(super) const RESULTS: Auto<Text> = Auto(
     },
     "the exit status decides, or what is in {results} if `command` has it",
 );
+/// How often a file that fails is tried again.
+pub(super) const RETRIES: Number<u8> = Number { minimum: 0, maximum: RETRIES_LIMIT };
 const FRAMEWORK_NAMES: List = List {
     expected: "a list of names of frameworks (empty: detected)",
     check: check_not_empty,
@@ -98,6 +101,10 @@ fn read(reader: &mut Reader<'_>) -> Config {
         runners: reader.get("runners", runners, None),
         isolation: isolation(reader, "isolation"),
         timeout: reader.get("timeout", Limit, seconds(600)),
+        retries: reader.get("retries", RETRIES, 0),
+        retry: Default::default(),
+        flaky_fails: reader.get("flaky", Choice(vec!["pass", "fail"]), "pass".to_owned()) == "fail",
+        fail_fast: NonZeroU32::new(reader.get("fail_fast", Number { minimum: 0, maximum: 1_000_000 }, 0)),
         node_setup_timeout: reader.get("node_setup_timeout", Limit, seconds(600)),
         runner_setup_timeout: reader.get("runner_setup_timeout", Limit, seconds(600)),
         node_setup_inputs: reader.get("node_setup_inputs", INPUTS, Vec::new()),
@@ -118,6 +125,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
     config.sync.exclude = reader.get("sync.exclude", PATTERNS, Vec::new());
     config.log.path = reader.get("log.path", Auto(FilePath, "a file in your state directory"), None);
     config.log.keep = reader.get("log.keep", Number { minimum: 1, maximum: 100_000 }, 20);
+    config.retry = reader.retries("retry");
     config.framework = frameworks::read(reader);
     config.env = reader.environment("env");
     let hosts = reader.hosts("host");
@@ -161,7 +169,7 @@ fn select_hosts(config: &mut Config, hosts: Vec<HostConfig>, selected: &[String]
     }
 }
 
-fn check_glob(glob: &str) -> Result<(), String> {
+pub(super) fn check_glob(glob: &str) -> Result<(), String> {
     check_not_empty(glob)?;
     if glob.starts_with('/') || glob.split('/').any(|part| part == "..") {
         return Err("it leads out of the project".to_owned());

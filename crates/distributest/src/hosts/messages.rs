@@ -169,6 +169,8 @@ pub enum Order {
         file: String,
         /// Ids of the tests to run; empty: all of them.
         tests: Vec<String>,
+        /// On a worker that no file has run on.
+        fresh: bool,
         /// `None`: no limit.
         timeout: Option<Duration>,
     },

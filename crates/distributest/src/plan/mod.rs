@@ -12,6 +12,7 @@ use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
 use distributest_frameworks::{DiscoverError, Discovered, DiscoveredFile, Framework, Selection};
 use distributest_history::RecordedAttempt;
 use distributest_protocol::wire;
+use globset::{GlobBuilder, GlobMatcher};
 
 use self::frameworks::Chosen;
 use self::wanted::Wanted;
@@ -45,6 +46,8 @@ pub struct PlannedFile {
     pub launch: LaunchId,
     /// Ids of the tests to run; empty: all of them.
     pub tests: Vec<String>,
+    /// How often it is tried again when it fails.
+    pub retries: u8,
     /// How long it should take; `None` where there is nothing to go by.
     pub predicted: Option<Duration>,
 }
@@ -119,6 +122,7 @@ pub fn plan(
     let used: Vec<&Chosen> = chosen.iter().filter(|chosen| found.has_files_of(&chosen.framework)).collect();
     frameworks::check_arguments(&used, request.framework_arguments)?;
     let launches = used.iter().map(|chosen| launch::to_wire(&chosen.framework, &chosen.options)).collect();
+    let retries = Retries::new(config);
     let facts: Vec<FileFacts> = found.files.iter().map(|(_, file)| facts(file, past)).collect();
     let order = prediction::plan(&facts);
     let files = order.iter().map(|planned| {
@@ -133,11 +137,34 @@ pub fn plan(
                 .map(LaunchId)
                 .expect("every file is of a framework in use"),
             tests: suffixes.map(|suffix| framework.test_id(&file.path, suffix)).collect(),
+            retries: retries.of(&file.path),
             predicted: planned.predicted,
         }
     });
     let files = files.collect();
     Ok(RunPlan { run, project, files, unusable: found.unusable, launches })
+}
+
+/// How often files are tried again.
+struct Retries {
+    all: u8,
+    globs: Vec<(GlobMatcher, u8)>,
+}
+
+impl Retries {
+    fn new(config: &Config) -> Retries {
+        let glob = |(text, retries): (&String, &u8)| {
+            let glob = GlobBuilder::new(text).literal_separator(true).build().ok()?;
+            Some((glob.compile_matcher(), *retries))
+        };
+        Retries { all: config.retries, globs: config.retry.iter().filter_map(glob).collect() }
+    }
+
+    /// The most that any glob that matches says; without one, what holds for all.
+    fn of(&self, path: &str) -> u8 {
+        let matching = self.globs.iter().filter(|(glob, _)| glob.is_match(path));
+        matching.map(|(_, retries)| *retries).max().unwrap_or(self.all)
+    }
 }
 
 /// What discovery found, of all frameworks.

@@ -19,6 +19,8 @@ pub(crate) struct Attempt {
     pub(crate) file: String,
     /// Ids of the tests of it to run; none: all.
     pub(crate) tests: Vec<String>,
+    /// Not on a worker that another file has run on.
+    pub(crate) fresh_worker: bool,
     /// The longest it may take once it has its slot.
     pub(crate) timeout: Option<Duration>,
     /// Cancelled when nobody wants its outcome any more, and when it is over.
@@ -107,6 +109,7 @@ mod tests {
             launch: 0,
             file: "a_spec.rb".into(),
             tests: Vec::new(),
+            fresh_worker: false,
             timeout: None,
             cancelled: cancelled.clone(),
         };

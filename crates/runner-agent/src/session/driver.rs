@@ -281,6 +281,7 @@ impl Run {
             launch,
             file: dispatch.file,
             tests: dispatch.tests,
+            fresh_worker: dispatch.fresh_worker,
             timeout: time_limit(dispatch.timeout_milliseconds),
             cancelled: cancelled.clone(),
         };

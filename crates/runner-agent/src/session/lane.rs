@@ -168,6 +168,10 @@ impl Lane {
 
     /// Runs a file on its launch's worker. The failure, if any, is why there is none.
     async fn run_on_worker(&mut self, attempt: &Attempt) -> (Ended, Option<wire::Failure>) {
+        let is_used = |state: &LaunchState| matches!(state, LaunchState::Started(worker) if worker.has_run());
+        if attempt.fresh_worker && is_used(&self.launches[attempt.launch]) {
+            self.retire_worker(attempt.launch).await;
+        }
         let ready = attempt.cancelled.run_until_cancelled(self.ensure_worker(attempt.launch)).await;
         match ready {
             None => return (Ended::cancelled(), None),

@@ -87,6 +87,7 @@ pub(crate) struct Worker {
     started: Started,
     link: WorkerLink,
     isolation: wire::Isolation,
+    has_run: bool,
     /// Processes below it before the first file, and those it has started for the next one.
     helpers: Known,
 }
@@ -207,7 +208,7 @@ impl Worker {
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
         let control = started.tree.take_control().expect("it was asked for");
         let link = WorkerLink::new(control);
-        Ok(Worker { started, link, isolation: launch.isolation, helpers: Known::default() })
+        Ok(Worker { started, link, isolation: launch.isolation, has_run: false, helpers: Known::default() })
     }
 
     async fn wait_until_ready(&mut self, limit: Option<Duration>) -> Result<(), WorkerError> {
@@ -228,6 +229,11 @@ impl Worker {
         }
     }
 
+    /// Whether it was given a file before.
+    pub(crate) fn has_run(&self) -> bool {
+        self.has_run
+    }
+
     /// Whether the worker can be given a file, as far as can be told.
     pub(crate) fn is_alive(&self) -> bool {
         self.started.tree.poll_exit().is_none()
@@ -235,6 +241,7 @@ impl Worker {
 
     /// Runs a file. The worker comes back if it can run another one.
     pub(crate) async fn run(mut self, context: &RunContext, attempt: &Attempt) -> (Ended, Option<Worker>) {
+        self.has_run = true;
         let begin = Instant::now();
         let block = self.started.capture.block_number();
         let started = wire::AttemptStarted { attempt: attempt.number, block };

@@ -153,16 +153,30 @@ async fn orders_that_make_no_sense_are_answered_and_repeated_ones_ignored() {
     let (mut coordinator, _agent) = coordinator(&site, &["{file}"]).await;
     for (attempt, runner, launch) in [(100, 0, 0), (101, 2, 0), (102, 1, 7)] {
         let file = "count".to_owned();
-        let dispatch =
-            wire::Dispatch { attempt, runner, launch, file, timeout_milliseconds: 0, tests: Vec::new() };
+        let dispatch = wire::Dispatch {
+            attempt,
+            runner,
+            launch,
+            file,
+            timeout_milliseconds: 0,
+            tests: Vec::new(),
+            fresh_worker: false,
+        };
         coordinator.order(Order::Dispatch(dispatch)).await;
         assert_result(&coordinator.finished(attempt).await.0, AttemptResult::RunnerLost);
     }
     let attempt = coordinator.dispatch(1, "count", 0).await;
     coordinator.finished(attempt).await;
     let file = "count".to_owned();
-    let repeated =
-        wire::Dispatch { attempt, runner: 1, launch: 0, file, timeout_milliseconds: 0, tests: Vec::new() };
+    let repeated = wire::Dispatch {
+        attempt,
+        runner: 1,
+        launch: 0,
+        file,
+        timeout_milliseconds: 0,
+        tests: Vec::new(),
+        fresh_worker: false,
+    };
     coordinator.order(Order::Dispatch(repeated)).await;
     coordinator.run("count").await;
     assert_eq!(std::fs::read_to_string(site.project().join("count.log")).unwrap(), "x\nx\n");

@@ -195,8 +195,15 @@ impl Coordinator {
         self.next_attempt += 1;
         let attempt = self.next_attempt;
         let file = file.to_owned();
-        let dispatch =
-            wire::Dispatch { attempt, runner, launch, file, timeout_milliseconds, tests: Vec::new() };
+        let dispatch = wire::Dispatch {
+            attempt,
+            runner,
+            launch,
+            file,
+            timeout_milliseconds,
+            tests: Vec::new(),
+            fresh_worker: false,
+        };
         self.order(Order::Dispatch(dispatch)).await;
         attempt
     }
