@@ -10,5 +10,6 @@ mod frameworks;
 mod history;
 mod hooks;
 mod outcomes;
+mod retries;
 mod sandbox;
 mod zero_configuration;
