@@ -96,6 +96,8 @@ fn every_flag_of_a_key_sets_that_key() {
         ("hosts", "--hosts=a"),
         ("isolation", "--isolation=a"),
         ("timeout", "--timeout=a"),
+        ("retries", "--retries=a"),
+        ("fail_fast", "--fail-fast=a"),
         ("snapshot", "--snapshot=a"),
         ("require_hosts", "--require-hosts=a"),
         ("log.path", "--log-file=a"),
@@ -157,6 +159,9 @@ fn the_merged_configuration_is_printed_with_origins() {
     runners = 4  # --runners
     isolation = "auto"  # default
     timeout = "1m 30s"  # DISTRIBUTEST_TIMEOUT
+    retries = 0  # default
+    flaky = "pass"  # default
+    fail_fast = 0  # default
     node_setup_timeout = "10m"  # default
     runner_setup_timeout = "10m"  # default
     node_setup_inputs = []  # default

@@ -159,6 +159,9 @@ fn every_value_knows_where_it_comes_from() {
     runners = 4  # DISTRIBUTEST_RUNNERS
     isolation = "auto"  # default
     timeout = "5s"  # ROOT/home/.config/distributest/config.toml:1
+    retries = 0  # default
+    flaky = "pass"  # default
+    fail_fast = 0  # default
     node_setup_timeout = "10m"  # default
     runner_setup_timeout = "10m"  # default
     node_setup_inputs = []  # default

@@ -10,7 +10,31 @@ const FAILS_ONCE: &str =
 fn a_file_that_passes_when_tried_again_is_flaky() {
     let sandbox = Sandbox::new();
     sandbox.shell_tests("retries = 1\n").file("tests/once", FAILS_ONCE).file("tests/good", "");
-    insta::assert_snapshot!(sandbox.run(&["--runners", "1"]), @"");
+    insta::assert_snapshot!(sandbox.run(&["--runners", "1"]), @"
+    exit status: 0
+    ----- standard output
+    FLAKY tests/once  passed on try 2  (runner 1)
+    before that failed tests/once  1 of 1 test failed  (runner 1, TIME)
+      exit status 1
+
+      tests/once  tests/once
+        exit status 1
+
+      its last output:
+        not yet
+
+    Flaky: failed, then passed
+      tests/once
+        exit status 1
+        tests/once: exit status 1
+        $ distributest tests/once
+
+    2 files: 1 passed, 1 flaky; 2 tests: 2 passed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ----- standard error
+    2 files
+    ");
     let junit = sandbox.path("junit.xml");
     std::fs::remove_dir_all(sandbox.path("project/marks")).expect("forget that it ran");
     sandbox.run(&["--quiet", "--runners", "1", "--junit", junit.to_str().expect("a path in UTF-8")]);
@@ -22,7 +46,19 @@ fn a_file_that_passes_when_tried_again_is_flaky() {
 fn a_flaky_file_can_be_made_to_count_as_failing() {
     let sandbox = Sandbox::new();
     sandbox.shell_tests("retries = 1\nflaky = 'fail'\n").file("tests/once", FAILS_ONCE);
-    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1"]), @"");
+    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1"]), @"
+    exit status: 1
+    ----- standard output
+    Flaky: failed, then passed
+      tests/once
+        exit status 1
+        tests/once: exit status 1
+        $ distributest tests/once
+
+    1 file: 1 flaky; 1 test: 1 passed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ");
 }
 
 #[test]
@@ -32,7 +68,49 @@ fn retries_go_by_glob_and_end() {
     sandbox
         .file("tests/flaky_bad", "echo ran >>runs; exit 1\n")
         .file("tests/good", "echo ran >>good_runs; exit 1\n");
-    insta::assert_snapshot!(sandbox.run(&["--runners", "1"]), @"");
+    insta::assert_snapshot!(sandbox.run(&["--runners", "1"]), @"
+    exit status: 1
+    ----- standard output
+    FAILED tests/good  1 of 1 test failed  (runner 1, TIME)
+      exit status 1
+
+      tests/good  tests/good
+        exit status 1
+
+    FAILED tests/flaky_bad  1 of 1 test failed  (runner 1, TIME)
+      exit status 1
+
+      tests/flaky_bad  tests/flaky_bad
+        exit status 1
+
+    before that failed tests/flaky_bad  1 of 1 test failed  (runner 1, TIME)
+      exit status 1
+
+      tests/flaky_bad  tests/flaky_bad
+        exit status 1
+
+    before that failed tests/flaky_bad  1 of 1 test failed  (runner 1, TIME)
+      exit status 1
+
+      tests/flaky_bad  tests/flaky_bad
+        exit status 1
+
+    Failed
+      tests/good
+        exit status 1
+        tests/good: exit status 1
+        $ distributest tests/good
+      tests/flaky_bad
+        exit status 1
+        tests/flaky_bad: exit status 1
+        $ distributest tests/flaky_bad
+
+    2 files: 2 failed; 2 tests: 2 failed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ----- standard error
+    2 files
+    ");
     assert_eq!(sandbox.read("project/runs").lines().count(), 3);
     assert_eq!(sandbox.read("project/good_runs").lines().count(), 1);
 }
@@ -42,19 +120,61 @@ fn enough_failures_end_the_run() {
     let sandbox = Sandbox::new();
     sandbox.shell_tests("");
     sandbox.file("tests/a", "exit 1\n#########\n").file("tests/b", "exit 1\n##\n").file("tests/c", "");
-    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1", "--fail-fast"]), @"");
-    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1", "--fail-fast=2", "tests/a", "tests/b"]), @"");
+    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1", "--fail-fast"]), @"
+    exit status: 1
+    ----- standard output
+    Failed
+      tests/a
+        exit status 1
+        tests/a: exit status 1
+        $ distributest tests/a
+
+    Not run
+      2 files: the run ended early because others failed
+        tests/b
+        tests/c
+
+    3 files: 1 failed, 2 not run; 1 test: 1 failed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ");
+    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1", "--fail-fast=2", "tests/a", "tests/b"]), @"
+    exit status: 1
+    ----- standard output
+    Failed
+      tests/a
+        exit status 1
+        tests/a: exit status 1
+        $ distributest tests/a
+      tests/b
+        exit status 1
+        tests/b: exit status 1
+        $ distributest tests/b
+
+    2 files: 2 failed; 2 tests: 2 failed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ");
 }
 
 #[test]
 fn what_is_tried_again_runs_on_a_worker_of_its_own() {
     let sandbox = Sandbox::new();
     sandbox.file(".distributest/config.toml", "retries = 1\nisolation = 'shared'\nframeworks = ['pytest']\n");
-    sandbox.file("conftest.py", "import os\nshared = {'pid': os.getpid()}\n");
     // Fails wherever another test file left something in the process.
-    sandbox
-        .file("tests/test_a.py", "import conftest\ndef test_a():\n    conftest.shared['a'] = 1\n#########\n");
-    sandbox
-        .file("tests/test_b.py", "import conftest\ndef test_b():\n    assert 'a' not in conftest.shared\n");
-    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1"]), @"");
+    let leaves = "import sys\ndef test_a():\n    sys.left_by_a = 1\n# the bigger file goes first, and this one is bigger\n";
+    sandbox.file("tests/test_a.py", leaves);
+    sandbox.file("tests/test_b.py", "import sys\ndef test_b():\n    assert not hasattr(sys, 'left_by_a')\n");
+    insta::assert_snapshot!(sandbox.run(&["--quiet", "--runners", "1"]), @"
+    exit status: 0
+    ----- standard output
+    Flaky: failed, then passed
+      tests/test_b.py
+        test_b: AssertionError: assert not True
+        $ distributest tests/test_b.py
+
+    2 files: 1 passed, 1 flaky; 2 tests: 2 passed
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ");
 }
