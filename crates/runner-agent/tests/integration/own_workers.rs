@@ -57,6 +57,7 @@ async fn single_tests_reach_the_worker() {
         file: "t/a.t".into(),
         timeout_milliseconds: 0,
         tests: vec!["1 - adds".into()],
+        fresh_worker: false,
     };
     coordinator.order(Order::Dispatch(dispatch)).await;
     let (finished, before) = coordinator.finished(7).await;
@@ -81,6 +82,7 @@ async fn a_command_is_run_as_a_whole() {
             file: "checks".into(),
             timeout_milliseconds: 0,
             tests: vec![test.into()],
+            fresh_worker: false,
         };
         coordinator.order(Order::Dispatch(dispatch)).await;
         let (finished, _) = coordinator.finished(attempt).await;
