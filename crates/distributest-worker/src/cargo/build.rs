@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::arguments::Arguments;
 use super::manifest;
 use super::messages::{Artifact, BuildScript, CompilerMessage, Message, Metadata};
+use super::settings::Settings;
 use crate::link::{Link, Stop};
 use crate::program::{Stream, pass_on};
 use crate::run_directory::RunDirectory;
@@ -38,6 +39,8 @@ pub(super) struct Build {
     pub(super) refusal: String,
     /// Whether everything compiled.
     pub(super) is_complete: bool,
+    /// What cargo's configuration says of running the binaries.
+    pub(super) settings: Settings,
 }
 
 /// A test binary.
@@ -77,19 +80,21 @@ pub(super) struct Builder<'a> {
 impl Builder<'_> {
     /// Builds the workspace that a directory with a manifest belongs to, or reads how it was built in this run.
     pub(super) fn build(&self, directory: &Path, link: &mut Link) -> Result<Build, Stop> {
-        let mut metadata = self.cargo(directory);
-        metadata.args(["metadata", "--no-deps", "--format-version", "1"]);
-        let answer = tools::ask(metadata, true, link)?;
-        let metadata = match serde_json::from_slice::<Metadata>(&answer.output) {
-            Ok(metadata) if answer.is_success() => metadata,
-            _ => return Ok(refused(directory, &answer)),
-        };
-        let result = self.directory.file("cargo-build", (&metadata.workspace_root, &self.arguments.cargo));
+        let result = self.directory.file("cargo-build", (directory, &self.arguments.cargo));
         let _lock = self.directory.lock(&result, link)?;
         if let Some(build) = fs::read(&result).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
             return Ok(build);
         }
-        let build = self.build_workspace(&metadata, link)?;
+        let mut command = self.cargo(directory);
+        command.args(["metadata", "--no-deps", "--format-version", "1"]);
+        let answer = tools::ask(command, true, link)?;
+        let build = match serde_json::from_slice::<Metadata>(&answer.output) {
+            Ok(metadata) if answer.is_success() => {
+                let build = self.build_workspace(&metadata, link)?;
+                Build { settings: Settings::read(&build.root, &self.arguments.cargo, link)?, ..build }
+            }
+            _ => refused(directory, &answer),
+        };
         // Without it the next worker asks cargo again, which then has nothing left to do.
         let _ = write_whole(&result, &serde_json::to_vec(&build).unwrap_or_default());
         Ok(build)

@@ -28,7 +28,6 @@ use self::binary::{Isolation, TestRun};
 use self::build::{Binary, Build, Builder};
 use self::doctests::Documentation;
 
-use self::settings::Settings;
 use crate::kind::{Kind, Unable};
 use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
@@ -49,7 +48,7 @@ pub(crate) struct Cargo {
     project: PathBuf,
     directory: RunDirectory,
     /// Every workspace that was needed, by its directory.
-    workspaces: BTreeMap<PathBuf, (Build, Settings)>,
+    workspaces: BTreeMap<PathBuf, Build>,
 }
 
 impl Cargo {
@@ -70,19 +69,15 @@ impl Cargo {
     }
 
     /// Where a file's package is, and its workspace as it was built. Nothing for a file of no package.
-    fn workspace_of(
-        &mut self,
-        source: &Path,
-        link: &mut Link,
-    ) -> Result<Option<(PathBuf, &Build, &Settings)>, Stop> {
+    fn workspace_of(&mut self, source: &Path, link: &mut Link) -> Result<Option<(PathBuf, &Build)>, Stop> {
         let is_package = |directory: &&Path| directory.join("Cargo.toml").is_file();
         let Some(package) = source.ancestors().skip(1).find(is_package) else { return Ok(None) };
-        let holds = |(_, (build, _)): &(&PathBuf, &(Build, Settings))| build.packages.contains_key(package);
+        let holds = |(_, build): &(&PathBuf, &Build)| build.packages.contains_key(package);
         let root = match self.workspaces.iter().find(holds) {
             Some((root, _)) => root.clone(),
             None => self.build(package, link)?,
         };
-        Ok(self.workspaces.get(&root).map(|(build, settings)| (package.to_owned(), build, settings)))
+        Ok(self.workspaces.get(&root).map(|build| (package.to_owned(), build)))
     }
 
     /// Builds the workspace of a directory. Returns where that is.
@@ -90,9 +85,8 @@ impl Cargo {
         let builder =
             Builder { cargo: &self.program, arguments: &self.arguments, directory: &self.directory };
         let build = builder.build(directory, link)?;
-        let settings = Settings::read(&build.root, &self.arguments.cargo, link)?;
         let root = build.root.clone();
-        self.workspaces.insert(root.clone(), (build, settings));
+        self.workspaces.insert(root.clone(), build);
         Ok(root)
     }
 
@@ -105,7 +99,7 @@ impl Cargo {
         let mut report = Report::default();
         let arguments = self.arguments.clone();
         let (program, project) = (self.program.clone(), self.project.clone());
-        let Some((package, build, _)) = self.workspace_of(source, link)? else {
+        let Some((package, build)) = self.workspace_of(source, link)? else {
             return Ok(no_package(source));
         };
         let is_chosen =
@@ -128,7 +122,7 @@ impl Cargo {
     fn run_binaries(&mut self, source: &Path, ids: &[String], link: &mut Link) -> Result<Finished, Stop> {
         let (arguments, isolation) = (self.arguments.clone(), self.isolation);
         let project = self.project.clone();
-        let Some((package, build, settings)) = self.workspace_of(source, link)? else {
+        let Some((package, build)) = self.workspace_of(source, link)? else {
             return Ok(no_package(source));
         };
         let binaries: Vec<&Binary> = build.binaries.iter().filter(|binary| binary.source == source).collect();
@@ -145,7 +139,7 @@ impl Cargo {
             let mut run = TestRun {
                 binary,
                 variables: build.packages.get(&package).map_or(&[], Vec::as_slice),
-                settings,
+                settings: &build.settings,
                 arguments: &arguments,
                 isolation,
                 prefix,

@@ -10,13 +10,14 @@ use std::process::Command;
 use std::str::FromStr as _;
 
 use cargo_platform::{Cfg, Platform};
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::link::{Link, Stop};
 use crate::tools;
 
 /// What the configuration adds to how a binary is run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Settings {
     /// The words that stand before the binary's path.
     pub(super) runner: Vec<OsString>,

@@ -177,7 +177,7 @@ fn single_tests_run_by_their_ids() {
     let all: Vec<String> = worker.run("outcomes").statuses().into_keys().collect();
     for id in &all {
         let report = worker.run_tests("outcomes", &[id]);
-        assert_eq!(Vec::from_iter(report.statuses().into_keys()), [id.clone()], "{report:?}");
+        assert_eq!(Vec::from_iter(report.statuses().keys()), [id], "{report:?}");
     }
     let ids: Vec<&str> = all.iter().map(String::as_str).collect();
     let (some, others) = ids.split_at(ids.len() / 2);
