@@ -322,3 +322,46 @@ fn a_forked_child_that_returns_from_its_test_ends_there() {
         assert_eq!(worker.quit().matches("next ran").count(), 1, "{isolation:?}");
     }
 }
+
+#[test]
+fn goes_on_in_the_environment_poetry_or_pipenv_made_for_the_project() {
+    let test = "import sys, unittest\n\nclass A(unittest.TestCase):\n    def test_a(self):\n        \
+                print('prefix', sys.prefix, flush=True)\n";
+    let poetry = "[tool.poetry]\nname = \"My.Nice_Project\"\n";
+    for (file, text, variable, begin, hashed, end) in [
+        ("pyproject.toml", poetry, "POETRY_VIRTUALENVS_PATH", "my-nice-project", "", "-py3.11"),
+        ("Pipfile", "[packages]\n", "WORKON_HOME", "", "/Pipfile", ""),
+    ] {
+        let project = Project::empty();
+        let environments = tempfile::tempdir().unwrap();
+        let directory = project.path().canonicalize().unwrap();
+        let begin = if begin.is_empty() { directory.file_name().unwrap().to_str().unwrap() } else { begin };
+        let digest = Command::new("/usr/bin/python3")
+            .args(["-c", "import base64, hashlib, sys; \
+                   print(base64.urlsafe_b64encode(hashlib.sha256(sys.argv[1].encode()).digest()).decode()[:8])"])
+            .arg(format!("{}{hashed}", directory.display()))
+            .output()
+            .unwrap();
+        let digest = String::from_utf8(digest.stdout).unwrap();
+        let environment = environments.path().join(format!("{begin}-{}{end}", digest.trim()));
+        let made =
+            Command::new("/usr/bin/python3").args(["-m", "venv", "--without-pip"]).arg(&environment).status();
+        assert!(made.unwrap().success());
+        project.write("test_a.py", test);
+        let variables = format!("{variable}={}", environments.path().display());
+        let start = Start {
+            program: PathBuf::from("env"),
+            program_arguments: &[&variables, "/usr/bin/python3"],
+            ..start(Isolation::Fork)
+        };
+        let prefix = || {
+            let mut worker = start.ready_worker(&project);
+            assert_eq!(worker.run("test_a.py").outcome(), "passed");
+            let output = worker.quit();
+            output.lines().find_map(|line| line.strip_prefix("prefix ")).unwrap().to_owned()
+        };
+        assert_eq!(prefix(), "/usr", "{file}: the project has no such file yet");
+        project.write(file, text);
+        assert_eq!(prefix(), environment.display().to_string(), "{file}");
+    }
+}
