@@ -55,9 +55,9 @@ function describeValue(value) {
   return require('node:util').inspect(value, { depth: 3 });
 }
 
-/** A path as the protocol has it: relative to the current directory. */
+/** A path as the protocol has it: relative to the current directory. Modules are sometimes known by a URL. */
 function relative(file) {
-  return clean(path.relative(process.cwd(), file));
+  return clean(path.relative(process.cwd(), file.startsWith('file:') ? fileURLToPath(file) : file));
 }
 
 /** Gives each test an id of its own: names need not be unique. */
@@ -125,7 +125,7 @@ function notAmong(framework, settings) {
 function plugAndPlayArguments(directory = process.cwd()) {
   const [hook, loader] = ['.pnp.cjs', '.pnp.loader.mjs'].map((name) => path.join(directory, name));
   if (fs.existsSync(hook)) {
-    const forModules = fs.existsSync(loader) ? ['--experimental-loader', `file://${encodeURI(loader)}`] : [];
+    const forModules = fs.existsSync(loader) ? ['--experimental-loader', pathToFileURL(loader).href] : [];
     return ['--require', hook, ...forModules];
   }
   const parent = path.dirname(directory);

@@ -33,6 +33,7 @@ const { createRequire } = require('node:module');
 const net = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
+const { fileURLToPath, pathToFileURL } = require('node:url');
 
 const PROTOCOL = 1;
 const LONGEST_LINE = 32 * 1024 * 1024;
@@ -44,8 +45,7 @@ const LEAVE_MILLISECONDS = 5000;
 
 /** The agent's end of the socket. Node.js marks it close-on-exec by itself, as every descriptor it is started with. */
 class Agent {
-  constructor(descriptor, framework) {
-    this.framework = framework;
+  constructor(descriptor) {
     this.socket = new net.Socket({ fd: descriptor, readable: true, writable: true });
     this.socket.on('error', () => {});
   }
@@ -157,8 +157,7 @@ function describeEnd({ status, signal, description }) {
 
 /** What is known of a file while it runs, in case its process dies. */
 class FileRecord {
-  constructor(file) {
-    this.file = file;
+  constructor() {
     this.result = null;
     this.running = new Map();
     this.provisional = new Map();
@@ -248,7 +247,7 @@ class Supervisor {
 
   async run(file, tests) {
     if (this.runner === null) this.startRunner();
-    else if (this.filesOfRunner.has(file) && !this.framework.canRepeat) this.renewRunner();
+    else if (this.filesOfRunner.has(file) && !this.framework.canRepeat) await this.renewRunner();
     const runner = this.runner;
     this.filesOfRunner.add(file);
     const prepared = await runner.isPrepared;
@@ -257,7 +256,7 @@ class Supervisor {
       this.finish(result('broken', this.whyUnable(prepared).message));
       return;
     }
-    const record = new FileRecord(file);
+    const record = new FileRecord();
     const isFinished = this.listen(runner, record);
     runner.send({ type: 'run', file, tests });
     if (this.isolation === 'fork') this.startAhead();
@@ -265,8 +264,8 @@ class Supervisor {
     const end = await Promise.race([runner.ended, this.isolation === 'shared' ? isFinished : new Promise(() => {})]);
     if (record.result === null) this.reportDeath(record, end);
     else this.finish(end === undefined ? record.result : settle(record.result, end));
-    if (this.runner === runner && record.result?.isLast) this.renewRunner();
-    if (this.isolation !== 'fork' && (record.result?.outcome ?? 'crashed') === 'crashed') this.leave('SIGKILL');
+    if (this.runner === runner && record.result?.isLast) await this.renewRunner();
+    if (this.isolation !== 'fork' && (record.result?.outcome ?? 'crashed') === 'crashed') this.end(1);
   }
 
   startAhead() {
@@ -274,8 +273,11 @@ class Supervisor {
     else this.startRunner();
   }
 
-  renewRunner() {
-    this.runner.send({ type: 'leave' });
+  /** One after the other: what the old one undoes, the new one may want to do again. */
+  async renewRunner() {
+    const { runner } = this;
+    runner.send({ type: 'leave' });
+    await runner.ended;
     this.startRunner();
   }
 
@@ -326,9 +328,14 @@ class Supervisor {
       runner.send({ type: 'leave' });
       this.agent.partWith((await runner.ended).status);
     } else {
-      for (const waiting of this.runners) waiting.signal('SIGKILL');
-      this.agent.partWith(0);
+      this.end(0);
     }
+  }
+
+  /** Ends everything that is left, and itself when the agent has heard the last of it. */
+  end(status) {
+    for (const runner of this.runners) runner.signal('SIGKILL');
+    this.agent.partWith(status);
   }
 
   /** Ends everything: the agent is gone, or wants this worker to go. */
@@ -476,7 +483,7 @@ function work(framework) {
   if (key === undefined) {
     const descriptor = Number(process.env.DISTRIBUTEST_FD);
     delete process.env.DISTRIBUTEST_FD;
-    return new Supervisor(new Agent(descriptor, framework.name), framework, isolation, words).serve();
+    return new Supervisor(new Agent(descriptor), framework, isolation, words).serve();
   }
   delete process.env.DISTRIBUTEST_CHANNEL;
   delete process.env.DISTRIBUTEST_ISOLATION;

@@ -12,8 +12,6 @@
 // - Coverage is written as JSON into a directory for each test file, below `distributest` in the coverage directory.
 // - Vitest may run a test several times (`retry`, `repeats`), so its result is final when the file is over.
 
-const { pathToFileURL } = require('node:url');
-
 const OLDEST_VITEST = 2;
 
 const vitest = {

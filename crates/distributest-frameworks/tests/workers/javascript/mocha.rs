@@ -152,7 +152,7 @@ fn options_of_every_kind_reach_mocha_and_node() {
     let project = empty_project();
     project.write(
         "package.json",
-        "{\"mocha\": {\"retries\": 1, \"expose-gc\": true, \"spec\": [\"other/*.js\"]}}",
+        "{\"mocha\": {\"retries\": 1, \"node-option\": [\"expose-gc\"], \"spec\": [\"other/*.js\"]}}",
     );
     project.write(
         "test/a.js",

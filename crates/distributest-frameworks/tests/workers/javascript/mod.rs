@@ -94,6 +94,7 @@ fn text(value: &Value) -> String {
 
 fn relative(project: &Project, file: &str) -> String {
     let directory = project.path().canonicalize().unwrap();
+    let file = file.strip_prefix("file://").unwrap_or(file);
     Path::new(file).strip_prefix(directory).unwrap().to_str().unwrap().to_owned()
 }
 

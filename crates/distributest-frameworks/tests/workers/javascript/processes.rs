@@ -127,9 +127,7 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
                 assert!(kill.success());
             }
             assert!(!worker.wait().success(), "{framework}");
-            if framework != "vitest" {
-                wait_for_end_of(pid);
-            }
+            wait_for_end_of(pid);
         }
     }
 }
