@@ -34,7 +34,7 @@ const vitest = {
     this.instance = await createVitest('test', optionsFor(options, this.reporter));
     // Finds every file once, which is how Vitest knows which project one belongs to.
     await (this.instance.standalone?.() ?? this.instance.init());
-    this.coverageDirectory = this.instance.coverageProvider?.options?.reportsDirectory;
+    this.coverageDirectory = this.instance.coverageProvider?.options.reportsDirectory;
     return version;
   },
 
@@ -46,13 +46,19 @@ const vitest = {
     this.reporter.begin(report, { file, ids, state: instance.state, hasProjects: specifications.length > 1 });
     const pattern = ids && new RegExp(`^(${ids.map(escaped).join('|')})$`);
     instance.configOverride.testNamePattern = pattern;
-    if (this.coverageDirectory) {
-      const below = path.join('distributest', file.replaceAll('/', '__'));
-      instance.coverageProvider.options.reportsDirectory = path.join(this.coverageDirectory, below);
-    }
+    if (this.coverageDirectory !== undefined) await this.directCoverage(file);
     if (instance.runTestSpecifications) await instance.runTestSpecifications(specifications, false);
     else await instance.runFiles(specifications, false);
     return this.reporter.conclude(instance.state.getFiles([absolute]), instance.state.getUnhandledErrors());
+  },
+
+  /** Has the next file's coverage written where no other's is, nor what is written on the way there. */
+  async directCoverage(file) {
+    const { coverageProvider } = this.instance;
+    const directory = path.join(this.coverageDirectory, 'distributest', file.replaceAll('/', '__'));
+    coverageProvider.options.reportsDirectory = directory;
+    coverageProvider.coverageFilesDirectory = path.join(directory, '.tmp');
+    await coverageProvider.clean(false);
   },
 
   async close() {

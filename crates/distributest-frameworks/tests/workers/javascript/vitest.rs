@@ -156,3 +156,35 @@ fn every_project_of_a_configuration_runs_its_files() {
     );
     worker.quit();
 }
+
+/// What a coverage provider writes, and where it keeps what it needs on the way.
+#[test]
+fn coverage_is_written_for_each_file() {
+    let project = empty_project();
+    project.write("package.json", "{\"type\": \"module\"}");
+    project.write(
+        "vitest.config.js",
+        "export default { test: { coverage: { enabled: true, provider: 'custom', customProviderModule: './provider.js' } } };\n",
+    );
+    project.write(
+        "provider.js",
+        "import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';\n\n\
+         const provider = {\n  name: 'custom',\n  initialize(vitest) {\n    this.options = { ...vitest.config.coverage };\n  },\n  \
+         resolveOptions() {\n    return this.options;\n  },\n  clean() {\n    if (this.coverageFilesDirectory) mkdirSync(this.coverageFilesDirectory, { recursive: true });\n  },\n  \
+         onAfterSuiteRun() {},\n  generateCoverage() {},\n  reportCoverage() {\n    if (!existsSync(this.coverageFilesDirectory)) throw new Error('no directory');\n    \
+         rmSync(this.coverageFilesDirectory, { recursive: true });\n    writeFileSync(`${this.options.reportsDirectory}/written`, '');\n  },\n};\n\n\
+         export default { getProvider: () => provider };\n",
+    );
+    for name in ["one", "two"] {
+        let test = format!("import {{ test }} from 'vitest';\n\ntest('{name}', () => {{}});\n");
+        project.write(&format!("{name}.test.js"), &test);
+    }
+    let mut worker = shared().ready_worker(&project);
+    for name in ["one", "two"] {
+        let report = worker.run(&format!("{name}.test.js"));
+        assert_eq!(report.outcome(), "passed", "{}", report.message());
+        let written = project.path().join(format!("coverage/distributest/{name}.test.js/written"));
+        assert!(written.is_file(), "{}", written.display());
+    }
+    worker.quit();
+}
