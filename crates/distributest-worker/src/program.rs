@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use distributest_process::{Exit, lead_session};
 use rustix::event::{PollFd, PollFlags};
@@ -30,6 +30,10 @@ const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
 /// How much may still be written after the program's end; several times what pipes hold, so that nothing the
 /// program itself wrote is lost.
 const OUTPUT_AFTER_END_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long outputs are read after the program's end, however much is written there: what still writes is no longer the
+/// test.
+const OUTPUT_AFTER_END: Duration = Duration::from_secs(2);
 
 /// What of the environment is for the worker alone.
 const WORKER_VARIABLES: [&str; 2] = ["DISTRIBUTEST_FD", "DISTRIBUTEST_ISOLATION"];
@@ -184,12 +188,17 @@ impl Running {
     /// Hands out what the program writes until it has ended and its outputs have, or are silent. While it listens, the
     /// agent can stop that.
     fn follow(&mut self, listens: bool, link: &mut Link, reader: &mut dyn Reader) -> Result<(), Stop> {
-        while self.pidfd.is_some() || !self.outputs.is_empty() && self.after_end < OUTPUT_AFTER_END_BYTES {
+        let mut end = None;
+        let is_late = |end: Option<Instant>| end.is_some_and(|end| end.elapsed() > OUTPUT_AFTER_END);
+        while self.pidfd.is_some()
+            || !self.outputs.is_empty() && self.after_end < OUTPUT_AFTER_END_BYTES && !is_late(end)
+        {
             let Some(news) = self.wait(listens, link)? else { break };
             link.look(news.of_agent)?;
             self.hand_out(link, reader)?;
             if news.ended {
                 self.pidfd = None;
+                end = Some(Instant::now());
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::geteuid;
@@ -19,6 +20,9 @@ const PREFIX: &str = "distributest-worker-";
 
 /// The locked file in each.
 const LOCK: &str = "in-use";
+
+/// Directories that were moved aside to be removed: each under a name of its own.
+static REMOVED: AtomicU64 = AtomicU64::new(0);
 
 /// How often a lock that another worker holds is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
@@ -85,11 +89,22 @@ impl RunDirectory {
 
 impl Drop for RunDirectory {
     fn drop(&mut self) {
-        // Nobody would hear of a failure; the next worker tries again.
         let _ = self.in_use.unlock();
         if self.in_use.try_lock().is_ok() {
-            let _ = fs::remove_dir_all(&self.path);
+            remove(&self.path);
         }
+    }
+}
+
+/// Removes a directory whose lock is held alone. Under its name a worker that starts now makes a new one, and does not find
+/// this one half removed.
+fn remove(path: &Path) {
+    let unique = format!(".removed-{}-{}", std::process::id(), REMOVED.fetch_add(1, Ordering::Relaxed));
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(unique);
+    // Nobody would hear of a failure; the next worker tries again.
+    if fs::rename(path, &aside).is_ok() {
+        let _ = fs::remove_dir_all(&aside);
     }
 }
 
@@ -108,8 +123,10 @@ fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_one = entry.file_name().to_string_lossy().starts_with(PREFIX) && is_own(&path);
-        if is_one && File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
-            let _ = fs::remove_dir_all(path);
+        if let (true, Ok(lock)) = (is_one, File::open(path.join(LOCK)))
+            && lock.try_lock().is_ok()
+        {
+            remove(&path);
         }
     }
 }

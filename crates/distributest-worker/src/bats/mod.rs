@@ -230,6 +230,10 @@ impl<'a> Follower<'a> {
             let message = format!("{exit}: {}", said.unwrap_or("bats gave no reason"));
             return Finished::new(FileOutcome::Broken, message).with_details(stderr);
         }
+        if self.stream.planned().is_none() && self.stream.results() == 0 && running.is_empty() {
+            let message = "bats ran no test and did not say how many there are";
+            return Finished::new(FileOutcome::Broken, message).with_details(stderr);
+        }
         if let Some(failure) = &self.load_failure {
             return Finished::new(FileOutcome::Broken, &failure.message).with_details(&failure.details);
         }

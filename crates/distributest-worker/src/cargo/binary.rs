@@ -134,9 +134,13 @@ impl TestRun<'_> {
             name.map(str::to_owned)
         };
         if answer.is_success() {
+            if self.binary.has_libtest {
+                // What a runner or a library prints on the way is not a test.
+                return Ok(Some(text.lines().filter_map(name).collect()));
+            }
             let names: Option<Vec<String>> = text.lines().map(name).collect();
             // A harness that knows no list has usually run its tests instead, and said nothing.
-            return Ok(names.filter(|names| self.binary.has_libtest || !more.is_empty() || !names.is_empty()));
+            return Ok(names.filter(|names| !more.is_empty() || !names.is_empty()));
         }
         if self.binary.has_libtest {
             let messages = answer.messages.text();

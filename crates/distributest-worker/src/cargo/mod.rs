@@ -149,6 +149,12 @@ impl Cargo {
             };
             run.run(&own, link)?;
         }
+        let is_of_one = |id: &&String| {
+            binaries.len() == 1 || binaries.iter().any(|binary| id.starts_with(&format!("{}: ", binary.name)))
+        };
+        for id in ids.iter().filter(|id| !is_of_one(id)) {
+            report.fault(format!("the test {id} is not there any more"));
+        }
         Ok(report.finished())
     }
 }

@@ -91,7 +91,11 @@ fn files(root: &Path) -> Vec<File> {
 /// The platform that is built for, where it is chosen.
 fn target(arguments: &[String], files: &[File]) -> Option<String> {
     let mut words = arguments.iter();
-    let given = words.find_map(|word| word.strip_prefix("--target").map(str::to_owned));
+    let given = words.find_map(|word| {
+        word.strip_prefix("--target")
+            .filter(|rest| rest.is_empty() || rest.starts_with('='))
+            .map(str::to_owned)
+    });
     let given = given.and_then(|rest| match rest.strip_prefix('=') {
         Some(target) => Some(target.to_owned()),
         None => words.next().cloned(),

@@ -60,11 +60,20 @@ pub(super) fn build(
     if let Some(kept) = kept(&binary) {
         return Ok(Built::Binary(kept));
     }
-    let is_for_others = text.contains("build constraints exclude all Go files");
-    if answer.is_success() || is_for_others {
+    if answer.is_success() || is_for_other_platforms(&text, package) {
         return Ok(Built::NoTests(text.lines().next().unwrap_or_default().trim().replace('\t', " ")));
     }
     Ok(Built::Broken { message: first_error(&text), details: text })
+}
+
+/// Whether build constraints leave nothing of the package itself. About one that it imports go says nearly the same, and
+/// that is an error.
+fn is_for_other_platforms(text: &str, package: &Path) -> bool {
+    let Ok(package) = package.canonicalize() else { return false };
+    let complaint = format!(": build constraints exclude all Go files in {}", package.display());
+    let is_own =
+        |line: &str| line.starts_with("package ") && !line.contains(".go:") && line.ends_with(&complaint);
+    text.lines().any(|line| is_own(line.trim_end()) && !line.contains("imports "))
 }
 
 fn kept(binary: &Path) -> Option<TestBinary> {

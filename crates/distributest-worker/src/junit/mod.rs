@@ -3,7 +3,7 @@
 //! For each file the command runs once, with `{file}` and `{results}` replaced in its words; `{results}` is a directory made
 //! for the attempt, which also stands in `DISTRIBUTEST_RESULTS`. The results are the files a glob matches that are new or
 //! changed when the command has ended, so that those of an earlier run don't count. Where the glob is outside
-//! of `{results}`, commands that run at the same time on one host must not write to the same place.
+//! of `{results}`, one command of a host runs at a time: whose results they are could not be told otherwise.
 //!
 //! A command can't be told to run single tests: with `tests`, all of the file runs, and only they are reported and
 //! judged.
@@ -82,10 +82,15 @@ impl Junit {
 
     /// Makes the directory of the next attempt.
     fn make_directory(&mut self) -> io::Result<AttemptDirectory> {
-        self.attempts += 1;
-        let path = self.directory.file("results", (std::process::id(), self.attempts));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(AttemptDirectory(path))
+        loop {
+            self.attempts += 1;
+            let path = self.directory.file("results", (std::process::id(), self.attempts));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                // A killed worker that had this process id left it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| AttemptDirectory(path)),
+            }
+        }
     }
 
     fn command(&self, file: &str, directory: &Path) -> Command {
@@ -142,7 +147,14 @@ impl Kind for Junit {
 
     fn run(&mut self, order: &RunOrder, link: &mut Link) -> Result<Finished, Stop> {
         match self.make_directory() {
-            Ok(directory) => self.attempt(order, &directory.0, link),
+            Ok(directory) => {
+                let _lock = match self.glob.contains(RESULTS) {
+                    true => None,
+                    // Whose results they are could not be told from those of a command on another runner.
+                    false => Some(self.directory.lock(&self.directory.file("glob", &self.glob), link)?),
+                };
+                self.attempt(order, &directory.0, link)
+            }
             Err(error) => Ok(could_not("make a directory for results", &error)),
         }
     }

@@ -153,7 +153,9 @@ impl ProveOptions {
 
     /// The command that runs a file.
     pub(super) fn command(&self, project: &Path, file: &str) -> io::Result<Command> {
-        let path = if file.contains('/') { file.to_owned() } else { format!("./{file}") };
+        // The path never looks like a switch, nor like a name to find in PATH.
+        let is_plain = file.contains('/') && !file.starts_with('-');
+        let path = if is_plain { file.to_owned() } else { format!("./{file}") };
         let libraries: Vec<_> = self.libraries.iter().map(|library| project.join(library)).collect();
         let mut command = match &self.interpreter {
             Some(words) => with_interpreter(words, &path),

@@ -174,3 +174,11 @@ fn no_bats_is_said_with_where_it_was_looked_for() {
     assert!(message.contains("node_modules/.bin/bats") && message.contains("PATH"), "{message}");
     assert!(text(&unable, "hint").contains("apt-get install bats"), "{unable}");
 }
+
+#[test]
+fn a_bats_that_runs_nothing_breaks_the_file() {
+    let project = Project::empty();
+    project.write("test/a.bats", "@test fails { false; }\n");
+    let mut worker = Worker::ready(&project, &["bats", "--count"]);
+    assert_eq!(worker.run("test/a.bats").outcome(), "broken");
+}

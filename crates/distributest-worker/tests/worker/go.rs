@@ -235,3 +235,18 @@ fn a_go_that_does_not_work_is_said_before_the_first_package() {
     assert!(text(&unable, "message").contains("go version failed: "), "{unable}");
     assert!(text(&unable, "hint").contains("node_setup"), "{unable}");
 }
+
+#[test]
+fn a_package_that_imports_what_this_platform_leaves_out_is_broken() {
+    let project = Project::empty();
+    project.write("go.mod", "module m\n\ngo 1.19\n");
+    project.write("dep/dep.go", "//go:build never\n\npackage dep\n");
+    project.write(
+        "sub/a_test.go",
+        "package sub\n\nimport (\n\t_ \"m/dep\"\n\t\"testing\"\n)\n\nfunc TestA(t *testing.T) {}\n",
+    );
+    project.write("own/a_test.go", "//go:build never\n\npackage own\n");
+    let mut worker = worker(&project, &[], &[]);
+    assert_eq!(worker.run("sub").outcome(), "broken");
+    assert_eq!(worker.run("own").outcome(), "passed");
+}

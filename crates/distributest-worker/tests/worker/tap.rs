@@ -211,3 +211,12 @@ fn what_is_missing_is_named() {
     let unable = Worker::unable(&project, &["dance"], &[]);
     assert!(text(&unable, "message").contains("\"dance\""), "{unable}");
 }
+
+#[test]
+fn a_path_is_never_taken_for_a_switch() {
+    let project = Project::empty();
+    project.write("-e/x.t", "print qq(1..1\\nok 1\\n);\n");
+    let mut worker = Worker::ready(&project, &["tap"]);
+    let report = worker.run("-e/x.t");
+    assert_eq!(report.outcome(), "passed", "{report:?}");
+}

@@ -136,13 +136,18 @@ pub fn plan(
                 .and_then(|launch| launch.try_into().ok())
                 .map(LaunchId)
                 .expect("every file is of a framework in use"),
-            tests: suffixes.map(|suffix| framework.test_id(&file.path, suffix)).collect(),
+            tests: without_repeats(suffixes.map(|suffix| framework.test_id(&file.path, suffix))),
             retries: retries.of(&file.path),
             predicted: planned.predicted,
         }
     });
     let files = files.collect();
     Ok(RunPlan { run, project, files, unusable: found.unusable, launches })
+}
+
+fn without_repeats(ids: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    ids.filter(|id| seen.insert(id.clone())).collect()
 }
 
 /// How often files are tried again.

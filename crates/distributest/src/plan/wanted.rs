@@ -88,8 +88,12 @@ impl WantedTest {
     fn of(project: &Project, argument: &str) -> Option<WantedTest> {
         let places = argument.char_indices().rev().filter(|(_, letter)| matches!(letter, ':' | '['));
         let mut split = places.map(|(offset, _)| argument.split_at(offset));
-        let is_file = |file: &str| project.directory.join(file).is_file();
-        let (file, suffix) = split.find(|(file, suffix)| names_a_test(suffix) && is_file(file))?;
+        // A package of Go's is a directory.
+        let is_unit = |file: &str, suffix: &str| {
+            let path = project.directory.join(file);
+            path.is_file() || (suffix.starts_with("::") && path.is_dir())
+        };
+        let (file, suffix) = split.find(|(file, suffix)| names_a_test(suffix) && is_unit(file, suffix))?;
         Some(WantedTest { file: file.to_owned(), suffix: suffix.to_owned() })
     }
 }
