@@ -44,8 +44,9 @@ const vitest = {
     const specifications = instance.getModuleSpecifications?.(absolute) ?? instance.getFileWorkspaceSpecs(absolute);
     if (specifications.length === 0) return result('broken', notAmong('Vitest', 'include, exclude'));
     this.reporter.begin(report, { file, ids, state: instance.state, hasProjects: specifications.length > 1 });
-    const pattern = ids && new RegExp(`^(${ids.map(escaped).join('|')})$`);
-    instance.configOverride.testNamePattern = pattern;
+    // Without ids, the pattern of the command line or the configuration counts, which even `undefined` would replace.
+    if (ids) instance.configOverride.testNamePattern = new RegExp(`^(${ids.map(escaped).join('|')})$`);
+    else delete instance.configOverride.testNamePattern;
     if (this.coverageDirectory !== undefined) await this.directCoverage(file);
     if (instance.runTestSpecifications) await instance.runTestSpecifications(specifications, false);
     else await instance.runFiles(specifications, false);

@@ -305,7 +305,8 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
         }
         assert!(!worker.wait().success());
         wait_for_end_of(pid);
-        assert!(worker.output().contains("written before the hang"), "{}", worker.output());
+        // Once the agent is gone nobody reads what is written, and the end is not to wait for it.
+        assert!(abandon || worker.output().contains("written before the hang"), "{}", worker.output());
     }
 }
 

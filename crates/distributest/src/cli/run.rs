@@ -46,6 +46,7 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let start = Instant::now();
     let started_at = SystemTime::now();
     let Loaded { sources, config, .. } = args.settings.load()?;
+    check_fail_fast(args)?;
     let hosts = hosts(&config);
     let hooks = find_hooks(&sources)?;
     if sources.project.to_str().is_none() {
@@ -229,6 +230,18 @@ fn reporters(
     };
     reporters.add(Console::new(options, terminal.outputs()));
     Ok(reporters)
+}
+
+/// `--fail-fast 2` would run only the files with a 2 in their paths, and be green.
+fn check_fail_fast(args: &RunArgs) -> Result<(), UserError> {
+    let number = args.paths.iter().find(|path| path.parse::<u32>().is_ok());
+    match (args.settings.fail_fast.as_deref(), number) {
+        (Some("1"), Some(number)) => {
+            Err(UserError::usage(format!("\"{number}\" is taken for a part of paths"))
+                .hint(format!("write --fail-fast={number}, or ./{number} for a file of that name")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `distributest` with those flags of this run without which a file would not be found or be run in another way.

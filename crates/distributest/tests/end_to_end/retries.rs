@@ -158,6 +158,18 @@ fn enough_failures_end_the_run() {
 }
 
 #[test]
+fn a_number_apart_from_its_flag_is_not_taken_for_a_filter() {
+    let sandbox = Sandbox::new();
+    sandbox.shell_tests("").file("tests/a2", "").file("tests/b", "exit 1\n");
+    insta::assert_snapshot!(sandbox.run(&["--fail-fast", "2"]), @r#"
+    exit status: 2
+    ----- standard error
+    error: "2" is taken for a part of paths
+      hint: write --fail-fast=2, or ./2 for a file of that name
+    "#);
+}
+
+#[test]
 fn what_is_tried_again_runs_on_a_worker_of_its_own() {
     let sandbox = Sandbox::new();
     sandbox.file(".distributest/config.toml", "retries = 1\nisolation = 'shared'\nframeworks = ['pytest']\n");

@@ -188,3 +188,17 @@ fn coverage_is_written_for_each_file() {
     }
     worker.quit();
 }
+
+#[test]
+fn a_pattern_of_the_command_line_counts_also_after_single_tests() {
+    let project = empty_project();
+    project.write("package.json", "{\"type\": \"module\"}\n");
+    project.write(
+        "test/a.test.js",
+        "import { test } from 'vitest'\ntest('floats', () => {})\ntest('adds', () => { throw new Error() })\n",
+    );
+    let mut worker = Start { arguments: &["-t", "floats"], ..shared() }.ready_worker(&project);
+    assert_eq!(worker.run("test/a.test.js").outcome(), "passed");
+    assert_eq!(worker.run_tests("test/a.test.js", &["adds"]).outcome(), "failed");
+    assert_eq!(worker.run("test/a.test.js").outcome(), "passed");
+}
