@@ -85,6 +85,6 @@ fn runners(host: &HostSpec) -> Option<u16> {
         || std::thread::available_parallelism().ok().and_then(|cores| u16::try_from(cores.get()).ok());
     match host.place {
         HostPlace::Local { .. } => host.runners.or_else(own_cores),
-        HostPlace::Remote(_) => host.runners,
+        HostPlace::Remote(_) | HostPlace::Dialed(_) => host.runners,
     }
 }

@@ -1,11 +1,12 @@
 //! Hands each event of a run to everybody who keeps something of it: the ledger, the history, the reporters.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use distributest_core::ledger::Ledger;
 use distributest_core::run_event::{RunEvent, RunSummary};
 use distributest_history::Recorder;
 use distributest_report::{ReportError, Reporters};
+use tokio::time::Instant;
 
 use crate::error::chain;
 

@@ -34,10 +34,15 @@ impl Signals {
         Ok(Signals { requests })
     }
 
+    /// Requests that come from elsewhere; how to leave at once is up to whoever makes them.
+    pub fn from_requests(requests: mpsc::UnboundedReceiver<()>) -> Signals {
+        Signals { requests }
+    }
+
     /// Waits for the next request to stop. Cancel-safe.
     pub async fn next(&mut self) {
         if self.requests.recv().await.is_none() {
-            // The counter ends with the runtime only.
+            // Nobody is left to ask: the counter ends with the runtime only.
             std::future::pending::<()>().await;
         }
     }

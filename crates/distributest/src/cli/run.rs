@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use distributest_core::identity::HostId;
 use distributest_core::ledger::EXIT_NOT_RUN;
@@ -18,6 +18,7 @@ use distributest_report::{
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::{Loaded, RunArgs, SettingsArgs};
 use crate::config::{Config, Hook, HookSource, LOCALHOST, find_hooks, flag_of};

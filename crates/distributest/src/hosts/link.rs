@@ -1,6 +1,7 @@
 //! A byte stream to an agent, whatever carries it, and what must stay alive as long as it does.
 
 use std::any::Any;
+use std::fmt::Debug;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,6 +11,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<Stream: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for Stream {}
+
+/// A way to an agent that is neither on this machine nor behind ssh. Each call is a new connection.
+pub trait Dial: Debug + Send + Sync {
+    /// Connects to the agent.
+    fn dial(&self) -> Dialing<'_>;
+}
+
+/// A connection on its way.
+pub type Dialing<'dial> = Pin<Box<dyn Future<Output = std::io::Result<Link>> + Send + 'dial>>;
 
 /// A connection to an agent. Dropping it closes the stream and lets go of what carried it.
 pub struct Link {

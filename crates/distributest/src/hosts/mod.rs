@@ -22,7 +22,7 @@ use distributest_protocol::wire;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
-use self::link::Link;
+use self::link::{Dial, Link};
 use self::local_agent::LocalAgentError;
 use self::messages::{HostFailure, HostNews, News, Order, OutputPiece};
 use self::remote_agent::RemoteAgentError;
@@ -42,6 +42,8 @@ pub enum HostPlace {
     },
     /// A machine reached over ssh.
     Remote(HostConfig),
+    /// A machine that is reached in a way of its own, and has the project in place.
+    Dialed(Arc<dyn Dial>),
 }
 
 /// A host's part in the run.
@@ -90,6 +92,8 @@ pub struct Outlets {
 enum HostError {
     #[error("failed to connect")]
     Ssh(#[from] SshError),
+    #[error("failed to connect")]
+    Dial(#[source] std::io::Error),
     #[error("failed to reach an agent")]
     RemoteAgent(#[from] RemoteAgentError),
     #[error("failed to reach an agent")]
@@ -110,7 +114,7 @@ impl HostError {
             HostError::RemoteAgent(error) => error.hint(),
             HostError::Sync(error) => error.hint(),
             HostError::Agent(error) => error.hint(),
-            HostError::LocalAgent(_) | HostError::Unreachable => None,
+            HostError::LocalAgent(_) | HostError::Dial(_) | HostError::Unreachable => None,
         };
         HostFailure { reason, hint }
     }
@@ -198,6 +202,8 @@ impl Participant {
         let mut ending = false;
         loop {
             tokio::select! {
+                // Orders are few, and the news that follow from them need not wait for older news to be told.
+                biased;
                 order = orders.recv(), if !ending => {
                     let order = order.unwrap_or(Order::EndRun);
                     ending = matches!(order, Order::EndRun);
@@ -217,6 +223,10 @@ impl Participant {
             HostPlace::Remote(config) => {
                 let (agent, ssh) = self.connect_remotely(config).await?;
                 Ok((agent, Some(ssh)))
+            }
+            HostPlace::Dialed(way) => {
+                let link = way.dial().await.map_err(HostError::Dial)?;
+                Ok((Agent::greet(link, self.hello()).await?, None))
             }
         }
     }
@@ -269,12 +279,12 @@ impl Participant {
     }
 
     fn in_place(&self) -> bool {
-        matches!(self.host.place, HostPlace::Local { snapshot: false })
+        matches!(self.host.place, HostPlace::Local { snapshot: false } | HostPlace::Dialed(_))
     }
 
     fn hello(&self) -> wire::Hello {
         let place = match &self.host.place {
-            HostPlace::Local { snapshot: false } => {
+            HostPlace::Local { snapshot: false } | HostPlace::Dialed(_) => {
                 wire::hello::Place::InPlace(self.run.project.display().to_string())
             }
             HostPlace::Local { snapshot: true } => wire::hello::Place::WorkspaceRoot(String::new()),
