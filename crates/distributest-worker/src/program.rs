@@ -66,6 +66,14 @@ pub(crate) enum Ending {
     Exited(Exit),
 }
 
+impl Ending {
+    /// Whether somebody ended it who may not want anything like it to run now.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        let signals = [Signal::TERM, Signal::KILL].map(Signal::as_raw);
+        matches!(self, Ending::Exited(Exit::Signal(signal)) if signals.contains(signal))
+    }
+}
+
 /// Takes what a program writes, as it writes it.
 pub(crate) trait Reader {
     /// Takes the next bytes of an output. What a program wrote to standard error comes no later than what it wrote to

@@ -84,7 +84,8 @@ impl Report {
     /// What came of the unit.
     pub(crate) fn finished(self) -> Finished {
         if let Some(message) = self.crash {
-            Finished::new(FileOutcome::Crashed, message)
+            let messages = Vec::from_iter(std::iter::once(message).chain(self.faults));
+            Finished::new(FileOutcome::Crashed, messages.join("; "))
         } else if let Some((message, details)) = self.obstacle {
             Finished::new(FileOutcome::Broken, message).with_details(details)
         } else if !self.faults.is_empty() {

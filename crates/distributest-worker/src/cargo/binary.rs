@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use distributest_core::test_result::TestStatus;
 use distributest_process::Exit;
-use rustix::process::Signal;
 
 use super::arguments::Arguments;
 use super::build::Binary;
@@ -64,6 +63,8 @@ pub(super) struct TestRun<'a> {
     /// The directory that the compiler's are relative to.
     pub(super) workspace: &'a Path,
     pub(super) report: &'a mut Report,
+    /// Whether somebody ended a process, and may not want a further one to be started.
+    pub(super) is_stopped: bool,
 }
 
 /// What a binary says of its tests.
@@ -95,7 +96,11 @@ impl TestRun<'_> {
             Isolation::Process => {
                 let (ignored, run): (Vec<String>, Vec<String>) =
                     names.into_iter().partition(|name| listing.ignored.contains(name));
-                for name in &run {
+                for (number, name) in run.iter().enumerate() {
+                    if self.is_stopped {
+                        self.leave_out(run.len() - number);
+                        return Ok(());
+                    }
                     self.run_alone(name, link)?;
                 }
                 // They only say why they are ignored.
@@ -194,12 +199,21 @@ impl TestRun<'_> {
             };
             rest = &rest[done..];
             is_whole = false;
-            if is_ended_from_outside(&ending) && !rest.is_empty() {
-                self.report.fault(format!("{} tests after it were not run", rest.len()));
+            if self.is_stopped {
+                self.leave_out(rest.len());
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Says of how many tests nothing is known, because somebody ended a process before them.
+    fn leave_out(&mut self, tests: usize) {
+        match tests {
+            0 => {}
+            1 => self.report.fault("the test after it was not run"),
+            _ => self.report.fault(format!("{tests} tests after it were not run")),
+        }
     }
 
     /// Runs one test in a process of its own.
@@ -227,8 +241,11 @@ impl TestRun<'_> {
         ignored: &HashSet<String>,
         link: &mut Link,
     ) -> Result<(), Stop> {
-        for name in names {
-            if ignored.contains(name) {
+        for (number, name) in names.iter().enumerate() {
+            if self.is_stopped {
+                self.leave_out(names.len() - number);
+                return Ok(());
+            } else if ignored.contains(name) {
                 let entry = self.entry(name, TestStatus::Skipped, Duration::ZERO).because("ignored", "");
                 self.report.test(entry, link)?;
                 continue;
@@ -254,6 +271,7 @@ impl TestRun<'_> {
         let begin = Instant::now();
         let mut listener = Listener { said: Excerpt::new(OUTPUT_BYTES) };
         let ending = program::run(command, Piped::Both, link, &mut listener)?;
+        self.is_stopped |= ending.is_from_outside();
         let (duration, details) = (begin.elapsed(), listener.said.text());
         match &ending {
             Ending::Exited(exit) if exit.is_success() => {
@@ -283,6 +301,7 @@ impl TestRun<'_> {
         let mut following = Following { run: self, follower, said: Excerpt::new(OUTPUT_BYTES) };
         let ending = program::run(command, Piped::Both, link, &mut following)?;
         let Following { follower, said, .. } = following;
+        self.is_stopped |= ending.is_from_outside();
         let conclusion = follower.conclude();
         // Where the process died, libtest had no chance to say what failed tests had printed.
         let silence = if matches!(conclusion.end, End::InTest(_)) { LOST } else { SILENT };
@@ -457,12 +476,6 @@ fn that_fit(names: &[String]) -> usize {
         length <= NAMES_BYTES
     };
     names.iter().take_while(fits).count().max(1)
-}
-
-/// Whether somebody ended the process who may not want it to go on.
-fn is_ended_from_outside(ending: &Ending) -> bool {
-    let signals = [Signal::TERM, Signal::KILL].map(|signal| signal.as_raw());
-    matches!(ending, Ending::Exited(Exit::Signal(signal)) if signals.contains(signal))
 }
 
 fn words_on(ending: &Ending) -> String {

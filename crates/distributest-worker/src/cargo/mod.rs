@@ -146,8 +146,12 @@ impl Cargo {
                 project: &project,
                 workspace: &build.root,
                 report: &mut report,
+                is_stopped: false,
             };
             run.run(&own, link)?;
+            if run.is_stopped {
+                break;
+            }
         }
         let is_of_one = |id: &&String| {
             binaries.len() == 1 || binaries.iter().any(|binary| id.starts_with(&format!("{}: ", binary.name)))

@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use distributest_core::test_result::TestStatus;
 use distributest_process::Exit;
-use rustix::process::Signal;
 
 use self::account::{is_death, message_of, reason_of};
 use self::arguments::Arguments;
@@ -179,13 +178,7 @@ struct TestRun<'a> {
 
 impl TestRun<'_> {
     fn run(mut self, link: &mut Link) -> Result<Finished, Stop> {
-        let patterns = selection::patterns(&self.wanted);
-        if patterns.is_empty() {
-            self.run_until_all_ended(None, link)?;
-        }
-        for pattern in patterns {
-            self.run_until_all_ended(Some(pattern), link)?;
-        }
+        self.run_until_all_ended(link)?;
         for id in &self.wanted {
             if !self.told.contains(*id) {
                 self.report.fault(format!("the test {id} did not run, or is not there any more"));
@@ -194,25 +187,32 @@ impl TestRun<'_> {
         Ok(self.report.finished())
     }
 
-    /// Runs the tests that match a pattern, and those after one that takes the process with it in further processes.
-    fn run_until_all_ended(&mut self, pattern: Option<String>, link: &mut Link) -> Result<(), Stop> {
-        let mut pattern = pattern;
+    /// Runs the tests, and those that one has kept from ending which took the process with it in further processes, until
+    /// none of these dies or brings anything new.
+    fn run_until_all_ended(&mut self, link: &mut Link) -> Result<(), Stop> {
+        let mut patterns = Vec::new();
+        if self.wanted.is_empty() {
+            patterns.push(None);
+        } else {
+            patterns.extend(selection::patterns(&self.wanted).into_iter().map(Some));
+        }
         loop {
-            let (ending, conclusion) = self.run_once(pattern.as_deref(), link)?;
-            let has_died = self.take_death(&ending, conclusion, link)?;
-            if !has_died {
-                return Ok(());
+            let (told_before, mut has_died) = (self.told.len(), false);
+            for pattern in &patterns {
+                let (ending, conclusion) = self.run_once(pattern.as_deref(), link)?;
+                has_died |= self.take_death(&ending, conclusion, link)?;
+                if ending.is_from_outside() {
+                    return Ok(());
+                }
             }
-            let may_go_on = self.wanted.is_empty() && !self.arguments.choose_tests;
-            if is_ended_from_outside(&ending) || !may_go_on {
+            if !has_died || self.told.len() == told_before {
                 return Ok(());
             }
             let rest = self.not_ended(link)?;
-            let rest: BTreeSet<&str> = rest.iter().map(String::as_str).collect();
-            match selection::patterns(&rest).into_iter().next() {
-                Some(next) => pattern = Some(next),
-                None => return Ok(()),
-            }
+            patterns = selection::patterns(&rest.iter().map(String::as_str).collect())
+                .into_iter()
+                .map(Some)
+                .collect();
         }
     }
 
@@ -348,15 +348,21 @@ impl TestRun<'_> {
         (Some(file), Some(*line))
     }
 
-    /// The tests of the package that have not ended, without their parts.
+    /// What has not ended of the wanted tests, or else of the package's, without their parts. Which the project's own
+    /// arguments choose can't be asked.
     fn not_ended(&self, link: &mut Link) -> Result<Vec<String>, Stop> {
+        let has_not_ended = |id: &&str| !self.told.contains(*id);
+        if !self.wanted.is_empty() {
+            return Ok(self.wanted.iter().copied().filter(has_not_ended).map(str::to_owned).collect());
+        } else if self.arguments.choose_tests {
+            return Ok(Vec::new());
+        }
         let mut command = self.command();
         command.arg("-test.list=.");
         let answer = tools::ask(command, false, link)?;
         let text = answer.text();
         let is_test = |name: &&str| ["Test", "Example", "Fuzz"].iter().any(|kind| name.starts_with(kind));
-        let rest = text.lines().filter(is_test).filter(|name| !self.told.contains(*name));
-        Ok(rest.map(str::to_owned).collect())
+        Ok(text.lines().filter(is_test).filter(has_not_ended).map(str::to_owned).collect())
     }
 
     /// The binary as go starts it, without arguments.
@@ -398,12 +404,6 @@ impl Reader for Following<'_, '_> {
 /// Whether a binary left as one does whose tests have all ended: with 0, or 1 where some failed.
 fn is_orderly(ending: &Ending) -> bool {
     matches!(ending, Ending::Exited(Exit::Code(0 | 1)))
-}
-
-/// Whether somebody ended the process who may not want it to go on.
-fn is_ended_from_outside(ending: &Ending) -> bool {
-    let signals = [Signal::TERM, Signal::KILL].map(|signal| signal.as_raw());
-    matches!(ending, Ending::Exited(Exit::Signal(signal)) if signals.contains(signal))
 }
 
 fn words_on(ending: &Ending) -> String {

@@ -161,6 +161,21 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
 }
 
 #[test]
+fn after_a_process_that_somebody_ended_none_is_started() {
+    for isolation in ["shared", "process"] {
+        let mut worker = worker(&[isolation]);
+        let report = worker.run("crates/crashes/tests/terminated.rs");
+        assert_eq!(report.summary(), "a_passes passed, b_is_ended_from_outside error", "{isolation}");
+        let message = "the process died of signal 15 (SIGTERM) in b_is_ended_from_outside; 2 tests after it were not run";
+        assert_eq!((report.outcome(), report.message()), ("crashed", message), "{isolation}");
+        let foreign = worker.run("crates/harness/tests/terminated.rs");
+        assert_eq!(foreign.summary(), "first error");
+        assert!(foreign.message().ends_with("in first; the test after it was not run"), "{foreign:?}");
+        worker.quit();
+    }
+}
+
+#[test]
 fn what_tests_print_reaches_the_log_and_is_not_taken_for_results() {
     for isolation in ["shared", "process"] {
         let mut worker = worker(&[isolation]);

@@ -134,6 +134,44 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
     worker.quit();
 }
 
+/// A package of so many tests that one pattern can't name all of them; `body` is that of the first.
+fn package_of_many(body: &str) -> (Project, Vec<String>) {
+    let project = Project::empty();
+    project.write("go.mod", "module m\n\ngo 1.19\n");
+    let name = |number: usize| format!("Test{number:04}{}", "x".repeat(200));
+    let names: Vec<String> = (0..1200).map(name).collect();
+    let tests: String = names[1..].iter().map(|name| format!("func {name}(t *testing.T) {{}}\n")).collect();
+    let first = format!("func {}(t *testing.T) {{ {body} }}\n", names[0]);
+    project.write("a_test.go", &format!("package m\n\nimport (\n\t\"os\"\n\t\"syscall\"\n\t\"testing\"\n)\n\nvar _ = syscall.Kill\nvar _ = os.Exit\n{first}{tests}"));
+    (project, names)
+}
+
+#[test]
+fn all_tests_behind_one_that_died_run_however_many_there_are() {
+    let (project, names) = package_of_many("panic(\"boom\")");
+    let mut worker = worker(&project, &[], &[]);
+    let report = worker.run(".");
+    assert_eq!((report.outcome(), report.statuses().len()), ("crashed", names.len()));
+    let failed = report.statuses().into_iter().filter(|(_, status)| status != "passed");
+    assert_eq!(Vec::from_iter(failed), [(names[0].clone(), "error".to_owned())]);
+    // Those asked for by name as well.
+    let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(worker.run_tests(".", &ids).statuses(), report.statuses());
+    worker.quit();
+}
+
+#[test]
+fn after_a_process_that_somebody_ended_none_is_started() {
+    let (project, names) = package_of_many("syscall.Kill(os.Getpid(), syscall.SIGTERM); select {}");
+    let mut worker = worker(&project, &[], &[]);
+    let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+    for report in [worker.run("."), worker.run_tests(".", &ids)] {
+        assert_eq!(report.summary(), format!("{} error", names[0]));
+        assert_eq!(report.outcome(), "crashed");
+    }
+    worker.quit();
+}
+
 #[test]
 fn packages_that_do_not_compile_or_load_are_broken_and_those_without_tests_pass() {
     let project = Project::copy_of("go");
