@@ -28,6 +28,9 @@ const MESSAGES_IN_FLIGHT: usize = 16;
 /// Chunks of output under way before the reader of the tests' pipes waits.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
+/// Calls a coordinator may have open at a time: the two there are, and some room for mistakes to be answered.
+const CALL_LIMIT: u32 = 8;
+
 /// One coordinator's connection, as its run sees it.
 pub struct CoordinatorConnection {
     /// What the coordinator says; the first message is its `Hello`. Ends with the session or the connection.
@@ -92,6 +95,7 @@ where
     // The server closes gracefully as soon as no further connection can come, so it waits for one that never does.
     let incoming = tokio_stream::once(Ok::<_, io::Error>(stream)).chain(tokio_stream::pending());
     let served = Server::builder()
+        .max_concurrent_streams(CALL_LIMIT)
         .initial_stream_window_size(flow::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(flow::CONNECTION_WINDOW_BYTES)
         .serve_with_incoming_shutdown(service, incoming, stopped);

@@ -14,6 +14,8 @@ pub(crate) enum Refusal {
     OtherUser,
     /// The caller's uid has no account on this host.
     NoAccount,
+    /// The caller has too many connections open.
+    TooManyRuns,
 }
 
 impl Refusal {
@@ -23,6 +25,7 @@ impl Refusal {
             Refusal::Root => "root",
             Refusal::OtherUser => "other-user",
             Refusal::NoAccount => "no-account",
+            Refusal::TooManyRuns => "too-many-runs",
         }
     }
 
@@ -38,6 +41,10 @@ impl Refusal {
                 "install runner-agent as a system service, or run one as this user",
             ),
             Refusal::NoAccount => ("your user has no account on this host", "create the account there"),
+            Refusal::TooManyRuns => (
+                "your user has too many runs there at once",
+                "wait until some have ended; those that hang show in the list of processes there as runner-agent",
+            ),
         };
         Failure::configuration("use the agent", "").because(cause).hint(hint).into()
     }

@@ -1,11 +1,16 @@
 //! The daemon: a tiny accept loop on a Unix socket, as sshd is one on a port.
 //!
 //! For each connection it starts a session process that is, from its first instruction on, the user who calls; the
-//! daemon itself neither reads a byte of the connection nor touches a file for anybody. It shares the host's slots
+//! daemon itself neither takes a byte from the connection nor touches a file for anybody. It shares the host's slots
 //! among the sessions, and ends what they leave. On SIGTERM it accepts nothing more, lets runs go on for the
 //! configured grace, and ends what is left.
+//!
+//! A caller that says nothing costs one descriptor for a while, and no process. The connections of each user are
+//! counted (`callers`), and those of all users together fit into the 1,024 descriptors a process usually may have.
+//! When they do run out, accepting pauses and everything else goes on.
 
 mod admission;
+mod callers;
 mod resident_run;
 mod socket;
 
@@ -15,14 +20,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use distributest_core::slots::{SlotArbiter, SlotCommand, SlotEvent};
-use distributest_process::{Delegation, become_subreaper, reap_orphans};
+use distributest_process::{Delegation, become_subreaper, peer_uid, reap_orphans};
 use rustix::process::geteuid;
 use sd_notify::NotifyState;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
+use self::callers::{Admitted, Callers};
 use self::resident_run::ResidentRun;
 use self::socket::ListeningSocket;
 use crate::config::Config;
@@ -34,10 +41,10 @@ pub use self::socket::SocketError;
 /// Claims and releases under way before sessions wait.
 const EVENTS_IN_FLIGHT: usize = 64;
 
-/// Connections served at a time; more wait in the socket's queue.
-const RUN_LIMIT: usize = 256;
+/// Connections open at a time, four descriptors each; more wait in the socket's queue.
+const RUN_LIMIT: usize = 192;
 
-/// How long to wait when a connection can't be accepted, for want of descriptors, say.
+/// How long to accept nothing when a connection can't be accepted, for want of descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a daemon does not run.
@@ -74,6 +81,11 @@ struct Daemon {
     stop_grace: Duration,
     delegation: Option<Delegation>,
     arbiter: SlotArbiter,
+    callers: Callers,
+    /// Nothing is accepted before, for the last attempt failed.
+    accept_again: Option<Instant>,
+    /// The last attempt to accept failed, which is logged already.
+    failed_to_accept: bool,
     /// The way to each run's session, for grants.
     grants: HashMap<u64, mpsc::UnboundedSender<u64>>,
     /// The runs' tasks, which end with their numbers.
@@ -89,6 +101,9 @@ impl Daemon {
             stop_grace: config.stop_grace(),
             delegation: find_delegation(),
             arbiter: SlotArbiter::new(config.slots()),
+            callers: Callers::default(),
+            accept_again: None,
+            failed_to_accept: false,
             grants: HashMap::new(),
             runs: JoinSet::new(),
             last_run: 0,
@@ -103,14 +118,15 @@ impl Daemon {
         tokio::pin!(reaper);
         notify(&[NotifyState::Ready]);
         loop {
+            let accept_again = self.accept_again;
+            let has_room = self.runs.len() < RUN_LIMIT && accept_again.is_none();
             tokio::select! {
-                accepted = socket.listener.accept(), if self.runs.len() < RUN_LIMIT => match accepted {
-                    Ok((connection, _)) => self.start_run(connection, events_sender.clone()),
-                    Err(error) => {
-                        tracing::warn!(%error, "failed to accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                accepted = socket.listener.accept(), if has_room => {
+                    self.accepted(accepted.map(|(connection, _)| connection), &events_sender);
+                }
+                () = sleep_until(accept_again.unwrap_or_else(Instant::now)), if accept_again.is_some() => {
+                    self.accept_again = None;
+                }
                 Some(event) = events.recv() => self.arbitrate(event),
                 Some(ended) = self.runs.join_next() => self.run_ended(ended.ok()),
                 error = &mut reaper => {
@@ -128,7 +144,33 @@ impl Daemon {
         Ok(())
     }
 
-    fn start_run(&mut self, connection: UnixStream, events: mpsc::Sender<SlotEvent>) {
+    fn accepted(&mut self, accepted: io::Result<UnixStream>, events: &mpsc::Sender<SlotEvent>) {
+        let called = accepted.and_then(|connection| Ok((peer_uid(&connection)?, connection)));
+        match called {
+            Ok((peer, connection)) => {
+                self.failed_to_accept = false;
+                // Without a place the connection ends here.
+                if let Some(admitted) = self.callers.admit(peer) {
+                    self.start_run(connection, peer, admitted, events.clone());
+                }
+            }
+            Err(error) => {
+                if !self.failed_to_accept {
+                    tracing::warn!(%error, "failed to accept a connection; trying again until it works");
+                }
+                self.failed_to_accept = true;
+                self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    fn start_run(
+        &mut self,
+        connection: UnixStream,
+        peer: u32,
+        admitted: Admitted,
+        events: mpsc::Sender<SlotEvent>,
+    ) {
         self.last_run += 1;
         let number = self.last_run;
         let (sender, grants) = mpsc::unbounded_channel();
@@ -136,7 +178,7 @@ impl Daemon {
         self.arbitrate(SlotEvent::RunJoined { run: number });
         let Daemon { slots, allow_root, .. } = *self;
         let delegation = self.delegation.clone();
-        let run = ResidentRun { number, slots, allow_root, delegation, events, grants };
+        let run = ResidentRun { number, peer, admitted, slots, allow_root, delegation, events, grants };
         self.runs.spawn(async move {
             if let Err(error) = run.serve(connection).await {
                 tracing::warn!(run = number, error = crate::failure::chain(&error), "a run was not served");

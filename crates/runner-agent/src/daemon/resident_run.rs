@@ -1,4 +1,4 @@
-//! One connection of a daemon: finds out who calls, starts the session, carries its claims for slots, and sees to
+//! One connection of a daemon: waits for its first byte, starts the session, carries its claims for slots, and sees to
 //! it that nothing is left when it ends.
 
 use std::collections::HashSet;
@@ -8,14 +8,18 @@ use std::os::unix::fs::chown;
 use std::time::Duration;
 
 use distributest_core::slots::SlotEvent;
-use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, User, peer_uid};
+use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, User};
+use rustix::net::{RecvFlags, recv};
 use rustix::process::geteuid;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::mpsc;
 
 use super::admission::{Admission, admit};
+use super::callers::Admitted;
 use crate::connection::Connection;
+use crate::refusal::Refusal;
 use crate::runtime::LOG_VARIABLE;
 use crate::session::ResidentOptions;
 use crate::slot_messages::SlotMessage;
@@ -23,6 +27,9 @@ use crate::watcher::{SessionSpec, WatchError, WatchedSession};
 
 /// Where system users' programs are.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a caller may take to say its first byte, which every coordinator does at once.
+const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Claims one run may have at a time; no honest session has more than it has runners.
 const CLAIM_LIMIT: usize = 4096;
@@ -37,6 +44,10 @@ const UNPRIVILEGED_USER: &str = "nobody";
 pub(crate) struct ResidentRun {
     /// The daemon's number for it.
     pub(crate) number: u64,
+    /// Who calls.
+    pub(crate) peer: u32,
+    /// Its place among that user's connections.
+    pub(crate) admitted: Admitted,
     /// How much may execute at once, all runs together.
     pub(crate) slots: usize,
     /// Whether root may run tests.
@@ -52,6 +63,8 @@ pub(crate) struct ResidentRun {
 /// Why a connection was not served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResidentRunError {
+    #[error("failed to listen to the caller")]
+    FirstByte(#[source] io::Error),
     #[error("failed to learn who calls")]
     Peer(#[source] io::Error),
     #[error("failed to look up the caller")]
@@ -69,11 +82,22 @@ pub(crate) enum ResidentRunError {
 impl ResidentRun {
     /// Serves the connection until its session is over and nothing of it is left.
     pub(crate) async fn serve(self, connection: UnixStream) -> Result<(), ResidentRunError> {
-        let peer = peer_uid(&connection).map_err(ResidentRunError::Peer)?;
-        let (own, allow_root) = (geteuid().as_raw(), self.allow_root);
+        let (own, allow_root, peer) = (geteuid().as_raw(), self.allow_root, self.peer);
+        match tokio::time::timeout(FIRST_BYTE_LIMIT, says_something(&connection)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return Ok(()),
+            Ok(Err(error)) => return Err(ResidentRunError::FirstByte(error)),
+            Err(_) => {
+                tracing::info!(run = self.number, peer, "a caller said nothing, the connection is closed");
+                return Ok(());
+            }
+        }
         // Accounts may live on the network.
         let decision = tokio::task::spawn_blocking(move || admit(own, peer, allow_root)).await;
-        let admission = decision.map_err(|error| ResidentRunError::Peer(error.into()))??;
+        let mut admission = decision.map_err(|error| ResidentRunError::Peer(error.into()))??;
+        if self.admitted.one_too_many {
+            admission = Admission::Refuse(Refusal::TooManyRuns);
+        }
         tracing::info!(run = self.number, peer, %admission, "a coordinator called");
         let spec = self.session_spec(admission)?;
         let connection = connection.into_std().and_then(|stream| Connection::of_socket(stream.into()));
@@ -81,7 +105,7 @@ impl ResidentRun {
         let (mut session, control) = WatchedSession::start(&connection, spec)?;
         drop(connection);
         let (reader, mut writer) = control.into_split();
-        let ResidentRun { number, events, mut grants, .. } = self;
+        let ResidentRun { number, events, mut grants, admitted: _place, .. } = self;
         let stop_wanted = async {
             while let Some(claim) = grants.recv().await {
                 if SlotMessage::Grant(claim).write(&mut writer).await.is_err() {
@@ -122,6 +146,20 @@ impl ResidentRun {
         };
         options.cgroups = cgroup.is_some();
         Ok(SessionSpec { options, environment: environment_of(&identity), user, cgroup })
+    }
+}
+
+/// Waits until the caller's first byte is there to be read; `false` when it hung up without one.
+async fn says_something(connection: &UnixStream) -> io::Result<bool> {
+    loop {
+        connection.readable().await?;
+        let looked = connection.try_io(Interest::READABLE, || {
+            Ok(recv(connection, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?)
+        });
+        match looked {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            looked => return looked.map(|(_, bytes)| bytes > 0),
+        }
     }
 }
 

@@ -38,6 +38,10 @@ const END_LIMIT: Duration = Duration::from_secs(3);
 /// Runners of one run; more is a mistake.
 const RUNNER_LIMIT: u16 = 4096;
 
+/// Answers to orders that can't be carried out, under way at a time; a coordinator that reads what it is told never
+/// has so many.
+const ANSWER_LIMIT: usize = 1024;
+
 /// What a run is driven with.
 pub(crate) struct Driver {
     /// What the coordinator said first.
@@ -103,7 +107,11 @@ impl Driver {
                                 return refuse(&updates, failure, lease).await;
                             }
                         }
-                        Some(Order::Dispatch(dispatch)) => run.dispatch(dispatch, tasks),
+                        Some(Order::Dispatch(dispatch)) => {
+                            if let Err(failure) = run.dispatch(dispatch, tasks) {
+                                return refuse(&updates, failure, lease).await;
+                            }
+                        }
                         Some(Order::Cancel(cancel)) => run.cancel(cancel.attempt),
                         Some(Order::EndRun(wire::EndRun {})) => {
                             run.end(tasks).await;
@@ -268,9 +276,13 @@ impl Run {
         }
     }
 
-    fn dispatch(&mut self, dispatch: wire::Dispatch, tasks: &mut JoinSet<TaskEnd>) {
+    fn dispatch(
+        &mut self,
+        dispatch: wire::Dispatch,
+        tasks: &mut JoinSet<TaskEnd>,
+    ) -> Result<(), wire::Failure> {
         if !self.ordered.insert(dispatch.attempt) {
-            return;
+            return Ok(());
         }
         let launch = usize::try_from(dispatch.launch).unwrap_or(usize::MAX);
         let launches = self.context.as_ref().map_or(0, |context| context.launches.len());
@@ -292,18 +304,24 @@ impl Run {
                 Ok(()) => {
                     self.cancels.retain(|_, cancelled| !cancelled.is_cancelled());
                     self.cancels.insert(dispatch.attempt, cancelled);
-                    return;
+                    return Ok(());
                 }
                 Err(mpsc::error::TrySendError::Full(_)) => "the runner is busy",
                 Err(mpsc::error::TrySendError::Closed(_)) => "the runner has failed",
             },
         };
+        if tasks.len() >= self.lanes.len() + ANSWER_LIMIT {
+            let failure =
+                Failure::internal("take more orders", "").because("nobody reads the answers to them");
+            return Err(failure.hint("please report this").into());
+        }
         let ended = Ended::interrupted(Interruption::RunnerLost, problem);
         let updates = self.updates.clone();
         tasks.spawn(async move {
             updates.send(ended.into_update(dispatch.attempt)).await;
             TaskEnd::Done
         });
+        Ok(())
     }
 
     fn cancel(&mut self, attempt: u64) {

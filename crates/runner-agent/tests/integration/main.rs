@@ -4,6 +4,7 @@ mod commands;
 mod daemon;
 mod endings;
 mod hooks;
+mod hostile;
 mod identifiers;
 mod own_workers;
 mod support;

@@ -76,8 +76,15 @@ impl Site {
     }
 
     pub(crate) fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runner-agent"));
-        command.args(arguments).env_clear();
+        let mut command = self.command(env!("CARGO_BIN_EXE_runner-agent"));
+        command.args(arguments);
+        command
+    }
+
+    /// A program with the environment of an agent.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.root().join("home")).env("TMPDIR", self.root().join("tmp"));
         command.env("RUNNER_AGENT_LOG", "debug");
@@ -137,8 +144,12 @@ impl Coordinator {
     }
 
     pub(crate) async fn order(&self, order: Order) {
-        let message = wire::CoordinatorMessage { kind: Some(order) };
-        self.orders.send(message).await.expect("the session is open");
+        assert!(self.try_order(order).await, "the session is open");
+    }
+
+    /// Orders something; `false` once the session has ended.
+    pub(crate) async fn try_order(&self, order: Order) -> bool {
+        self.orders.send(wire::CoordinatorMessage { kind: Some(order) }).await.is_ok()
     }
 
     /// The next update besides heartbeats; `None` at the end of the session.
@@ -305,6 +316,13 @@ pub(crate) async fn pid_in(place: &Site, name: &str) -> u32 {
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+/// The most memory a process has ever had in use, in kB; none when it is gone.
+pub(crate) fn peak_memory_kb(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.map_or(0, |peak| peak.trim().trim_end_matches(" kB").parse().unwrap())
 }
 
 /// Waits until processes are gone, for as long as they may take.
