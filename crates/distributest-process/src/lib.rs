@@ -24,6 +24,8 @@
 //! - Nobody else in the process waits for children they did not start: no `waitpid(-1)`.
 //! - A process that owns trees has somebody above it who kills what is below its roots when it is killed itself: a
 //!   guardian ([`guard`]), or the owner of the tree it is the root of.
+//! - A process that nobody is above keeps a record of its trees ([`TreeRecords`]), by which its successor kills what it
+//!   leaves when it is killed together with their roots.
 //! - Only `accounts`, `child`, `guardian`, `inherited` and `watch` contain unsafe code.
 
 pub mod cgroup;
@@ -42,6 +44,7 @@ mod inherited;
 mod mark;
 mod members;
 mod process_table;
+mod records;
 mod roots;
 mod spawn;
 mod tree;
@@ -55,6 +58,7 @@ pub use guardian::{GuardError, guard};
 pub use identity::{IdentityError, User, peer_uid};
 pub use inherited::take_control_socket;
 pub use output::drain_available;
+pub use records::{RecordedTree, TreeRecords};
 pub use roots::reap_orphans;
 pub use spawn::{CONTROL_DESCRIPTOR, ProcessSpec, SpawnError, become_subreaper};
 pub use tree::{LeakedProcess, ProcessTree, StopError};

@@ -6,7 +6,9 @@
 //! by anyone but raised only by root, and anyone may read it in `/proc/PID/limits`, even a zombie's. Each tree
 //! gets a limit of its own, the lowest being twelve days: that is its mark.
 //!
-//! Marks only need to be unique among the trees of one process, for only its own orphans are ever compared.
+//! Marks only need to be unique among the trees of one process, for only its own orphans are ever compared, or those
+//! it left to its successor (`records.rs`). Where they begin is random nevertheless, so that two processes hardly ever
+//! have the same.
 //!
 //! Tests may themselves run a process that marks trees (a test suite of this product does). Limits can only be
 //! lowered, so marks nest: a tree of the outermost level owns the range of [`OUTER_STEP`] values up to its mark,
@@ -14,6 +16,8 @@
 //! How far down a process is shows in the trailing zeros of the limit it was given itself. On a deeper level,
 //! or under a limit that is no mark, there are no marks, and descent and sessions have to do.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Resource, getrlimit};
@@ -25,8 +29,8 @@ const INNER_STEP: u64 = 1 << 20;
 /// Outermost marks are below this, about 146,000 years in microseconds.
 const TOP: u64 = 1 << 62;
 
-/// How many trees this process has marked so far.
-static MARKED: AtomicU64 = AtomicU64::new(0);
+/// The number of this process's next mark. Far from the largest number, so that it can count on for good.
+static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(()) >> 1));
 
 /// A tree's mark: a range of values of `RLIMIT_RTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ impl Mark {
     ///
     /// After about a million trees marks are used again, from the first.
     pub(crate) fn next() -> Option<Mark> {
-        let number = MARKED.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Mark::below(getrlimit(Resource::Rttime).maximum, number)
     }
 
@@ -68,6 +72,17 @@ impl Mark {
     /// The limit to give to the tree's root, soft and hard, in microseconds.
     pub(crate) fn limit(self) -> u64 {
         self.limit
+    }
+
+    /// Its two numbers, from which [`Mark::from_numbers`] makes it again.
+    pub(crate) fn to_numbers(self) -> (u64, u64) {
+        (self.limit, self.width)
+    }
+
+    /// The mark with these numbers; `None` when there can be none.
+    pub(crate) fn from_numbers(limit: u64, width: u64) -> Option<Mark> {
+        let possible = [OUTER_STEP, INNER_STEP, 1].contains(&width) && limit > width && limit < TOP;
+        (possible && limit % width == 0).then_some(Mark { limit, width })
     }
 
     /// Whether a process with this hard limit (`None`: unlimited) belongs to the tree.

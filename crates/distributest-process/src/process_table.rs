@@ -209,7 +209,8 @@ fn listed_children(parent: Pid) -> io::Result<Vec<Pid>> {
     Ok(pids)
 }
 
-fn all_pids() -> io::Result<Vec<Pid>> {
+/// Every process there is.
+pub(crate) fn all_pids() -> io::Result<Vec<Pid>> {
     let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         pids.extend(entry?.file_name().to_str().and_then(parse_pid));

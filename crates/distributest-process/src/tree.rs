@@ -138,6 +138,14 @@ impl ProcessTree {
         }
     }
 
+    pub(crate) fn root(&self) -> Pid {
+        self.root
+    }
+
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
     /// The root's pid.
     pub fn pid(&self) -> u32 {
         self.root.as_raw_pid().unsigned_abs()
@@ -334,7 +342,8 @@ async fn all_ended(processes: &[Process], deadline: Instant) -> io::Result<bool>
     Ok(true)
 }
 
-fn describe(processes: &[Process]) -> Vec<LeakedProcess> {
+/// Names processes for people.
+pub(crate) fn describe(processes: &[Process]) -> Vec<LeakedProcess> {
     let number = |pid: Pid| pid.as_raw_pid().unsigned_abs();
     let described = processes.iter().map(|process| LeakedProcess {
         pid: number(process.pid),

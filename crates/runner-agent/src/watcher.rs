@@ -9,7 +9,9 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use distributest_process::{Cgroup, Exit, ProcessSpec, ProcessTree, SpawnError, User};
+use distributest_process::{
+    Cgroup, Exit, ProcessSpec, ProcessTree, RecordedTree, SpawnError, TreeRecords, User,
+};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
@@ -48,11 +50,15 @@ pub(crate) struct SessionSpec {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// A cgroup for it and all it starts.
     pub(crate) cgroup: Option<Cgroup>,
+    /// Where it is on record, should this process be killed along with it.
+    pub(crate) records: TreeRecords,
 }
 
 /// A session process that is being watched. Dropping it kills everything the session ever started.
 pub(crate) struct WatchedSession {
     tree: ProcessTree,
+    /// Ends after the tree.
+    _recorded: Option<RecordedTree>,
     log: JoinHandle<()>,
 }
 
@@ -71,11 +77,15 @@ impl WatchedSession {
             cgroup: spec.cgroup,
             user: spec.user,
         })?;
+        // A full disk keeps nobody's tests from running.
+        let recorded = spec.records.add(&tree).inspect_err(|error| {
+            tracing::warn!(%error, "failed to put a session on record; a next agent would not find what it leaves");
+        });
         let control = tree.take_control().expect("it was asked for");
         connection.send(control.as_fd()).map_err(WatchError::HandOver)?;
         let stderr = tree.take_stderr().expect("a new tree has both pipes");
         let log = tokio::spawn(forward_log(stderr));
-        Ok((WatchedSession { tree, log }, control))
+        Ok((WatchedSession { tree, _recorded: recorded.ok(), log }, control))
     }
 
     /// Waits until the session's own process has ended.

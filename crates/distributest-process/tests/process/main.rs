@@ -4,4 +4,5 @@ mod common;
 mod ending;
 mod leaks;
 mod owners;
+mod records;
 mod spawning;

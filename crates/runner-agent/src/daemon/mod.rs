@@ -8,6 +8,9 @@
 //! A caller that says nothing costs one descriptor for a while, and no process. The connections of each user are
 //! counted (`callers`), and those of all users together fit into the 1,024 descriptors a process usually may have.
 //! When they do run out, accepting pauses and everything else goes on.
+//!
+//! A daemon that is killed together with its sessions leaves tests behind, unless systemd empties its cgroup. Beside
+//! the socket is a record of the sessions, by which the next daemon there kills those before it accepts anybody.
 
 mod admission;
 mod callers;
@@ -20,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use distributest_core::slots::{SlotArbiter, SlotCommand, SlotEvent};
-use distributest_process::{Delegation, become_subreaper, peer_uid, reap_orphans};
+use distributest_process::{Delegation, TreeRecords, become_subreaper, peer_uid, reap_orphans};
 use rustix::process::geteuid;
 use sd_notify::NotifyState;
 use tokio::net::UnixStream;
@@ -69,9 +72,19 @@ pub fn serve(config: &Config, socket: Option<PathBuf>) -> Result<(), DaemonError
     runtime.block_on(async {
         become_subreaper().map_err(DaemonError::Start)?;
         let socket = ListeningSocket::bind(path.clone(), geteuid().is_root())?;
+        let records = succeed(&path).map_err(DaemonError::Start)?;
         tracing::info!(socket = %path.display(), slots = config.slots(), "listening");
-        Daemon::new(config).serve(socket).await
+        Daemon::new(config, records).serve(socket).await
     })
+}
+
+/// Kills what dead daemons on this socket left.
+fn succeed(socket: &Path) -> io::Result<TreeRecords> {
+    let (records, killed) = TreeRecords::succeed(&socket.with_added_extension("trees"))?;
+    for process in killed {
+        tracing::warn!(%process, "killed what an agent before this one left");
+    }
+    Ok(records)
 }
 
 /// The daemon's state.
@@ -80,6 +93,7 @@ struct Daemon {
     allow_root: bool,
     stop_grace: Duration,
     delegation: Option<Delegation>,
+    records: TreeRecords,
     arbiter: SlotArbiter,
     callers: Callers,
     /// Nothing is accepted before, for the last attempt failed.
@@ -94,12 +108,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, records: TreeRecords) -> Self {
         Daemon {
             slots: config.slots(),
             allow_root: config.allow_root(),
             stop_grace: config.stop_grace(),
             delegation: find_delegation(),
+            records,
             arbiter: SlotArbiter::new(config.slots()),
             callers: Callers::default(),
             accept_again: None,
@@ -177,8 +192,9 @@ impl Daemon {
         self.grants.insert(number, sender);
         self.arbitrate(SlotEvent::RunJoined { run: number });
         let Daemon { slots, allow_root, .. } = *self;
-        let delegation = self.delegation.clone();
-        let run = ResidentRun { number, peer, admitted, slots, allow_root, delegation, events, grants };
+        let (delegation, records) = (self.delegation.clone(), self.records.clone());
+        let run =
+            ResidentRun { number, peer, admitted, slots, allow_root, delegation, records, events, grants };
         self.runs.spawn(async move {
             if let Err(error) = run.serve(connection).await {
                 tracing::warn!(run = number, error = crate::failure::chain(&error), "a run was not served");

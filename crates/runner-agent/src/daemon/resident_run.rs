@@ -8,7 +8,7 @@ use std::os::unix::fs::chown;
 use std::time::Duration;
 
 use distributest_core::slots::SlotEvent;
-use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, User};
+use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, TreeRecords, User};
 use rustix::net::{RecvFlags, recv};
 use rustix::process::geteuid;
 use tokio::io::Interest;
@@ -54,6 +54,8 @@ pub(crate) struct ResidentRun {
     pub(crate) allow_root: bool,
     /// Where to make its cgroup.
     pub(crate) delegation: Option<Delegation>,
+    /// Where it is on record.
+    pub(crate) records: TreeRecords,
     /// Claims and releases, for the arbiter.
     pub(crate) events: mpsc::Sender<SlotEvent>,
     /// Claims that were granted. Its end is the order to stop.
@@ -145,7 +147,8 @@ impl ResidentRun {
             None => None,
         };
         options.cgroups = cgroup.is_some();
-        Ok(SessionSpec { options, environment: environment_of(&identity), user, cgroup })
+        let (environment, records) = (environment_of(&identity), self.records.clone());
+        Ok(SessionSpec { options, environment, user, cgroup, records })
     }
 }
 

@@ -196,6 +196,51 @@ async fn a_killed_daemon_takes_its_runs_along_and_its_socket_is_replaced() {
 }
 
 #[tokio::test]
+async fn what_a_daemon_killed_with_its_sessions_left_is_killed_before_the_next_one_serves() {
+    let site = Site::new();
+    let mut daemon = Daemon::start(&site, ALLOW_ROOT).await;
+    site.script(
+        "test",
+        "(setsid sh -c 'echo $$ > daemon.pid; exec env -i sleep 1000' </dev/null >/dev/null 2>&1 &)\n\
+         sleep 1000 & echo $! > child.pid; echo $$ > test.pid; wait",
+    );
+    let mut coordinator = daemon.connect(site.hello()).await;
+    coordinator.welcome().await;
+    coordinator.prepare(prepare(command_launch(&["{file}"]), 1)).await;
+    coordinator.dispatch(1, "test", 0).await;
+    let test = pid_in(&site, "test.pid").await;
+    let left = [pid_in(&site, "daemon.pid").await, pid_in(&site, "child.pid").await];
+    // Somebody else's run, which has nothing to do with this daemon, goes on.
+    let neighbour = Site::new();
+    neighbour.script("test", "sleep 1000 & echo $! > child.pid; wait");
+    let (mut private, _agent) = Coordinator::with_private_agent(&neighbour, neighbour.hello()).await;
+    private.welcome().await;
+    private.prepare(prepare(command_launch(&["{file}"]), 1)).await;
+    private.dispatch(1, "test", 0).await;
+    let unconcerned = pid_in(&neighbour, "child.pid").await;
+
+    // Stopped first, so that none sees the others go.
+    let all = [&[daemon.process.0.id()][..], &daemon.children()].concat();
+    for signal in [Signal::STOP, Signal::KILL] {
+        for pid in &all {
+            kill_process(Pid::from_raw((*pid).try_into().unwrap()).unwrap(), signal).unwrap();
+        }
+    }
+    daemon.process.0.wait().unwrap();
+    gone(&[test]).await;
+    assert!(
+        left.iter().all(|pid| is_alive(*pid)),
+        "nobody is there to kill them, or this test shows nothing"
+    );
+    let again = Daemon::start(&site, ALLOW_ROOT).await;
+    again.connect(site.hello()).await.welcome().await;
+    assert!(!left.iter().any(|pid| is_alive(*pid)), "they were to be gone before anybody is served");
+    assert!(is_alive(unconcerned));
+    let record = again.socket.with_added_extension(format!("trees.{}", daemon.process.0.id()));
+    assert!(!record.exists());
+}
+
+#[tokio::test]
 async fn told_to_stop_it_ends_runs_in_order_and_takes_its_socket_away() {
     let site = Site::new();
     let mut daemon = Daemon::start(&site, ALLOW_ROOT).await;
