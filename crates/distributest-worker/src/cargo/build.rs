@@ -37,6 +37,8 @@ pub(super) struct Build {
     pub(super) enabled_features: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Why cargo did not even begin to compile, in its own words; empty where it did.
     pub(super) refusal: String,
+    /// Whether it refused although it could read the manifests: because of the project's arguments, where there are any.
+    pub(super) manifests_are_fine: bool,
     /// Whether everything compiled.
     pub(super) is_complete: bool,
     /// What cargo's configuration says of running the binaries.
@@ -122,7 +124,12 @@ impl Builder<'_> {
         }
         command.args(&self.arguments.cargo);
         let answer = tools::ask(command, true, link)?;
-        let mut build = Build { root: root.clone(), is_complete: answer.is_success(), ..Build::default() };
+        let mut build = Build {
+            root: root.clone(),
+            is_complete: answer.is_success(),
+            manifests_are_fine: true,
+            ..Build::default()
+        };
         build.packages =
             metadata.packages.iter().map(|package| (package.directory(), package.variables())).collect();
         build.needed_features =

@@ -90,6 +90,30 @@ impl Cargo {
         Ok(root)
     }
 
+    /// Refuses arguments that cargo refuses, or every test binary would.
+    fn check_arguments(&self, build: &Build) -> Result<(), Unable> {
+        let hint = || {
+            "what follows -- goes to `cargo test`: its options, parts of tests' names, and after another -- what is for the \
+             test binaries"
+                .to_owned()
+        };
+        if !build.refusal.is_empty() && build.manifests_are_fine && !self.arguments.cargo.is_empty() {
+            let said = first_error(&build.refusal);
+            let said = said.strip_prefix("error: ").unwrap_or(&said);
+            let words = self.arguments.cargo.join(" ");
+            return Err(Unable {
+                message: format!("cargo does not take the arguments {words}: {said}"),
+                hint: hint(),
+            });
+        }
+        match &self.arguments.unknown_to_libtest {
+            Some(option) if build.binaries.iter().all(|binary| binary.has_libtest) => {
+                Err(Unable { message: format!("cargo: test binaries have no option {option}"), hint: hint() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn run_documentation(
         &mut self,
         source: &Path,
@@ -196,7 +220,8 @@ impl Kind for Cargo {
         self.program = program;
         let project = self.project.clone();
         if project.join("Cargo.toml").is_file() {
-            self.build(&project, link)?;
+            let root = self.build(&project, link)?;
+            return Ok(self.check_arguments(&self.workspaces[&root]));
         }
         Ok(Ok(()))
     }

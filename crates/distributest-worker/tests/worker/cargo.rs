@@ -230,16 +230,46 @@ fn single_tests_run_by_their_ids() {
 
 #[test]
 fn arguments_reach_cargo_and_the_test_binaries() {
-    let mut worker =
+    let mut chosen =
         worker(&["process", "-p", "outcomes", "--features", "extra", "--", "--include-ignored", "ignored"]);
-    let report = worker.run("crates/outcomes/src/lib.rs");
+    let report = chosen.run("crates/outcomes/src/lib.rs");
     assert_eq!(report.summary(), "tests::is_ignored failed, tests::is_ignored_for_a_reason failed");
-    let other = worker.run("tools/helper/src/lib.rs");
+    let other = chosen.run("tools/helper/src/lib.rs");
     assert_eq!(other.outcome(), "passed");
     assert!(other.message().starts_with("no tests: cargo builds none of it"), "{other:?}");
-    worker.quit();
-    let unable = Worker::unable(&workspace(), &["cargo", "shared", "--", "--test-threads=4"], &[]);
-    assert!(unable["message"].as_str().unwrap().contains("--test-threads=4"), "{unable}");
+    chosen.quit();
+    let mut filtered = worker(&["shared", "--test-threads", "4", "--skip=deeper", "is_ignored", "passes"]);
+    let report = filtered.run("crates/outcomes/src/lib.rs");
+    let expected = "tests::is_ignored skipped, tests::is_ignored_for_a_reason skipped, tests::passes passed";
+    assert_eq!(report.summary(), expected);
+    let documentation = filtered.run("crates/documented/src/lib.rs (doc tests)");
+    assert_eq!((documentation.outcome(), documentation.message()), ("passed", "no tests"));
+    filtered.quit();
+    let mut exact = worker(&["shared", "tests::passes", "--exact"]);
+    assert_eq!(exact.run("crates/outcomes/src/lib.rs").summary(), "tests::passes passed");
+    exact.quit();
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_refused_before_the_first_unit() {
+    let project = Project::empty();
+    project.write("Cargo.toml", "[package]\nname = \"alone\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+    project.write("src/lib.rs", "#[test]\nfn passes() {}\n");
+    for (words, said) in [
+        (
+            &["--no-such"][..],
+            "cargo does not take the arguments --no-such: unexpected argument '--no-such' found",
+        ),
+        (
+            &["-p", "nowhere"],
+            "cargo does not take the arguments -p nowhere: package ID specification `nowhere`",
+        ),
+        (&["--", "--no-such"], "cargo: test binaries have no option --no-such"),
+        (&["--", "--format=json"], "the argument --format=json is for people"),
+    ] {
+        let unable = Worker::unable(&project, &[&["cargo", "shared"], words].concat(), &[]);
+        assert!(text(&unable, "message").starts_with(said), "{words:?}: {unable}");
+    }
 }
 
 #[test]
