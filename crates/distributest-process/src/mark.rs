@@ -82,7 +82,7 @@ impl Mark {
     /// The mark with these numbers; `None` when there can be none.
     pub(crate) fn from_numbers(limit: u64, width: u64) -> Option<Mark> {
         let possible = [OUTER_STEP, INNER_STEP, 1].contains(&width) && limit > width && limit < TOP;
-        (possible && limit % width == 0).then_some(Mark { limit, width })
+        (possible && limit.is_multiple_of(width)).then_some(Mark { limit, width })
     }
 
     /// Whether a process with this hard limit (`None`: unlimited) belongs to the tree.
