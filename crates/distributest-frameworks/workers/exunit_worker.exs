@@ -107,6 +107,11 @@ defmodule DistributestWorker.MixProject do
   end
 
   defp refuse(arguments, options) do
+    with [path | _] <- arguments, false <- String.starts_with?(path, "-") do
+      hint = "name files and tests before --: distributest #{path}"
+      raise Unable, message: "exunit does not run #{path} because it stands behind --", hint: hint
+    end
+
     for argument <- arguments, argument in options do
       raise Unable, message: "`mix test #{argument}` can't be used: distributest says which files run", hint: ""
     end

@@ -92,6 +92,9 @@ function readLines(stream, act) {
 // The supervisor
 
 /** A runner as its supervisor sees it: a process that leads a session of its own, and a channel to and from it. */
+/** How Node.js leaves that does not know an option. */
+const BAD_NODE_OPTION = 9;
+
 class RunnerProcess {
   constructor(nodeArguments, words, environment) {
     // Lines on the channel begin with it, so that what a test writes there by accident is told from what is said.
@@ -190,6 +193,7 @@ class FileRecord {
 class Supervisor {
   constructor(agent, framework, isolation, words) {
     Object.assign(this, { agent, framework, isolation });
+    this.given = words;
     this.runners = new Set();
     this.script = projectScript(framework.command, framework.marker);
     this.words = [...this.script.words, ...words];
@@ -203,6 +207,13 @@ class Supervisor {
     this.agent.onMessage((message) => this.obey(message));
     this.agent.onGone(() => this.leave('SIGKILL'));
     process.on('SIGTERM', () => this.leave('SIGTERM'));
+    const path = firstPath(this.given);
+    if (path !== undefined) {
+      const message = `${this.framework.name} does not run ${path} because it stands behind --`;
+      this.agent.send({ type: 'unable', message, hint: `name files and tests before --: distributest ${path}` });
+      this.agent.partWith(1);
+      return;
+    }
     let prepared = await this.startRunner().isPrepared;
     if (prepared.type === 'start again') {
       this.nodeArguments.push(...prepared.nodeArguments);
@@ -226,6 +237,10 @@ class Supervisor {
   whyUnable(prepared) {
     const { name } = this.framework;
     if (prepared.type === 'unable') return { message: prepared.message, hint: prepared.hint };
+    if (prepared.type === 'ended' && prepared.end.status === BAD_NODE_OPTION) {
+      const words = this.words.join(' ');
+      return { message: `${name}: Node.js does not take one of these options: ${words}`, hint: 'its output is in the log' };
+    }
     if (prepared.type === 'ended') {
       return { message: `the process that loads ${name} ${prepared.end.how}`, hint: 'its output is in the log' };
     }
@@ -474,6 +489,15 @@ class Runner {
 }
 
 // --------------------------------------------------------------------------------------------------------------------
+
+/** The first word that can't be an option's value; an option without `=` may have several. */
+function firstPath(words) {
+  let mayBeValue = false;
+  return words.find((word) => {
+    if (word.startsWith('-')) mayBeValue = !word.includes('=');
+    return !word.startsWith('-') && !mayBeValue;
+  });
+}
 
 /** What a worker program does, in either of its two processes. */
 function work(framework) {

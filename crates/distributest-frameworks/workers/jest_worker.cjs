@@ -56,7 +56,14 @@ const jest = {
   async parse(words) {
     const buildArgv = this.commandLine.buildArgv
       ?? this.yargsFile(path.join(path.dirname(this.yargsFile.resolve('jest-cli')), 'run.js')).buildArgv;
-    return { ...(await buildArgv(words)), watch: false, watchAll: false, watchman: false };
+    try {
+      return { ...(await buildArgv(words)), watch: false, watchAll: false, watchman: false };
+    } catch (error) {
+      // A headline with a bullet, then which option, then where all are described.
+      const said = String(error.message).split('\n').map((line) => line.trim()).filter((line) => line !== '');
+      const what = said.find((line) => !/^\S? ?Unrecognized CLI Parameter/.test(line)) ?? '';
+      throw new Unable(`jest does not take these arguments: ${what}`, 'see `npx jest --help` for what it takes');
+    }
   },
 
   context(config) {

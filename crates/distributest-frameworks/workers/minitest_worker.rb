@@ -89,10 +89,13 @@ module DistributestWorker
 
     private
 
-    # Minitest ends the process if it does not understand them. It also seeds random numbers, which is for its runs.
+    # Minitest prints all its options and ends the process if it does not understand one. It also seeds random numbers,
+    # which is for its runs.
     def check_arguments
       seed = Random.seed
-      Minitest.process_args(ARGV - ["--no-plugins"])
+      words = ARGV - ["--no-plugins"]
+      Arguments.check(title) { Minitest.process_args(words) }
+      Arguments.refuse_paths(title, words)
       srand(seed)
     end
 

@@ -73,6 +73,8 @@ class Prepared:
             if for_many_files:
                 prepared.go_ahead()
             return prepared
+        except Unable:
+            raise
         except BaseException as error:
             headline, details = describe_load_error(pytest, error)
             message = "pytest does not load this project: " + headline
@@ -88,6 +90,7 @@ class Prepared:
         self.guide = guide_class(pytest)()
         self.reporter = reporter_class(pytest)(self.guide)
         self.config = _prepareconfig(list(arguments), [self.reporter, self.guide])
+        refuse_paths(self.config._parser.parse_known_args(list(arguments)).file_or_dir)
         quieten(self.config)
         self.coverage.watch(self.config)
         self.session = pytest.Session.from_config(self.config)
@@ -198,6 +201,13 @@ class Prepared:
     def close(self):
         self.config._ensure_unconfigure()
         self.coverage.finish()
+
+
+def refuse_paths(paths):
+    """Paths that reach pytest among its options choose no files: those that run are handed out one by one."""
+    if paths:
+        message = "pytest does not run {} because it stands behind --".format(" ".join(map(str, paths)))
+        raise Unable(message, "name files and tests before --: distributest {}".format(paths[0]))
 
 
 def belongs_to_project(plugin):

@@ -43,6 +43,7 @@ module DistributestWorker
       @loaded = true
       @recorder = Recorder.new
       options = RSpec::Core::ConfigurationOptions.new(ARGV.dup)
+      Arguments.refuse_paths(title, RSpec::Core::Parser.parse(ARGV.dup)[:files_or_directories_to_run])
       options.options.delete(:formatters)
       @runner = RSpec::Core::Runner.new(options)
       # This program, and what Rails puts between it and the examples.

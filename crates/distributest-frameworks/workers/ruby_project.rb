@@ -18,6 +18,8 @@
 # - A forked process leaves without the garbage collector's last sweep, which takes longer than many a file's tests, unless
 #   something waits for just that.
 
+require "stringio"
+
 module DistributestWorker
   WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
   COLLECTIONS_BEFORE_FORK = 4 # as many as it takes an object to become old
@@ -33,6 +35,29 @@ module DistributestWorker
     def initialize(message, hint)
       super(message)
       @hint = hint
+    end
+  end
+
+  # The words for the framework.
+  module Arguments
+    # Paths among them choose no files: those that run are handed out one by one.
+    def self.refuse_paths(title, paths)
+      return if paths.nil? || paths.empty?
+
+      raise Unable.new("#{title} does not run #{paths.first} because it stands behind --",
+                       "name files and tests before --: distributest #{paths.first}")
+    end
+
+    # Has them parsed by a framework that prints what is wrong, and all there is, before it ends the process.
+    def self.check(title)
+      output, $stdout = $stdout, StringIO.new
+      yield
+    rescue SystemExit
+      output.print($stdout.string)
+      said = $stdout.string.lines.map(&:strip).find { |line| !line.empty? }
+      raise Unable.new("#{title} does not take these arguments: #{said}", "see #{title}'s --help for what it takes")
+    ensure
+      $stdout = output
     end
   end
 

@@ -50,7 +50,7 @@ module DistributestWorker
     def load
       @loaded = true
       Preloading.load_helper(TEST_UNIT_HELPERS)
-      auto_runner
+      Arguments.check(title) { auto_runner }
       @shared_classes = @known_classes = Test::Unit::TestCase::DESCENDANTS.dup
     end
 
@@ -98,6 +98,8 @@ module DistributestWorker
     def auto_runner
       runner = Test::Unit::AutoRunner.new(false)
       runner.prepare
+      title = self.title
+      runner.define_singleton_method(:add_test_path) { |path| Arguments.refuse_paths(title, [path]) }
       runner.process_args(ARGV.dup)
       runner
     end

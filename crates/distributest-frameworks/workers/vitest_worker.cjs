@@ -31,6 +31,7 @@ const vitest = {
     this.reporter = new VitestReporter();
     const isCommand = /^(run|watch|dev|related|bench)$/.test(words[0] ?? '');
     const { options } = parseCLI(['vitest', 'run', ...words.slice(isCommand ? 1 : 0)]);
+    if (words.some((word) => word.startsWith('-'))) refuseUnknown(options, process.argv[1]);
     this.instance = await createVitest('test', optionsFor(options, this.reporter));
     // Finds every file once, which is how Vitest knows which project one belongs to.
     await (this.instance.standalone?.() ?? this.instance.init());
@@ -68,6 +69,18 @@ const vitest = {
     process.exitCode = 0;
   },
 };
+
+/** Vitest's parser takes any option; which there are stands in its help. */
+function refuseUnknown(options, program) {
+  const help = childProcess.spawnSync(process.execPath, [program, '--help'], { encoding: 'utf8' }).stdout ?? '';
+  const inHelp = [...help.matchAll(/^ +(?:-(\w), )?--(?:no-)?([\w-]+)/gm)].flatMap(([, letter, name]) => [letter, name]);
+  const camelCase = (name) => name?.replace(/-(\w)/g, (_, letter) => letter.toUpperCase());
+  const known = new Set(['--', 'run', ...inHelp.map(camelCase)]);
+  const unknown = Object.keys(options).find((name) => !known.has(name));
+  if (unknown === undefined || !known.has('testNamePattern')) return;
+  const hint = `see \`npx vitest --help\` for what it takes`;
+  throw new Unable(`vitest has no option ${unknown.length > 1 ? '--' : '-'}${unknown}`, hint);
+}
 
 function escaped(id) {
   return id.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/ \\\((\d+)\\\)$/, '( \\($1\\))?');

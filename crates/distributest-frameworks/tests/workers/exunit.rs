@@ -423,6 +423,8 @@ fn says_why_it_cannot_work() {
     let project = Project::copy_of("exunit");
     let (message, _) = unable(&project, &["--no-such-option"]);
     assert!(message.contains("--no-such-option"), "{message}");
+    let (message, _) = unable(&project, &["test/a_test.exs"]);
+    assert_eq!(message, "exunit does not run test/a_test.exs because it stands behind --");
     let (message, _) = unable(&project, &["--failed"]);
     assert!(message.contains("`mix test --failed` can't be used"), "{message}");
 

@@ -528,4 +528,7 @@ fn says_why_it_cannot_work() {
         unable["message"].as_str().unwrap().contains("unrecognized arguments: --no-such-option"),
         "{unable}"
     );
+    let path = Start { arguments: &["-k", "one", "-q", "test_a.py"], ..start(Isolation::Fork) };
+    let unable = path.worker(&project).next().unwrap();
+    assert_eq!(unable["message"], "pytest does not run test_a.py because it stands behind --");
 }

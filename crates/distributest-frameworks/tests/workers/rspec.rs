@@ -369,6 +369,11 @@ fn says_why_it_cannot_work() {
     assert_eq!(unable["type"], "unable");
     assert!(unable["message"].as_str().unwrap().contains("--no-such-option"), "{unable}");
 
+    project.write(".rspec", "--tag ~slow\n");
+    let path = Start { arguments: &["--tag", "fast", "spec/a_spec.rb"], ..start(Isolation::Fork) };
+    let unable = path.worker(&project).next().unwrap();
+    assert_eq!(unable["message"], "RSpec does not run spec/a_spec.rb because it stands behind --");
+
     project.write(".rspec", "--require ./broken_helper\n");
     project.write("broken_helper.rb", "raise 'the helper is broken'\n");
     for isolation in [Isolation::Fork, Isolation::Shared] {

@@ -204,8 +204,15 @@ fn options_reach_the_framework_and_wrong_ones_are_told_before_the_first_file() {
         worker.quit();
         let mut worker = start(&["--no-such-option"]).worker(&project);
         let unable = worker.next().unwrap();
-        assert_eq!(unable["type"], "unable", "{unable}");
+        let message = unable["message"].as_str().unwrap();
+        assert!(
+            message.ends_with(" does not take these arguments: invalid option: --no-such-option"),
+            "{unable}"
+        );
         assert!(worker.next().is_none() && worker.output().contains("invalid option: --no-such-option"));
+        let unable = start(&["-v", "test/a_test.rb"]).worker(&project).next().unwrap();
+        let message = unable["message"].as_str().unwrap();
+        assert!(message.ends_with(" does not run test/a_test.rb because it stands behind --"), "{unable}");
     }
 }
 

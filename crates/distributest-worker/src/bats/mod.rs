@@ -25,6 +25,7 @@ use crate::link::{Link, Stop};
 use crate::messages::{FileOutcome, Finished, RunOrder};
 use crate::program::{self, Ending, Piped, Reader, Stream as Output, pass_on};
 use crate::text::{Tail, relative_path};
+use crate::tools;
 
 /// The longest filter that is passed to bats.
 const FILTER_LIMIT_BYTES: usize = 120_000;
@@ -43,6 +44,29 @@ impl Bats {
     }
 }
 
+impl Bats {
+    /// Has bats say whether it knows its options: without a file, its complaint is another one if it does.
+    fn check_arguments(&self, link: &mut Link) -> Result<Result<(), Unable>, Stop> {
+        let Some(first) = self.arguments.first() else { return Ok(Ok(())) };
+        if !first.starts_with('-') {
+            return Ok(Err(Unable {
+                message: format!("bats does not run {first} because it stands behind --"),
+                hint: format!("name files and tests before --: distributest {first}"),
+            }));
+        }
+        let mut command = Command::new(&self.program);
+        command.arg("--count").args(&self.arguments);
+        let messages = tools::ask(command, false, link)?.messages.text();
+        Ok(match messages.lines().find_map(|line| line.strip_prefix("Error: Bad command line option ")) {
+            Some(option) => Err(Unable {
+                message: format!("bats has no option {option}"),
+                hint: "see `bats --help` for what it takes".to_owned(),
+            }),
+            None => Ok(()),
+        })
+    }
+}
+
 impl Kind for Bats {
     fn framework(&self) -> &str {
         "bats"
@@ -58,7 +82,11 @@ impl Kind for Bats {
             Ok(program) => install::version(&program, link)?.map(|version| (program, version)),
             Err(unable) => Err(unable),
         };
-        Ok(found.map(|(program, version)| (self.program, self.version) = (program, version)))
+        match found {
+            Ok((program, version)) => (self.program, self.version) = (program, version),
+            Err(unable) => return Ok(Err(unable)),
+        }
+        self.check_arguments(link)
     }
 
     fn run(&mut self, order: &RunOrder, link: &mut Link) -> Result<Finished, Stop> {

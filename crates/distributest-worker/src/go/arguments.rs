@@ -66,6 +66,11 @@ impl Arguments {
                 let value = value.map(str::to_owned).or_else(|| rest.next().cloned()).unwrap_or_default();
                 parsed.runner = value.split_whitespace().map(str::to_owned).collect();
                 continue;
+            } else if parsed.words.is_empty() && !word.starts_with('-') {
+                return Err(Unable {
+                    message: format!("go does not run {word} because it stands behind --"),
+                    hint: format!("name packages and tests before --: distributest {word}"),
+                });
             }
             parsed.choose_tests |= matches!(name, "run" | "skip");
             parsed.words.push(word.clone());
@@ -113,7 +118,7 @@ mod tests {
     fn a_runner_is_taken_out_and_what_hides_results_is_refused() {
         let parsed = Arguments::parse(&["-exec".to_owned(), "qemu -x".to_owned(), "-v".to_owned()]).unwrap();
         assert_eq!((parsed.runner, parsed.words), (words("qemu -x"), words("-v")));
-        for line in ["-json", "--json", "-c", "-o=x", "-list ."] {
+        for line in ["-json", "--json", "-c", "-o=x", "-list .", "./sub -v"] {
             assert!(Arguments::parse(&words(line)).is_err(), "{line}");
         }
     }

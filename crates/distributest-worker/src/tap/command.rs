@@ -42,11 +42,61 @@ pub(super) struct ProveOptions {
 /// Where a project's modules are, built or as they are; the first that is there.
 const MODULES: [&[&str]; 2] = [&["blib/lib", "blib/arch"], &["lib"]];
 
+/// `prove`'s long options.
+const LONG: [&str; 43] = [
+    "archive",
+    "blib",
+    "color",
+    "colour",
+    "comments",
+    "count",
+    "directives",
+    "dry",
+    "exec",
+    "ext",
+    "failures",
+    "formatter",
+    "harness",
+    "help",
+    "ignore-exit",
+    "jobs",
+    "lib",
+    "man",
+    "merge",
+    "no-color",
+    "no-colour",
+    "no-count",
+    "nocolor",
+    "nocolour",
+    "nocount",
+    "norc",
+    "normalize",
+    "parse",
+    "quiet",
+    "QUIET",
+    "rc",
+    "recurse",
+    "reverse",
+    "rules",
+    "shuffle",
+    "source",
+    "state",
+    "statefile",
+    "tapversion",
+    "timer",
+    "trap",
+    "verbose",
+    "version",
+];
+
+/// `prove`'s short options without a value that are about order and display.
+const SHORT_OF_DISPLAY: &str = "vfoscDrpqQhHV?";
+
 /// Long options with a value that does not matter here.
 const LONG_WITH_VALUE: [&str; 5] = ["ext", "formatter", "state", "statefile", "rules"];
 
 /// Those with a value that change `prove` itself.
-const LONG_REFUSED: [&str; 3] = ["harness", "source", "tapversion"];
+const LONG_REFUSED: [&str; 5] = ["harness", "norc", "rc", "source", "tapversion"];
 
 impl ProveOptions {
     /// Reads the project's `.proverc`, which may be missing, and then the words of the command line.
@@ -89,6 +139,13 @@ impl ProveOptions {
                 let (name, value) =
                     long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
                 let mut value = || value.map(str::to_owned).or_else(|| words.next()).unwrap_or_default();
+                // `prove` takes any beginning that is clear.
+                let mut candidates = LONG.iter().filter(|candidate| candidate.starts_with(name));
+                let name = match (candidates.next(), candidates.next()) {
+                    _ if LONG.contains(&name) => name,
+                    (Some(candidate), None) => candidate,
+                    _ => return Err(unknown(&word)),
+                };
                 match name {
                     "lib" => lib = true,
                     "blib" => blib = true,
@@ -123,7 +180,8 @@ impl ProveOptions {
                     }
                     'a' | 'j' => drop(value()),
                     'P' | 'M' => return Err(refused(&format!("-{letter}"))),
-                    _ => {}
+                    _ if SHORT_OF_DISPLAY.contains(letter) => {}
+                    _ => return Err(unknown(&format!("-{letter}"))),
                 }
             }
         }
@@ -216,10 +274,17 @@ fn refused(option: &str) -> Unable {
     }
 }
 
+fn unknown(option: &str) -> Unable {
+    Unable {
+        message: format!("tap: prove has no option {option}"),
+        hint: "see `prove --help` for what it takes; arguments for the tests stand after `::`".to_owned(),
+    }
+}
+
 fn not_an_option(word: &str) -> Unable {
     Unable {
-        message: format!("{word:?} is no option of prove"),
-        hint: "name files in `files` and on the command line; arguments for the tests stand after `::`"
+        message: format!("tap: {word:?} is no option of prove"),
+        hint: "name files in `files`, and before -- on the command line; arguments for the tests stand after `::`"
             .to_owned(),
     }
 }
@@ -345,6 +410,18 @@ mod tests {
             let refused = options("", &[word]).unwrap_err();
             assert!(refused.message.contains(named), "{}", refused.message);
         }
+    }
+
+    #[test]
+    fn what_prove_does_not_know_is_refused_and_what_is_short_is_completed() {
+        for word in ["--no-such", "--sha-such", "-lZ", "--st", "--no"] {
+            let refused = options("", &[word]).unwrap_err();
+            assert!(refused.message.starts_with("tap: prove has no option -"), "{}", refused.message);
+        }
+        assert!(
+            options("", &["--verb", "--color", "--nocount", "-rsvfoc", "--state=save", "--QUIET"]).is_ok()
+        );
+        assert!(options("", &["--mer", "--ignore"]).is_ok_and(|read| read.merge && read.ignore_exit));
     }
 
     #[test]

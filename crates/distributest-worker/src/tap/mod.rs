@@ -50,12 +50,13 @@ impl Tap {
             tools::find(&perl, &[]).is_some()
         };
         if options.interpreter.is_none() && !has_perl {
-            return Err(Unable {
-                message: format!("{perl} is not there: looked in PATH"),
-                hint: "install it in node_setup (apt-get install perl), or name what runs the files in .proverc: \
-                       --exec 'sh'"
-                    .to_owned(),
-            });
+            let message = if perl.contains('/') {
+                format!("{perl}, which HARNESS_PERL names, is not there")
+            } else {
+                format!("{perl} is not there: looked in PATH")
+            };
+            let hint = "install it in node_setup (apt-get install perl), or have HARNESS_PERL name one that is there";
+            return Err(Unable { message, hint: hint.to_owned() });
         }
         Ok(Tap { options })
     }

@@ -148,6 +148,10 @@ fn options_reach_bats() {
     let report = worker.run("test/outcomes.bats");
     assert_eq!(report.statuses().into_keys().collect::<Vec<_>>(), ["has a tag"]);
     worker.quit();
+    let unable = Worker::unable(&project, &["bats", "--filter-tags", "slow", "--no-such"], &[]);
+    assert_eq!(text(&unable, "message"), "bats has no option '--no-such'");
+    let unable = Worker::unable(&project, &["bats", "test/outcomes.bats"], &[]);
+    assert_eq!(text(&unable, "message"), "bats does not run test/outcomes.bats because it stands behind --");
 }
 
 #[test]

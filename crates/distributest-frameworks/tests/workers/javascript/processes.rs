@@ -155,5 +155,32 @@ fn a_framework_that_is_not_there_is_named_with_what_to_do() {
     assert!(unable["message"].as_str().unwrap().contains("in the configuration"), "{unable}");
     let bad_option = Start { arguments: &["--no-such-option"], ..start("node_test", Isolation::Fork) };
     let unable = bad_option.worker(&project).next().unwrap();
-    assert!(unable["message"].as_str().unwrap().contains("left with exit status 9"), "{unable}");
+    assert!(
+        unable["message"].as_str().unwrap().ends_with("one of these options: --no-such-option"),
+        "{unable}"
+    );
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_refused_before_the_first_file() {
+    let project = empty_project();
+    let message = |framework, isolation, arguments: &'static [&'static str]| {
+        let unable = Start { arguments, ..start(framework, isolation) }.worker(&project).next().unwrap();
+        unable["message"].as_str().unwrap_or_default().to_owned()
+    };
+    for (framework, isolation, _) in FRAMEWORKS {
+        for arguments in [&["a.test.js"][..], &["--bail=1", "a.test.js"]] {
+            let expected = format!("{framework} does not run a.test.js because it stands behind --");
+            assert_eq!(message(framework, isolation, arguments), expected);
+        }
+    }
+    let of_vitest = message("vitest", Isolation::Shared, &["-t", "x", "--nowhere=1"]);
+    assert_eq!(of_vitest, "vitest has no option --nowhere");
+    let of_jest = message("jest", Isolation::Shared, &["-t", "x", "--nowhere"]);
+    assert!(
+        of_jest.starts_with("jest does not take these arguments: ") && of_jest.contains("nowhere"),
+        "{of_jest}"
+    );
+    let options = &["-t", "x", "--coverage.enabled=false", "--no-isolate", "--retry=2"];
+    assert_eq!(message("vitest", Isolation::Shared, options), "", "these it has");
 }
