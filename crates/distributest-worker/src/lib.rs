@@ -23,6 +23,8 @@
 mod bats;
 mod cargo;
 mod excerpt;
+#[cfg(test)]
+mod fuzz;
 mod go;
 mod ids;
 mod junit;

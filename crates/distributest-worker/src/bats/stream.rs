@@ -263,6 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{assert_keeps_little, damaged};
 
     fn read(text: &str) -> (Vec<Test>, Stream) {
         let mut stream = Stream::default();
@@ -342,6 +343,43 @@ mod tests {
             let (tests, stream) = read(&lines.join("\n"));
             prop_assert!(tests.len() >= results);
             prop_assert_eq!(stream.results(), results as u64);
+        }
+    }
+
+    const SAMPLE: &str = "1..3\nbegin 1 adds\nok 1 adds in 3ms\nbegin 2 fails\nnot ok 2 fails in 12ms\n\
+        # (in test file t/a.bats, line 7)\n#   `false' failed\nbegin 3 skips\nok 3 skips # skip no reason\n";
+    const WORDS: &[&str] = &[
+        "begin ",
+        "ok ",
+        "not ok ",
+        "# ",
+        " # skip",
+        " in 3ms",
+        "1..",
+        ", line 9)\n",
+        "# bats warning: ",
+        " # timeout after 1s",
+    ];
+
+    proptest! {
+        #[test]
+        fn nothing_damaged_makes_it_panic(output in damaged(SAMPLE, WORDS)) {
+            let text = String::from_utf8_lossy(&output);
+            let (tests, stream) = read(&text);
+            prop_assert!(tests.len() as u64 >= stream.results());
+            let kept: usize = tests.iter().map(|test| test.details.len()).sum();
+            prop_assert!(kept <= 2 * text.len());
+        }
+    }
+
+    #[test]
+    fn a_flood_is_not_kept() {
+        for line in ["# said\n", "begin 7 the same\n", "ok 1 the same\n", "no line of bats\n"] {
+            let mut stream = Stream::default();
+            stream.line("not ok 1 fails");
+            assert_keeps_little(3 << 20, 4 << 20, line.as_bytes(), |line| {
+                drop(stream.line(std::str::from_utf8(line).unwrap().trim_end()));
+            });
         }
     }
 }

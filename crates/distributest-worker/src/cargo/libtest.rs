@@ -342,7 +342,10 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz::{assert_keeps_little, damaged};
 
     const OUTPUT: &str = "
 running 6 tests
@@ -451,5 +454,57 @@ test result: FAILED. 2 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; 
             assert!(follower.buffer.len() <= 2 * BUFFER_BYTES);
         }
         assert_eq!(follower.read(b"ok\ntest b ... ", now).len(), 1);
+    }
+
+    const WORDS: &[&str] = &[
+        "test a ... ",
+        "test b - should panic ... ",
+        "ok\n",
+        "FAILED\n",
+        "ignored, ",
+        "bench: ",
+        "\nfailures:\n",
+        "\n---- ",
+        " stdout ----\n",
+        "\ntest result: ok. 1 passed; 2 failed; 99999999999999999999 ignored; 0 measured;",
+        "\nsuccesses:\n",
+    ];
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(output in damaged(OUTPUT, WORDS), piece in 1..200_usize) {
+            let now = Instant::now();
+            let mut follower = Follower::new(names("a b c d e f"), now);
+            let mut ended: Vec<Ended> =
+                output.chunks(piece).flat_map(|piece| follower.read(piece, now)).collect();
+            ended.extend(follower.conclude().ended);
+            let kept: usize = ended.iter().map(|ended| match &ended.result {
+                TestEnd::Failed(text) | TestEnd::Ignored(text) => text.len(),
+                TestEnd::Ok => 0,
+            }).sum();
+            prop_assert!(kept <= 3 * output.len());
+            // Each test has one end at most.
+            let mut seen: Vec<&str> = ended.iter().map(|ended| ended.name.as_str()).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            prop_assert_eq!(seen.len(), ended.len());
+        }
+    }
+
+    #[test]
+    fn a_flood_is_not_kept() {
+        let before = ["", "test a ... ", "test a ... ok\n\nfailures:\n\n---- a stdout ----\n"];
+        for before in before {
+            for piece in [&b"x"[..], b"a line\n", b"\n---- ", b"ok\n"] {
+                let now = Instant::now();
+                let mut follower = Follower::new(names("a"), now);
+                follower.read(before.as_bytes(), now);
+                let mut ended = Vec::new();
+                assert_keeps_little(4 << 20, 8 << 20, &piece.repeat(4096), |piece| {
+                    ended.extend(follower.read(piece, now));
+                });
+                follower.conclude();
+            }
+        }
     }
 }

@@ -72,8 +72,9 @@ pub(super) struct Conclusion {
 pub(super) struct Follower {
     has_markers: bool,
     line: Vec<u8>,
-    /// Tests that began, in that order, and have not ended.
-    running: Vec<String>,
+    /// Tests that began and have not ended, each with how many had begun before it.
+    running: HashMap<String, u64>,
+    begun: u64,
     outputs: HashMap<String, Excerpt>,
     /// Tests that ended, of which more may be printed.
     ended: Vec<(String, TestEnd, Duration)>,
@@ -99,7 +100,8 @@ impl Follower {
         Follower {
             has_markers,
             line: Vec::new(),
-            running: Vec::new(),
+            running: HashMap::new(),
+            begun: 0,
             outputs: HashMap::new(),
             ended: Vec::new(),
             current: None,
@@ -135,8 +137,9 @@ impl Follower {
         let line = std::mem::take(&mut self.line);
         self.take(&line, &mut ended);
         self.flush(&mut ended);
-        let running = std::mem::take(&mut self.running);
-        let running = running.into_iter().map(|id| {
+        let mut running: Vec<(String, u64)> = self.running.into_iter().collect();
+        running.sort_unstable_by_key(|(_, position)| *position);
+        let running = running.into_iter().map(|(id, _)| {
             let output = self.outputs.remove(&id).map(|output| output.text()).unwrap_or_default();
             (id, output)
         });
@@ -182,7 +185,8 @@ impl Follower {
             Framing::Turn { verb, id } => {
                 self.flush(ended);
                 if *verb == "RUN" && !self.is_running(id) {
-                    self.running.push((*id).to_owned());
+                    self.running.insert((*id).to_owned(), self.begun);
+                    self.begun += 1;
                 }
                 self.current = Some((*id).to_owned());
             }
@@ -190,7 +194,7 @@ impl Follower {
                 if !is_nested {
                     self.flush(ended);
                 }
-                self.running.retain(|running| running != id);
+                self.running.remove(*id);
                 self.ended.push(((*id).to_owned(), *end, *duration));
                 self.current = Some((*id).to_owned());
             }
@@ -216,7 +220,7 @@ impl Follower {
     }
 
     fn is_running(&self, id: &str) -> bool {
-        self.running.iter().any(|running| running == id)
+        self.running.contains_key(id)
     }
 
     fn print(&mut self, bytes: &[u8]) {
@@ -299,7 +303,10 @@ impl Unmarked {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz::{assert_keeps_little, damaged};
 
     const OUTPUT: &str = "\
 before the tests
@@ -396,5 +403,66 @@ panic text
         let conclusion = follower.conclude();
         assert_eq!(conclusion.ended.len(), 1);
         assert!(conclusion.ended[0].output.len() < 3 * OUTPUT_BYTES);
+    }
+
+    const WORDS: &[&str] = &[
+        "=== RUN   ",
+        "=== PAUSE ",
+        "=== CONT  ",
+        "=== NAME  ",
+        "--- PASS: ",
+        "--- FAIL: ",
+        "    --- SKIP: ",
+        " (0.01s)\n",
+        " (NaNs)\n",
+        " (-1.5s)\n",
+        " (1e300s)\n",
+        "PASS\n",
+        "FAIL\n",
+        "\u{16}",
+        "/",
+    ];
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(output in damaged(OUTPUT, WORDS), markers: bool, piece in 1..200_usize) {
+            let (ended, conclusion) = follow(&output, markers, piece);
+            let kept: usize = ended.iter().map(|ended| ended.output.len()).sum();
+            let running: usize = conclusion.running.iter().map(|(_, output)| output.len()).sum();
+            // What is no UTF-8 becomes three bytes.
+            prop_assert!(kept + running + conclusion.rest.len() <= 3 * output.len());
+            let mut unmarked = Unmarked::default();
+            let mut passed: usize = output.chunks(piece).map(|piece| unmarked.read(piece).len()).sum();
+            passed += unmarked.end().len();
+            prop_assert!(passed <= output.len());
+        }
+    }
+
+    #[test]
+    fn a_flood_is_not_kept() {
+        for piece in
+            [&b"x"[..], b"a line of a test that says much\n", b"\x16=== NAME  TestA\n", b"    --- PASS: "]
+        {
+            let mut follower = Follower::new(true);
+            follower.read(b"\x16=== RUN   TestA\n");
+            assert_keeps_little(4 << 20, 8 << 20, &piece.repeat(4096), |piece| drop(follower.read(piece)));
+            follower.conclude();
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_subtests_take_no_time() {
+        let begin = std::time::Instant::now();
+        let mut output = String::from("=== RUN   TestA\n");
+        for number in 0..100_000 {
+            output.push_str(&format!("=== RUN   TestA/{number}\n"));
+        }
+        output.push_str("--- PASS: TestA (1.00s)\n");
+        for number in 0..100_000 {
+            output.push_str(&format!("    --- PASS: TestA/{number} (0.00s)\n"));
+        }
+        let (ended, conclusion) = follow(output.as_bytes(), false, 64 * 1024);
+        assert_eq!((ended.len(), conclusion.running.len()), (100_001, 0));
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     }
 }

@@ -383,6 +383,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::damaged;
 
     fn cases(document: &str) -> Result<Vec<Case>, JunitError> {
         let mut cases = Vec::new();
@@ -555,6 +556,45 @@ mod tests {
             let case = cases(&document).unwrap().remove(0);
             prop_assert_eq!(case.name, name);
             prop_assert_eq!(case.details, text.trim_matches(['\n', '\r']).trim_end());
+        }
+    }
+
+    const SAMPLE: &str = "<?xml version='1.0'?><testsuites><testsuite name='s' file='a.py'>\
+        <testcase name='one' classname='c' time='0.5' file='a.py' line='3'/><testcase name='two'>\
+        <failure message='bad &amp; worse'>trace\n at b.py:4</failure><system-out><![CDATA[said]]></system-out></testcase>\
+        <testcase name='three'><skipped/></testcase></testsuite></testsuites>";
+    const WORDS: &[&str] = &[
+        "<testsuite>",
+        "</testsuite>",
+        "<testcase name='",
+        "</testcase>",
+        "<failure>",
+        "</failure>",
+        "<![CDATA[",
+        "]]>",
+        "<!--",
+        "-->",
+        "&#x110000;",
+        "&lt;",
+        "<!DOCTYPE a [<!ENTITY b 'c'>",
+        "'",
+        "\"",
+        "time='1e999'",
+        "line='-1'",
+        "<rerunFailure/>",
+    ];
+
+    proptest! {
+        #[test]
+        fn nothing_damaged_makes_it_panic(document in damaged(SAMPLE, WORDS)) {
+            let (mut kept, mut position) = (0, 0);
+            let _ = read(document.as_slice(), &mut position, |case: Case| {
+                kept += case.name.len() + case.details.len();
+                Ok::<(), JunitError>(())
+            });
+            prop_assert!(kept <= 4 * document.len() + 1024);
+            prop_assert!(position <= document.len() as u64);
+            line_at(document.as_slice(), position).unwrap();
         }
     }
 }

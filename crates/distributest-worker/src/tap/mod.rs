@@ -30,8 +30,8 @@ use crate::program::{self, Ending, Piped, Reader, Stream, pass_on};
 use crate::text::{Tail, relative_path};
 use crate::tools;
 
-/// How much of what stands between two tests is kept for the second one's details.
-const PREAMBLE_LIMIT_BYTES: usize = 64 * 1024;
+/// How much of what stands between two tests is kept for the details of the second one, or of the first if that failed.
+const KEPT_LIMIT_BYTES: usize = 64 * 1024;
 
 /// What `prove` runs.
 pub(crate) struct Tap {
@@ -176,8 +176,7 @@ struct Reporter<'a> {
     /// A failure that may still be explained.
     failure: Option<Failure>,
     /// Lines since the last test that are not about it: those of a subtest, or of anything else.
-    preamble: Vec<String>,
-    preamble_bytes: usize,
+    preamble: Kept,
     /// The last test there was, in words.
     last_test: Option<String>,
     /// How many of those reported failed.
@@ -188,8 +187,24 @@ struct Failure {
     test: Test,
     duration: Duration,
     /// What its subtests and the comments after it say.
-    comments: Vec<String>,
+    comments: Kept,
     yaml: Account,
+}
+
+/// Lines, as long as they are not too many.
+#[derive(Default)]
+struct Kept {
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, line: String) {
+        if self.bytes + line.len() < KEPT_LIMIT_BYTES {
+            self.bytes += line.len() + 1;
+            self.lines.push(line);
+        }
+    }
 }
 
 impl<'a> Reporter<'a> {
@@ -200,8 +215,7 @@ impl<'a> Reporter<'a> {
             file: &order.file,
             last_end: Instant::now(),
             failure: None,
-            preamble: Vec::new(),
-            preamble_bytes: 0,
+            preamble: Kept::default(),
             last_test: None,
             failed: 0,
         }
@@ -215,12 +229,11 @@ impl<'a> Reporter<'a> {
                 let duration = now - std::mem::replace(&mut self.last_end, now);
                 self.last_test = Some(id(&test));
                 let preamble = std::mem::take(&mut self.preamble);
-                self.preamble_bytes = 0;
                 match test.result {
                     TestOutcome::Failed | TestOutcome::Unplanned | TestOutcome::TodoFailed => {
                         // A subtest says in its own indented lines what failed.
-                        let is_subtest = preamble.iter().any(|line| line.starts_with(' '));
-                        let comments = if is_subtest { preamble } else { Vec::new() };
+                        let is_subtest = preamble.lines.iter().any(|line| line.starts_with(' '));
+                        let comments = if is_subtest { preamble } else { Kept::default() };
                         let yaml = Account::default();
                         self.failure = Some(Failure { test, duration, comments, yaml });
                     }
@@ -229,29 +242,22 @@ impl<'a> Reporter<'a> {
             }
             Event::Comment(text) => match &mut self.failure {
                 Some(failure) if !text.starts_with(" Subtest:") => failure.comments.push(format!("#{text}")),
-                _ => self.keep(format!("#{text}")),
+                _ => self.preamble.push(format!("#{text}")),
             },
             Event::Yaml(text) => {
                 if let Some(failure) = &mut self.failure {
                     failure.yaml = yaml_account(&text);
                 }
             }
-            Event::Other(line) => self.keep(line),
+            Event::Other(line) => self.preamble.push(line),
         }
         Ok(())
-    }
-
-    fn keep(&mut self, line: String) {
-        if self.preamble_bytes + line.len() < PREAMBLE_LIMIT_BYTES {
-            self.preamble_bytes += line.len() + 1;
-            self.preamble.push(line);
-        }
     }
 
     /// Reports the failure that waits, if one does.
     fn flush(&mut self, diagnostics: &mut Diagnostics, link: &mut Link) -> Result<(), Stop> {
         let Some(Failure { test, duration, comments, yaml }) = self.failure.take() else { return Ok(()) };
-        let account = diagnostics.take(&test.description).or(Account::of(comments)).or(yaml);
+        let account = diagnostics.take(&test.description).or(Account::of(comments.lines)).or(yaml);
         self.report(&test, duration, account, link)
     }
 

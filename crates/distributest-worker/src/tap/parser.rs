@@ -240,6 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz::{assert_keeps_little, damaged};
 
     fn parse(text: &str) -> (Vec<Event>, Summary) {
         let (mut parser, mut events) = (Parser::default(), Vec::new());
@@ -377,6 +378,55 @@ mod tests {
         fn nothing_makes_it_panic(text in "\\PC{0,200}", lines in proptest::collection::vec("\\PC{0,30}", 0..20)) {
             parse(&text);
             parse(&format!("TAP version 13\n{}", lines.join("\n")));
+        }
+    }
+
+    const SAMPLE: &str = "TAP version 13\n1..4\nok 1 - adds\nnot ok 2 - fails\n  ---\n  message: bad\n  at:\n    line: 3\n  ...\n\
+        # Subtest: inner\n    1..1\n    ok 1\nok 3 # SKIP no\nnot ok 4 # TODO later\nBail out!  no more\n";
+    const WORDS: &[&str] = &[
+        "ok ",
+        "not ok ",
+        "1..",
+        " # SKIP ",
+        " # TODO ",
+        "Bail out!",
+        "  ---\n",
+        "  ...\n",
+        "TAP version ",
+        "pragma +strict\n",
+        "# Subtest: ",
+        "\\#",
+        " - ",
+        "    ",
+    ];
+
+    proptest! {
+        #[test]
+        fn nothing_damaged_makes_it_panic(document in damaged(SAMPLE, WORDS)) {
+            let text = String::from_utf8_lossy(&document);
+            let (events, summary) = parse(&text);
+            let tests = events.iter().filter(|event| matches!(event, Event::Test(_))).count();
+            prop_assert_eq!(tests as u64, summary.run);
+        }
+    }
+
+    #[test]
+    fn a_flood_is_not_kept() {
+        for (before, line) in [
+            ("1..1", "# a comment"),
+            ("1..1", "no TAP"),
+            ("not ok 1\n  ---", "  a line of YAML without end"),
+            ("1..1", "ok 1"),
+            ("1..1", "Bail out!  again"),
+            ("1..1", "1..1"),
+            ("1..1", "TAP version 12"),
+        ] {
+            let mut parser = Parser::default();
+            before.lines().for_each(|line| parser.line(line, &mut drop));
+            assert_keeps_little(1 << 20, 2 << 20, line.as_bytes(), |line| {
+                parser.line(std::str::from_utf8(line).unwrap(), &mut drop);
+            });
+            parser.finish(&mut drop);
         }
     }
 }

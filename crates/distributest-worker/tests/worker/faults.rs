@@ -120,3 +120,18 @@ fn an_order_that_is_none_ends_the_worker_with_a_word() {
     assert!(!worker.wait().success());
     assert!(worker.stderr().contains("failed to read an order of the agent"), "{}", worker.stderr());
 }
+
+#[test]
+fn what_a_failing_test_comments_without_end_is_cut() {
+    let project = Project::empty();
+    let script =
+        "#!/bin/sh\necho 1..1; echo not ok 1; yes '# a comment of a test that failed' | head -c 40000000\n";
+    project.write("t/comments.t", script);
+    let mut worker = Worker::ready(&project, &["tap"]);
+    assert_eq!(worker.run("t/comments.t").outcome(), "failed");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kilobytes < 32 * 1024, "{peak}");
+    worker.quit();
+}

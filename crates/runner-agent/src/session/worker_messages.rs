@@ -257,6 +257,10 @@ fn shown(line: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
     use super::*;
 
     async fn messages(written: &[u8]) -> Vec<Result<WorkerMessage, WorkerLinkError>> {
@@ -357,5 +361,47 @@ mod tests {
         assert!(early.is_err());
         worker.write_all(b"\"protocol\":1}\n").await.unwrap();
         assert!(matches!(link.receive().await, Ok(WorkerMessage::Ready)));
+    }
+
+    /// What may come from a worker in pieces of any size: messages, damaged ones, and no messages at all.
+    fn written() -> impl Strategy<Value = Vec<u8>> {
+        let lines = [
+            r#"{"type":"ready","protocol":1}"#,
+            r#"{"type":"test","id":"a","name":"b","status":"passed","seconds":0.5,"file":"a.py","line":3}"#,
+            r#"{"type":"test","id":"a","name":"b","status":"failed","seconds":1e400,"message":null}"#,
+            r#"{"type":"finished","outcome":"failed","message":"x","helpers":[1,2]}"#,
+            r#"{"type":"unable","message":"m"}"#,
+            r#"{"type":"test","id":"\ud800","name":"b","status":"passed","seconds":-1}"#,
+        ];
+        let line = (select(lines.map(str::as_bytes).to_vec()), vec((any::<Index>(), any::<u8>()), 0..3));
+        let damaged = line.prop_map(|(line, changes)| {
+            let mut line = line.to_vec();
+            for (place, byte) in changes {
+                let place = place.index(line.len());
+                line[place] = byte;
+            }
+            line.push(b'\n');
+            line
+        });
+        let deep = (1..2_000_usize).prop_map(|depth| [b"[".repeat(depth), b"\n".to_vec()].concat());
+        let part = prop_oneof![6 => damaged, 1 => vec(any::<u8>(), 0..100), 1 => deep];
+        vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_worker_writes_is_read_to_its_end(written in written()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let read = runtime.block_on(async {
+                tokio::time::timeout(Duration::from_secs(20), messages(&written)).await
+            });
+            let read = read.expect("it ends in time");
+            let newlines = written.iter().filter(|byte| **byte == b'\n').count();
+            prop_assert!(read.len() <= newlines + 1);
+            if let Err(WorkerLinkError::Garbage { shown, .. }) = &read[read.len() - 1] {
+                // Each byte is shown with four characters at most.
+                prop_assert!(shown.len() <= 4 * SHOWN_BYTES + 5 && shown.is_ascii(), "{}", shown);
+            }
+        }
     }
 }
