@@ -29,6 +29,22 @@ pub struct LaunchId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub u64);
 
+/// Attempts of a former run that a run continues have numbers from here on, which no run reaches by itself. Programs that
+/// read numbers as floating point still tell them apart.
+const FIRST_FORMER_ATTEMPT: u64 = 1 << 40;
+
+impl AttemptId {
+    /// The number that a run gives to an attempt of the former run that it continues; `index` counts those.
+    pub fn of_former_run(index: u64) -> AttemptId {
+        AttemptId(FIRST_FORMER_ATTEMPT + index)
+    }
+
+    /// Whether the attempt was made by a former run.
+    pub fn is_of_former_run(self) -> bool {
+        self.0 >= FIRST_FORMER_ATTEMPT
+    }
+}
+
 impl fmt::Display for AttemptId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.0)

@@ -7,6 +7,7 @@
 //! - Tests, durations and a host's files are those of the attempt that decided the file. The tests of an
 //!   attempt come before its file's verdict; the end of the attempt may come before or after it. A host's
 //!   busy time is that of all attempts.
+//! - What a former run found out counts as its files and tests, but took no time, and no host's, of this run.
 //!
 //! # Exit status
 //!
@@ -70,6 +71,7 @@ struct OpenAttempt {
 #[derive(Debug)]
 struct HostAccount {
     name: String,
+    takes_part: bool,
     ready_runners: HashSet<u16>,
     files: u32,
     busy: Duration,
@@ -119,7 +121,8 @@ impl Ledger {
                 }
             }
             RunEvent::StopRequested => self.stop_requested = true,
-            RunEvent::RunnerFailed { reason: None, .. }
+            RunEvent::RunResumed(_)
+            | RunEvent::RunnerFailed { reason: None, .. }
             | RunEvent::HostProgress { .. }
             | RunEvent::HostConnected { .. }
             | RunEvent::HookFinished { .. }
@@ -145,7 +148,7 @@ impl Ledger {
             flaky: self.flaky,
             not_run: self.not_run(),
             tests: self.tests,
-            hosts: self.hosts.iter().map(HostAccount::summary).collect(),
+            hosts: self.hosts.iter().filter(|host| host.takes_part).map(HostAccount::summary).collect(),
             exit_status: self.exit_status(),
         }
     }
@@ -193,7 +196,9 @@ impl Ledger {
     }
 
     fn attempt_finished(&mut self, report: &AttemptReport) {
-        if let Some(host) = self.hosts.get_mut(report.runner.host.0 as usize) {
+        if !report.attempt.is_of_former_run()
+            && let Some(host) = self.hosts.get_mut(report.runner.host.0 as usize)
+        {
             host.busy += report.duration;
         }
         match report.result {
@@ -231,9 +236,11 @@ impl Ledger {
         for (sum, more) in self.tests.iter_mut().zip(tests) {
             *sum += u64::from(*more);
         }
-        self.workload.add(*duration);
-        if let Some(host) = self.hosts.get_mut(host.0 as usize) {
-            host.files += 1;
+        if !id.is_of_former_run() {
+            self.workload.add(*duration);
+            if let Some(host) = self.hosts.get_mut(host.0 as usize) {
+                host.files += 1;
+            }
         }
         self.attempts.remove(&id);
     }
@@ -243,6 +250,7 @@ impl HostAccount {
     fn new(plan: &HostPlan) -> Self {
         HostAccount {
             name: plan.name.clone(),
+            takes_part: plan.takes_part(),
             ready_runners: HashSet::new(),
             files: 0,
             busy: Duration::ZERO,

@@ -5,6 +5,10 @@
 //! the block. An attempt that was dispatched gets exactly one [`RunEvent::AttemptFinished`], before or after
 //! the verdict it leads to (its output may lag), but its tests always come before both. Every discovered file
 //! gets exactly one [`RunEvent::FileVerdict`], and [`RunEvent::RunFinished`] is last.
+//!
+//! A run that continues a former one says so right after its start ([`RunEvent::RunResumed`]), and then what the former
+//! run found out: for each file it finished the tests, the end of each attempt (no start, no output) and the verdict.
+//! Such attempts are known by their numbers ([`AttemptId::is_of_former_run`]); they took no time of this run.
 
 use std::time::Duration;
 
@@ -54,8 +58,16 @@ impl HookKind {
 pub struct HostPlan {
     /// The name the user wrote: `localhost` or anything `ssh NAME` accepts.
     pub name: String,
-    /// Runners asked for; `None` while it is the host's number of cores.
+    /// Runners asked for; `None` while it is the host's number of cores. `Some(0)`: it takes no part, and is known for the
+    /// files that a former run finished there.
     pub runners: Option<u16>,
+}
+
+impl HostPlan {
+    /// Whether the run uses the host.
+    pub fn takes_part(&self) -> bool {
+        self.runners != Some(0)
+    }
 }
 
 /// A test file of the run, with what the plan knows of it.
@@ -143,6 +155,25 @@ pub struct RunSummary {
     pub exit_status: u8,
 }
 
+/// The run that a run continues, and how far it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerRun {
+    /// Its name.
+    pub run: String,
+    /// How long ago it began.
+    pub age: Duration,
+    /// Files that it finished and that are not run again.
+    pub finished: u32,
+    /// Those of them that did not pass.
+    pub failed: u32,
+    /// Files that it finished and that are run again because they have changed since.
+    pub changed: u32,
+    /// Files to run, those that have changed among them.
+    pub left: u32,
+    /// The aggregated logs with what the finished files wrote.
+    pub logs: Vec<String>,
+}
+
 /// One thing that happened in a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunEvent {
@@ -157,6 +188,8 @@ pub enum RunEvent {
         /// The files.
         files: Vec<FilePlan>,
     },
+    /// The run continues a former one; the events of the files that one finished follow at once.
+    RunResumed(FormerRun),
     /// What a host is busy with before its runners are ready, for the live view: "syncing", "node_setup".
     HostProgress {
         /// The host.

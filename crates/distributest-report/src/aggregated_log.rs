@@ -120,9 +120,17 @@ impl AggregatedLog {
     fn note_text(&self, event: &RunEvent) -> Option<String> {
         match event {
             RunEvent::RunStarted { run, project, hosts, files } => {
-                let hosts: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
+                let hosts = hosts.iter().filter(|host| host.takes_part());
+                let hosts: Vec<_> = hosts.map(|host| host.name.as_str()).collect();
                 let files = format::count(files.len() as u64, "file");
                 Some(format!("run {run} of {project}: {files}; hosts: {}", hosts.join(", ")))
+            }
+            RunEvent::RunResumed(former) => {
+                let logs = match former.logs.as_slice() {
+                    [] => String::new(),
+                    logs => format!("; what they wrote is in {}", logs.join(", ")),
+                };
+                Some(format!("{}{logs}", phrases::resuming(former)))
             }
             RunEvent::HostConnected { host, agent, cores, runners } => {
                 let connected = phrases::connected(agent, *cores, *runners);
@@ -178,7 +186,8 @@ impl AggregatedLog {
         if !report.leaked.is_empty() {
             write_section(&mut sections, "left running, killed", "", &[&report.leaked.join("\n")])?;
         }
-        let end = format!("{word} in {}", format::seconds(report.duration));
+        let earlier = if report.attempt.is_of_former_run() { ", in the former run" } else { "" };
+        let end = format!("{word} in {}{earlier}", format::seconds(report.duration));
         self.close_block(report.block, &title, Some(sections), &end)
     }
 

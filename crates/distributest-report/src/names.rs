@@ -1,14 +1,14 @@
 //! The names behind the indices of a run, remembered from its first event.
 
 use distributest_core::identity::{FileId, HostId, RunnerId};
-use distributest_core::run_event::{FilePlan, RunEvent};
+use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
 
 use crate::format::display_path;
 
 /// What [`RunEvent::RunStarted`] said about hosts and files. Every consumer keeps its own.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    hosts: Vec<String>,
+    hosts: Vec<HostPlan>,
     files: Vec<FilePlan>,
 }
 
@@ -16,17 +16,17 @@ impl Names {
     /// Remembers the names if this is the event that carries them.
     pub(crate) fn learn(&mut self, event: &RunEvent) {
         if let RunEvent::RunStarted { hosts, files, .. } = event {
-            self.hosts = hosts.iter().map(|host| host.name.clone()).collect();
+            self.hosts = hosts.clone();
             self.files = files.clone();
         }
     }
 
-    /// The names of all hosts.
-    pub(crate) fn hosts(&self) -> &[String] {
-        &self.hosts
+    /// The names of the hosts that the run uses.
+    pub(crate) fn hosts_taking_part(&self) -> Vec<&str> {
+        self.hosts.iter().filter(|plan| plan.takes_part()).map(|plan| plan.name.as_str()).collect()
     }
 
-    /// How many hosts the run has.
+    /// How many hosts the run has or, where it continues a former one, has had.
     pub(crate) fn host_count(&self) -> usize {
         self.hosts.len()
     }
@@ -38,7 +38,7 @@ impl Names {
 
     /// The name the user gave a host.
     pub(crate) fn host(&self, host: HostId) -> &str {
-        self.hosts.get(host.0 as usize).map_or("unknown host", String::as_str)
+        self.hosts.get(host.0 as usize).map_or("unknown host", |plan| plan.name.as_str())
     }
 
     /// A file's path, as planned.

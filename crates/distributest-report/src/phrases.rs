@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use distributest_core::identity::{HostId, RunnerId};
+use distributest_core::run_event::FormerRun;
 
 use crate::format;
 use crate::names::Names;
@@ -37,4 +38,17 @@ pub(crate) fn runner_failure(reason: Option<&str>) -> &str {
 /// What answered on a host: `resident agent 0.1.0, 8 cores, 8 runners`.
 pub(crate) fn connected(agent: &str, cores: u16, runners: u16) -> String {
     format!("{agent}, {}, {}", format::count(cores.into(), "core"), format::count(runners.into(), "runner"))
+}
+
+/// What a run continues: `resuming run 6b02-1f, begun 3 min 02 s ago: 140 of 200 files are done (3 failed), 60 to run`.
+pub(crate) fn resuming(former: &FormerRun) -> String {
+    let FormerRun { run, age, finished, failed, changed, left, .. } = former;
+    let age = format::whole_duration(*age);
+    let failures = if *failed > 0 { format!(" ({failed} failed)") } else { String::new() };
+    let files = format::count((finished + left).into(), "file");
+    let verb = if *finished == 1 { "is" } else { "are" };
+    let changes = if *changed > 0 { format!(" ({changed} changed since)") } else { String::new() };
+    format!(
+        "resuming run {run}, begun {age} ago: {finished} of {files} {verb} done{failures}, {left} to run{changes}"
+    )
 }

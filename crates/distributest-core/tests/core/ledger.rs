@@ -231,3 +231,36 @@ fn a_second_verdict_of_a_file_does_not_count() {
     assert_eq!(summary.outcomes, [1, 0, 0, 0, 0]);
     assert_eq!(summary.exit_status, EXIT_PASSED);
 }
+
+/// A run that continues another is as red as both together, but no faster or slower for what it did not do itself.
+#[test]
+fn what_a_former_run_finished_counts_but_took_no_time() {
+    let mut start = run_started(2, &["h1"]);
+    if let RunEvent::RunStarted { hosts, .. } = &mut start {
+        hosts.push(HostPlan { name: "h2".to_owned(), runners: Some(0) });
+    }
+    let former = AttemptId::of_former_run(0).0;
+    let failed = AttemptResult::Outcome(Outcome::Failed);
+    let mut ledger = Ledger::new(false);
+    for (now, event) in [
+        (0, start),
+        (0, test(former, 1, TestStatus::Failed)),
+        (0, attempt_finished(former, 1, 1, failed, 500)),
+        (0, ran(1, Outcome::Failed, former)),
+        (1, ready(0, 1)),
+        (1, attempt_started(1, 0, 0)),
+        (4, test(1, 0, TestStatus::Passed)),
+        (4, attempt_finished(1, 0, 0, AttemptResult::Outcome(Outcome::Passed), 3)),
+        (4, ran(0, Outcome::Passed, 1)),
+    ] {
+        ledger.record(Duration::from_secs(now), &event);
+    }
+    let summary = ledger.summary();
+    assert_eq!((summary.files, summary.outcomes, summary.not_run), (2, [1, 1, 0, 0, 0], 0));
+    assert_eq!((summary.tests[0], summary.tests[1]), (1, 1));
+    assert_eq!(summary.exit_status, EXIT_FAILED);
+    assert_eq!((summary.testing, summary.lower_bound), (Duration::from_secs(3), Duration::from_secs(3)));
+    let hosts: Vec<_> =
+        summary.hosts.iter().map(|host| (host.name.as_str(), host.files, host.busy.as_secs())).collect();
+    assert_eq!(hosts, [("h1", 1, 3)]);
+}

@@ -218,6 +218,10 @@ impl Ledger {
             self.slow_files.push(this.clone());
         }
         self.slow_tests.extend(slow_tests.iter().map(|(name, duration)| slow(*duration, Some(name.clone()))));
+        if report.attempt.is_of_former_run() {
+            // It held nothing of this run back.
+            return;
+        }
         if self.longest.as_ref().is_none_or(|longest| longest.duration < this.duration) {
             self.longest = Some(this.clone());
         }

@@ -74,6 +74,9 @@ impl Console {
                 Text::message(self.warning(&format!("{}: {}", self.place(*runner), clean_one_line(reason))))
             }
             RunEvent::Warning { message } => Text::message(self.warning(&clean_one_line(message))),
+            RunEvent::RunResumed(former) if self.options.verbosity > Verbosity::Quiet => {
+                Text::message(phrases::resuming(former) + "\n")
+            }
             RunEvent::StopRequested => {
                 Text::message("stopping what runs and cleaning up (Ctrl-C again: leave at once)\n".to_owned())
             }
@@ -97,7 +100,7 @@ impl Console {
 
     /// ` on h1, h2`, ` on 20 hosts`; nothing for a single host.
     fn on_hosts(&self) -> String {
-        match self.names.hosts() {
+        match self.names.hosts_taking_part().as_slice() {
             [] | [_] => String::new(),
             few if few.len() <= NAMED_HOSTS => format!(" on {}", few.join(", ")),
             many => format!(" on {}", format::count(many.len() as u64, "host")),
@@ -133,6 +136,12 @@ impl Console {
         self.warning(text) + &hint.unwrap_or_default()
     }
 
+    /// Where an attempt ran.
+    fn place_of(&self, report: &AttemptReport) -> String {
+        let earlier = if report.attempt.is_of_former_run() { " in the former run" } else { "" };
+        self.place(report.runner) + earlier
+    }
+
     /// A runner, by its host's name unless there is only one.
     fn place(&self, runner: RunnerId) -> String {
         match self.names.host_count() {
@@ -143,7 +152,7 @@ impl Console {
 
     fn verdict_text(&self, path: &str, verdict: &Verdict, notes: &AttemptNotes) -> String {
         let place =
-            notes.report.as_ref().map_or_else(|| "no runner".to_owned(), |report| self.place(report.runner));
+            notes.report.as_ref().map_or_else(|| "no runner".to_owned(), |report| self.place_of(report));
         let is_fine = matches!(verdict, Verdict::Ran(Outcome::Passed) | Verdict::NotRun(_));
         match (is_fine, self.options.verbosity) {
             (_, Verbosity::Quiet) | (true, Verbosity::Normal) => String::new(),
@@ -161,7 +170,7 @@ impl Console {
         let before = notes.failed_before.iter().filter_map(|earlier| {
             let report = earlier.report.as_ref()?;
             let AttemptResult::Outcome(outcome) = report.result else { return None };
-            let place = self.place(report.runner);
+            let place = self.place_of(report);
             Some(failure::describe_earlier(path, outcome, earlier, &place, self.detail()))
         });
         deciding + &before.collect::<String>()

@@ -43,8 +43,8 @@ impl Progress {
         match event {
             RunEvent::RunStarted { hosts, files, .. } => {
                 self.files = files.len();
-                self.preparing =
-                    (0..hosts.len() as u32).map(|host| (HostId(host), "connecting".into())).collect();
+                let hosts = (0..).map(HostId).zip(hosts).filter(|(_, plan)| plan.takes_part());
+                self.preparing = hosts.map(|(host, _)| (host, "connecting".into())).collect();
                 self.predictions = (0..).map(FileId).zip(files.iter().map(|plan| plan.predicted)).collect();
                 self.predicted = self.predictions.values().flatten().sum();
                 self.unpredicted_files = self.predictions.values().filter(|one| one.is_none()).count() as u32;

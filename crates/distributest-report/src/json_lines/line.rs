@@ -34,6 +34,15 @@ enum Event<'a> {
         hosts: Vec<HostLine<'a>>,
         files: Vec<FileLine<'a>>,
     },
+    RunResumed {
+        run: &'a str,
+        age_seconds: f64,
+        finished: u32,
+        failed: u32,
+        changed: u32,
+        left: u32,
+        logs: &'a [String],
+    },
     HostProgress {
         host: &'a str,
         activity: &'a str,
@@ -210,6 +219,15 @@ impl<'a> Event<'a> {
                 project,
                 hosts: hosts.iter().map(HostLine::of).collect(),
                 files: files.iter().map(FileLine::of).collect(),
+            },
+            RunEvent::RunResumed(former) => Event::RunResumed {
+                run: &former.run,
+                age_seconds: seconds(former.age),
+                finished: former.finished,
+                failed: former.failed,
+                changed: former.changed,
+                left: former.left,
+                logs: &former.logs,
             },
             RunEvent::HostProgress { host, activity } => {
                 Event::HostProgress { host: host_name(host), activity }

@@ -99,6 +99,30 @@ fn a_log_reads_from_start_to_end() {
 }
 
 #[test]
+fn what_a_former_run_finished_has_its_place() {
+    assert_snapshot!(text_of(&scenarios::resumed()), @"
+    --- run 20261121-231008-4f2a of shop: 3 files; hosts: h1
+    --- resuming run 20261121-230512-1c08, begun 4 min 56 s ago: 1 of 3 files is done (1 failed), 2 to run (1 changed since); what they wrote is in /logs/former.log
+    ==> host h2 runner 3 tests/test_billing.py (0 bytes)
+    --- failed: test_rounding[eur] (tests/test_billing.py:42)
+        def test_rounding(currency):
+    >       assert total(currency) == 10.0
+    E       AssertionError: assert 10.01 == 10.0
+    E        +  where 10.01 = total('eur')
+
+    tests/test_billing.py:42: AssertionError
+    <== host h2 runner 3 tests/test_billing.py: failed in 400.00 s, in the former run
+    --- host h1: resident agent 0.1.0, 1 core, 1 runner
+    --- host h1 runner 1 is ready as dev_ana_1
+    ==> host h1 runner 1 tests/test_shop.py (0 bytes)
+    <== host h1 runner 1 tests/test_shop.py: passed in 1.00 s
+    ==> host h1 runner 1 tests/test_cart.py (0 bytes)
+    <== host h1 runner 1 tests/test_cart.py: passed in 1.00 s
+    --- 3 files: 2 passed, 1 failed; 2.00 s; exit status 1
+    ");
+}
+
+#[test]
 fn details_are_whole_and_as_the_test_wrote_them() {
     let text = text_of(&scenarios::failures());
     assert!((2..=100).all(|number| text.contains(&format!("\nline {number}\n"))), "{text}");

@@ -52,6 +52,35 @@ fn a_run_that_passes_is_calm() {
 }
 
 #[test]
+fn what_a_former_run_finished_is_told_as_its_own() {
+    assert_snapshot!(printed(options(), scenarios::resumed()), @"
+    3 files
+    resuming run 20261121-230512-1c08, begun 4 min 56 s ago: 1 of 3 files is done (1 failed), 2 to run (1 changed since)
+    FAILED tests/test_billing.py  1 of 1 test failed  (h2 runner 3 in the former run, 6 min 40 s)
+
+      test_rounding[eur]  tests/test_billing.py:42
+            def test_rounding(currency):
+        >       assert total(currency) == 10.0
+        E       AssertionError: assert 10.01 == 10.0
+        E        +  where 10.01 = total('eur')
+
+        tests/test_billing.py:42: AssertionError
+
+    Failed
+      tests/test_billing.py
+        test_rounding[eur]: AssertionError: assert 10.01 == 10.0
+        $ distributest tests/test_billing.py
+
+    Slow files
+       6 min 40 s  tests/test_billing.py on h2
+
+    3 files: 2 passed, 1 failed; 3 tests: 2 passed, 1 failed
+    2.0 s; testing took 2.0 s, 1.00 × the least possible 2.0 s
+    log: /var/log/latest.log
+    ");
+}
+
+#[test]
 fn failures_are_told_as_they_happen_and_again_at_the_end() {
     assert_snapshot!(printed(options(), scenarios::failures()), @r"
     4 files on h1, h2

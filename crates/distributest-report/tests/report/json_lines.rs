@@ -37,6 +37,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
     let runner = RunnerId { host: HostId(0), number: 2 };
     let block = BlockId { host: HostId(0), number: 5 };
     let mut script = Script::new(&["h1"], &[("tests/a b.py", Some(1.5)), ("tests/b.py", None)]);
+    script.push(RunEvent::RunResumed(scenarios::former_run()));
     script.at(0.1).push(RunEvent::HostProgress { host: HostId(0), activity: "syncing".to_owned() });
     script.push(RunEvent::HookFinished {
         host: HostId(0),
@@ -79,6 +80,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
 fn documented_name(event: &RunEvent) -> Option<&'static str> {
     Some(match event {
         RunEvent::RunStarted { .. } => "run_started",
+        RunEvent::RunResumed(_) => "run_resumed",
         RunEvent::HostProgress { .. } => "host_progress",
         RunEvent::HostConnected { .. } => "host_connected",
         RunEvent::HostFailed { .. } => "host_failed",
@@ -99,12 +101,13 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
     })
 }
 
-const EVENT_KINDS: usize = 17;
+const EVENT_KINDS: usize = 18;
 
 #[test]
 fn the_format_is_what_it_was() {
     assert_snapshot!(text_of(&every_event()), @r#"
     {"at":0.0,"event":"run_started","schema":1,"run":"20261121-231008-4f2a","project":"shop","hosts":[{"name":"h1","runners":null}],"files":[{"path":"tests/a b.py","framework":"pytest","predicted":1.5},{"path":"tests/b.py","framework":"pytest","predicted":null}]}
+    {"at":0.0,"event":"run_resumed","run":"20261121-230512-1c08","age_seconds":296.0,"finished":1,"failed":1,"changed":1,"left":2,"logs":["/logs/former.log"]}
     {"at":0.1,"event":"host_progress","host":"h1","activity":"syncing"}
     {"at":0.1,"event":"hook_finished","host":"h1","runner":2,"hook":"runner_setup","failure":"exited with status 1","skipped":false,"seconds":1.234568,"block":5}
     {"at":0.1,"event":"worker_prepared","host":"h1","runner":2,"framework":"pytest","failure":null,"seconds":0.3,"block":5}

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use distributest_core::identity::{HostId, RunnerId};
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome};
-use distributest_core::run_event::{BlockId, HookKind, OutputStream, RunEvent};
+use distributest_core::run_event::{BlockId, FormerRun, HookKind, OutputStream, RunEvent};
 use distributest_core::test_result::{TestResult, TestStatus};
 
 use crate::script::{Script, test};
@@ -24,6 +24,7 @@ pub(crate) fn all() -> Vec<(&'static str, Run)> {
         ("no-runner", no_runner()),
         ("no-files", no_files()),
         ("no-tests", no_tests()),
+        ("resumed", resumed()),
     ]
 }
 
@@ -207,6 +208,40 @@ pub(crate) fn no_tests() -> Run {
     script.at(1.0).finish_with(first, Outcome::Passed, "no tests: all 3 are deselected", "", &[]);
     script.at(1.2).finish_with(second, Outcome::Passed, "no tests", "", &[]);
     script.at(1.3).end(4)
+}
+
+/// What a run continues.
+pub(crate) fn former_run() -> FormerRun {
+    FormerRun {
+        run: "20261121-230512-1c08".to_owned(),
+        age: Duration::from_secs(296),
+        finished: 1,
+        failed: 1,
+        changed: 1,
+        left: 2,
+        logs: vec!["/logs/former.log".to_owned()],
+    }
+}
+
+/// A run that continues one that had a host more.
+pub(crate) fn resumed() -> Run {
+    let former = AttemptId::of_former_run(0);
+    let mut script = Script::new(
+        &["h1"],
+        &[("tests/test_shop.py", None), ("tests/test_cart.py", None), ("tests/test_billing.py", None)],
+    );
+    script.other_host("h2");
+    script.push(RunEvent::RunResumed(former_run()));
+    script.fail_former(former, FileId(2), RunnerId { host: HostId(1), number: 3 }, rounding());
+    script.ready(0, 1);
+    for file in 0..2 {
+        let attempt = script.start(file, 0, 1);
+        script
+            .quiet_test(attempt, "test_one", TestStatus::Passed, 0.5)
+            .at(f64::from(file + 1))
+            .finish(attempt, Outcome::Passed);
+    }
+    script.end(1)
 }
 
 fn node_setup(host: u32) -> RunEvent {

@@ -66,6 +66,39 @@ impl Script {
         self
     }
 
+    /// Adds a host that only a former run used.
+    pub(crate) fn other_host(&mut self, name: &str) {
+        if let (_, RunEvent::RunStarted { hosts, .. }) = &mut self.events[0] {
+            hosts.push(HostPlan { name: name.to_owned(), runners: Some(0) });
+        }
+    }
+
+    /// An attempt of a former run, which took 400 seconds: a test of it failed, and so did its file.
+    pub(crate) fn fail_former(
+        &mut self,
+        attempt: AttemptId,
+        file: FileId,
+        runner: RunnerId,
+        test: TestResult,
+    ) {
+        self.push(RunEvent::TestFinished { attempt, file, test });
+        self.push(RunEvent::AttemptFinished(AttemptReport {
+            attempt,
+            file,
+            runner,
+            result: AttemptResult::Outcome(Outcome::Failed),
+            duration: Duration::from_secs(400),
+            message: String::new(),
+            details: String::new(),
+            leaked: Vec::new(),
+            block: None,
+        }));
+        self.summary.tests[1] += 1;
+        self.summary.outcomes[1] += 1;
+        let (verdict, failed_before) = (Verdict::Ran(Outcome::Failed), Vec::new());
+        self.push(RunEvent::FileVerdict { file, verdict, attempt: Some(attempt), failed_before });
+    }
+
     /// Connects a host and makes its runners ready.
     pub(crate) fn ready(&mut self, host: u32, runners: u16) -> &mut Script {
         self.summary.hosts[host as usize].runners = runners;
