@@ -19,6 +19,10 @@ pub fn describe(plan: &RunPlan, hosts: &[HostSpec]) -> String {
         let path = format::display_path(&file.path);
         let _ = writeln!(text, "{:>6}  {predicted:>10}  {:<8}  {path}", index + 1, file.framework);
     }
+    if let Some(finished) = &plan.finished {
+        let files = format::count(finished.file_count() as u64, "file");
+        let _ = writeln!(text, "{:>6}  not run again: {files} that the run to resume has finished", "-");
+    }
     for unusable in &plan.unusable {
         let path = format::display_path(&unusable.name);
         let _ = writeln!(text, "{:>6}  not run: its name is not valid UTF-8: {path}", "-");

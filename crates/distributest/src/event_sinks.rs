@@ -1,4 +1,4 @@
-//! Hands each event of a run to everybody who keeps something of it: the ledger, the history, the reporters.
+//! Hands each event of a run to everybody who keeps something of it: the ledger, the journal, the history, the reporters.
 
 use std::time::Duration;
 
@@ -9,16 +9,21 @@ use distributest_report::{ReportError, Reporters};
 use tokio::time::Instant;
 
 use crate::error::chain;
+use crate::journal::{Journal, JournalError};
 
 /// Everybody who listens to a run. Owns the run's clock.
 pub struct EventSinks {
     start: Instant,
     ledger: Ledger,
+    /// `None` where it can't be written.
+    journal: Option<Journal>,
     /// `None` without a usable history.
     recorder: Option<Recorder>,
     reporters: Reporters,
-    /// What came up before the run could say anything; told right after its first event.
-    early_warnings: Vec<String>,
+    /// What a former run found out; told right after the first event, and not to the journal, which has it.
+    resumed: Vec<RunEvent>,
+    /// What people should know; told after the event at hand.
+    warnings: Vec<String>,
 }
 
 impl EventSinks {
@@ -27,10 +32,24 @@ impl EventSinks {
         start: Instant,
         recorder: Option<Recorder>,
         reporters: Reporters,
-        early_warnings: Vec<String>,
+        warnings: Vec<String>,
         flaky_fails: bool,
     ) -> EventSinks {
-        EventSinks { start, ledger: Ledger::new(flaky_fails), recorder, reporters, early_warnings }
+        EventSinks {
+            start,
+            ledger: Ledger::new(flaky_fails),
+            journal: None,
+            recorder,
+            reporters,
+            resumed: Vec::new(),
+            warnings,
+        }
+    }
+
+    /// The same with a journal, and with what a former run found out.
+    #[must_use]
+    pub fn with_journal(self, journal: Option<Journal>, resumed: Vec<RunEvent>) -> EventSinks {
+        EventSinks { journal, resumed, ..self }
     }
 
     /// Time since the run's start, on the monotonic clock.
@@ -40,6 +59,19 @@ impl EventSinks {
 
     /// Tells everybody. Nobody's failure to keep something stops the run; it becomes a warning.
     pub fn emit(&mut self, event: &RunEvent) {
+        if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.on_event(event)) {
+            self.warnings.push(without_journal(&error));
+        }
+        self.tell(event);
+        for event in std::mem::take(&mut self.resumed) {
+            self.tell(&event);
+        }
+        for message in std::mem::take(&mut self.warnings) {
+            self.reporters.on_event(self.now(), &RunEvent::Warning { message });
+        }
+    }
+
+    fn tell(&mut self, event: &RunEvent) {
         let now = self.now();
         self.ledger.record(now, event);
         if let Some(recorder) = &mut self.recorder
@@ -50,9 +82,6 @@ impl EventSinks {
             self.reporters.on_event(now, &RunEvent::Warning { message });
         }
         self.reporters.on_event(now, event);
-        for message in std::mem::take(&mut self.early_warnings) {
-            self.reporters.on_event(now, &RunEvent::Warning { message });
-        }
     }
 
     /// Lets the live view move.
@@ -66,8 +95,17 @@ impl EventSinks {
         self.ledger.summary()
     }
 
-    /// Ends every report; returns those that are missing or incomplete.
+    /// Ends every report; returns those that are missing or incomplete. With one that is, the run can be resumed, to get it.
     pub fn finish(self) -> Vec<ReportError> {
-        self.reporters.finish()
+        let missing = self.reporters.finish();
+        if let Some(journal) = self.journal.filter(|_| missing.is_empty()) {
+            journal.finish();
+        }
+        missing
     }
+}
+
+/// What a run says that can't keep its journal.
+pub fn without_journal(error: &JournalError) -> String {
+    format!("failed to {}; --resume will not know all that this run finished", chain(error))
 }

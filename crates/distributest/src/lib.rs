@@ -8,6 +8,7 @@ pub mod dry_run;
 pub mod error;
 pub mod event_sinks;
 pub mod hosts;
+pub mod journal;
 pub mod launch;
 pub mod output_blocks;
 pub mod plan;

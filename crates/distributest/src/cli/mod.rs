@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod init;
+mod resume;
 pub mod run;
 mod settings;
 
@@ -24,6 +25,7 @@ Examples:
   distributest --local --runners 2       two runners on this machine, no other host
   distributest --hosts build1,build2     only on these of the configured hosts
   distributest --dry-run                 show the plan, run nothing
+  distributest --resume                  run what the last run did not finish
   distributest -- --tag slow             pass arguments on to the framework
   distributest init                      write a configuration file for this project
 
@@ -109,6 +111,11 @@ pub struct RunArgs {
     /// Test files, directories (relative to the project), or parts of their paths [default: all test files]
     #[arg(value_name = "PATHS|FILTERS")]
     pub paths: Vec<String>,
+
+    /// Continue the last unfinished run of this project; test files that it finished are run again only if they have
+    /// changed
+    #[arg(long, conflicts_with_all = ["paths", "framework_arguments", "files", "exclude", "framework", "command"])]
+    pub resume: bool,
 
     /// Show the plan (files in order, predicted seconds, runners) and run nothing
     #[arg(long)]

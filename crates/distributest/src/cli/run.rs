@@ -20,13 +20,14 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::{Loaded, RunArgs, SettingsArgs};
-use crate::config::{Config, Hook, HookSource, LOCALHOST, find_hooks, flag_of};
+use super::{RunArgs, resume};
+use crate::config::{self, Config, ConfigSources, Flag, Hook, HookSource, LOCALHOST, find_hooks, flag_of};
 use crate::driver::{DriverOptions, drive};
 use crate::dry_run;
 use crate::error::{UserError, chain};
 use crate::event_sinks::EventSinks;
 use crate::hosts::{HostPlace, HostSpec, RunSpec};
+use crate::journal::{self, Invocation, Journals};
 use crate::plan::{Request, RunPlan, plan};
 use crate::project::{Initiator, Project};
 use crate::signals::Signals;
@@ -46,23 +47,25 @@ const FLAGS_OF_A_FILE: [&str; 4] = ["frameworks", "files", "command", "isolation
 pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let start = Instant::now();
     let started_at = SystemTime::now();
-    let Loaded { sources, config, .. } = args.settings.load()?;
+    let sources = args.settings.sources()?;
     check_fail_fast(args)?;
+    let project = project(&sources)?;
+    let state = state_directory(sources.home.as_deref());
+    let journals = state.as_deref().map(|state| Journals::of(state, &project));
+    let (asked, mut former) = resume::asked(args, &sources, journals.as_ref())?;
+    let flags = resume::flags(&asked);
+    let (config, _) = config::load(&sources, &flags)?;
     let hosts = hosts(&config);
     let hooks = find_hooks(&sources)?;
-    if sources.project.to_str().is_none() {
-        let message = format!("the path of the project, {}, is not valid UTF-8", sources.project.display());
-        return Err(
-            UserError::usage(message).hint("rename the directory that is not, or work in a copy elsewhere")
-        );
-    }
-    let project = Project::of(sources.project.clone());
-    let state = state_directory(sources.home.as_deref());
     let mut warnings = Vec::new();
     let (history, past) = open_history(state.as_deref(), &project, &mut warnings);
-    let request = Request { paths: &args.paths, framework_arguments: &args.framework_arguments };
+    let request = Request { paths: &asked.paths, framework_arguments: &asked.framework_arguments };
     let run = run_identifier(started_at);
-    let plan = plan(run, project, &config, &request, &past)?;
+    let mut plan = plan(run, project, &config, &request, &past)?;
+    let mut files = journal::identify(&plan);
+    if let Some(former) = &mut former {
+        files = former.set_aside(&mut plan, files, started_at);
+    }
     let terminal = Terminal::of_process(args.color);
     if args.dry_run {
         terminal::print(&dry_run::describe(&plan, &hosts));
@@ -70,9 +73,17 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     }
     let log = open_log(&config, state.as_deref(), &plan.run, started_at)?;
     warnings.extend(log.warnings.iter().cloned());
-    let reporters = reporters(args, &config, &terminal, log, started_at)?;
+    let log_path = log.path.clone();
+    let console = ConsoleOptions {
+        log_path: Some(log_path.clone()),
+        ..console_options(args, &config, &terminal, &flags)
+    };
+    let reporters = reporters(&asked, log, Console::new(console, terminal.outputs()), started_at)?;
     let recorder = history.map(|history| Recorder::new(history, run_info(&plan, started_at)));
-    let mut sinks = EventSinks::new(start, recorder, reporters, warnings, config.flaky_fails);
+    let begun = resume::begun(&plan.run, started_at, log_path.display().to_string(), asked);
+    let journal = resume::journal(journals.as_ref(), former, begun, files, &mut warnings);
+    let sinks = EventSinks::new(start, recorder, reporters, warnings, config.flaky_fails)
+        .with_journal(journal, plan.resumed_events(&hosts));
     let spec = run_spec(&plan, &config, hooks.node_setup, hooks.runner_setup);
     let options = DriverOptions {
         hosts,
@@ -81,11 +92,16 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
         fail_fast: config.fail_fast,
         require_hosts: config.require_hosts,
     };
+    drive_to_its_end(&plan, options, sinks)
+}
+
+/// Returns the exit status.
+fn drive_to_its_end(plan: &RunPlan, options: DriverOptions, mut sinks: EventSinks) -> Result<u8, UserError> {
     // Kept to the very end: requests to stop are heard as long as it lives.
     let runtime = runtime()?;
     let summary = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|error| failed("listen to signals", &error))?;
-        Ok::<_, UserError>(drive(&plan, options, &mut sinks, &mut signals).await)
+        Ok::<_, UserError>(drive(plan, options, &mut sinks, &mut signals).await)
     })?;
     let missing = sinks.finish();
     runtime.shutdown_background();
@@ -93,6 +109,17 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let status =
         if summary.exit_status == 0 && !missing.is_empty() { EXIT_NOT_RUN } else { summary.exit_status };
     Ok(status)
+}
+
+fn project(sources: &ConfigSources) -> Result<Project, UserError> {
+    let directory = sources.project.clone();
+    if directory.to_str().is_none() {
+        let message = format!("the path of the project, {}, is not valid UTF-8", directory.display());
+        return Err(
+            UserError::usage(message).hint("rename the directory that is not, or work in a copy elsewhere")
+        );
+    }
+    Ok(Project::of(directory))
 }
 
 fn failed(operation: &str, error: &dyn Error) -> UserError {
@@ -199,38 +226,39 @@ fn open_log(
 
 /// Every consumer of the run's events; the console last, so that it can tell what befell the others.
 fn reporters(
-    args: &RunArgs,
-    config: &Config,
-    terminal: &Terminal,
+    asked: &Invocation,
     log: PreparedLog,
+    console: Console,
     started_at: SystemTime,
 ) -> Result<Reporters, UserError> {
     let mut reporters = Reporters::new();
-    let log_path = log.path.clone();
     reporters.add(AggregatedLog::new(log));
-    if let Some(path) = &args.junit {
+    if let Some(path) = &asked.junit {
         reporters.add(JUnit::create(path, started_at).map_err(|error| report_error(&error, "--junit"))?);
     }
-    if let Some(path) = &args.json {
+    if let Some(path) = &asked.json {
         reporters.add(JsonLines::create(path).map_err(|error| report_error(&error, "--json"))?);
     }
+    reporters.add(console);
+    Ok(reporters)
+}
+
+fn console_options(args: &RunArgs, config: &Config, terminal: &Terminal, flags: &[Flag]) -> ConsoleOptions {
     let verbosity = match (args.quiet, args.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
-    let options = ConsoleOptions {
+    ConsoleOptions {
         color: terminal.color,
         width: terminal.width,
         live: terminal.live && !args.quiet,
         verbosity,
         slow_file: config.slow_file.unwrap_or(Duration::MAX),
         slow_test: config.slow_test.unwrap_or(Duration::MAX),
-        rerun_command: rerun_command(&args.settings),
-        log_path: Some(log_path),
-    };
-    reporters.add(Console::new(options, terminal.outputs()));
-    Ok(reporters)
+        rerun_command: rerun_command(args.settings.project.as_deref(), flags),
+        log_path: None,
+    }
 }
 
 /// `--fail-fast 2` would run only the files with a 2 in their paths, and be green.
@@ -246,12 +274,13 @@ fn check_fail_fast(args: &RunArgs) -> Result<(), UserError> {
 }
 
 /// `distributest` with those flags of this run without which a file would not be found or be run in another way.
-fn rerun_command(settings: &SettingsArgs) -> String {
-    let project = settings.project.iter().map(|project| ("--project", project.display().to_string()));
-    let flags = settings.flags().into_iter().filter(|flag| FLAGS_OF_A_FILE.contains(&flag.key));
-    let flags = flags.flat_map(|flag| flag.values.into_iter().map(move |value| (flag.key, value)));
+fn rerun_command(project: Option<&Path>, flags: &[Flag]) -> String {
+    let project = project.map(|project| ("--project", project.display().to_string()));
+    let flags = flags.iter().filter(|flag| FLAGS_OF_A_FILE.contains(&flag.key));
+    let flags = flags.flat_map(|flag| flag.values.iter().map(|value| (flag.key, value.clone())));
     let named = flags.filter_map(|(key, value)| Some((flag_of(key)?, value)));
-    let words = project.chain(named).map(|(flag, value)| format!(" {flag} {}", shell_quote(&value)));
+    let words =
+        project.into_iter().chain(named).map(|(flag, value)| format!(" {flag} {}", shell_quote(&value)));
     std::iter::once("distributest".to_owned()).chain(words).collect()
 }
 

@@ -93,9 +93,18 @@ impl SettingsArgs {
     ///
     /// The project is no directory, or the configuration has problems.
     pub fn load(&self) -> Result<Loaded, UserError> {
-        let sources = sources_of(self.project.as_deref())?;
+        let sources = self.sources()?;
         let (config, provenance) = config::load(&sources, &self.flags())?;
         Ok(Loaded { sources, config, provenance })
+    }
+
+    /// Where the configuration of the project is.
+    ///
+    /// # Errors
+    ///
+    /// The project is no directory.
+    pub fn sources(&self) -> Result<ConfigSources, UserError> {
+        sources_of(self.project.as_deref())
     }
 
     /// The keys that are set by flags.

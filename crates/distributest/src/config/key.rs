@@ -24,24 +24,26 @@ pub(super) fn variable_of(key: &str) -> Option<String> {
     (!WITHOUT_VARIABLE.contains(&key)).then(|| format!("{VARIABLE_PREFIX}{name}"))
 }
 
+/// Keys that flags set, with their flags.
+pub(super) const FLAGS: [(&str, &str); 13] = [
+    ("files", "--files"),
+    ("exclude", "--exclude"),
+    ("frameworks", "--framework"),
+    ("command", "--command"),
+    ("runners", "--runners"),
+    ("hosts", "--hosts"),
+    ("isolation", "--isolation"),
+    ("timeout", "--timeout"),
+    ("retries", "--retries"),
+    ("fail_fast", "--fail-fast"),
+    ("snapshot", "--snapshot"),
+    ("require_hosts", "--require-hosts"),
+    ("log.path", "--log-file"),
+];
+
 /// The flag that sets a key; `None` for keys that have none.
 pub fn flag_of(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "files" => "--files",
-        "exclude" => "--exclude",
-        "frameworks" => "--framework",
-        "command" => "--command",
-        "runners" => "--runners",
-        "hosts" => "--hosts",
-        "isolation" => "--isolation",
-        "timeout" => "--timeout",
-        "retries" => "--retries",
-        "fail_fast" => "--fail-fast",
-        "snapshot" => "--snapshot",
-        "require_hosts" => "--require-hosts",
-        "log.path" => "--log-file",
-        _ => return None,
-    })
+    FLAGS.iter().find(|(named, _)| *named == key).map(|(_, flag)| *flag)
 }
 
 /// Every way to set a key, for a hint.

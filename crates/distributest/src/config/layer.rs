@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{ConfigProblem, Rejection};
-use super::key;
+use super::key::{self, FLAGS};
 
 /// Tables whose keys are settings of their own: `[log] keep` is the key `log.keep`.
 const SECTIONS: [&str; 3] = ["sync", "log", FRAMEWORK];
@@ -54,6 +54,14 @@ pub struct Flag {
     pub key: &'static str,
     /// Its values: one, or any number for a key that holds a list.
     pub values: Vec<String>,
+}
+
+impl Flag {
+    /// The flag for a key; `None` for a key that has none.
+    pub fn of(key: &str, values: Vec<String>) -> Option<Flag> {
+        let (key, _) = FLAGS.into_iter().find(|(named, _)| *named == key)?;
+        Some(Flag { key, values })
+    }
 }
 
 /// A value as it was found.

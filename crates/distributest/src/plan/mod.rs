@@ -6,7 +6,7 @@ mod wanted;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use distributest_core::identity::LaunchId;
+use distributest_core::identity::{FileId, LaunchId};
 use distributest_core::prediction::{self, FileFacts, PastAttempt};
 use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
 use distributest_frameworks::{DiscoverError, Discovered, DiscoveredFile, Framework, Selection};
@@ -19,6 +19,7 @@ use self::wanted::Wanted;
 use crate::config::Config;
 use crate::error::{Problem, UserError};
 use crate::hosts::HostSpec;
+use crate::journal::FinishedPart;
 use crate::launch;
 use crate::project::Project;
 
@@ -32,6 +33,8 @@ pub struct RunPlan {
     pub files: Vec<PlannedFile>,
     /// Files that can't be run because of their names; their ids follow those of `files`.
     pub unusable: Vec<UnusableFile>,
+    /// Files that a former run finished, which are not run again; their ids follow those of `unusable`.
+    pub finished: Option<FinishedPart>,
     /// How each framework's files are run.
     pub launches: Vec<wire::Launch>,
 }
@@ -63,26 +66,45 @@ pub struct UnusableFile {
 impl RunPlan {
     /// The first event of the run.
     pub fn started_event(&self, hosts: &[HostSpec]) -> RunEvent {
-        let usable = self.files.iter().map(|file| FilePlan {
-            path: file.path.clone(),
-            framework: file.framework.clone(),
-            tests: file.tests.clone(),
-            predicted: file.predicted,
-        });
+        let usable = self.files.iter().map(PlannedFile::announced);
         let unusable = self.unusable.iter().map(|file| FilePlan {
             path: file.name.clone(),
             framework: file.framework.clone(),
             tests: Vec::new(),
             predicted: None,
         });
+        let finished = self.finished.iter().flat_map(FinishedPart::file_plans);
         RunEvent::RunStarted {
             run: self.run.clone(),
             project: self.project.name.clone(),
-            hosts: hosts
-                .iter()
-                .map(|host| HostPlan { name: host.name.clone(), runners: host.runners })
-                .collect(),
-            files: usable.chain(unusable).collect(),
+            hosts: self.announced_hosts(hosts),
+            files: usable.chain(unusable).chain(finished).collect(),
+        }
+    }
+
+    /// What is told right after the first event: what a former run found out.
+    pub fn resumed_events(&self, hosts: &[HostSpec]) -> Vec<RunEvent> {
+        let first = u32::try_from(self.files.len() + self.unusable.len()).unwrap_or(u32::MAX);
+        let events = |finished: &FinishedPart| finished.events(FileId(first), &self.announced_hosts(hosts));
+        self.finished.as_ref().map(events).unwrap_or_default()
+    }
+
+    /// The hosts that take part, then those that a former run used.
+    fn announced_hosts(&self, hosts: &[HostSpec]) -> Vec<HostPlan> {
+        let others = self.finished.iter().flat_map(|finished| finished.other_hosts(hosts));
+        let own = hosts.iter().map(|host| HostPlan { name: host.name.clone(), runners: host.runners });
+        own.chain(others).collect()
+    }
+}
+
+impl PlannedFile {
+    /// The file as the first event of the run announces it.
+    pub fn announced(&self) -> FilePlan {
+        FilePlan {
+            path: self.path.clone(),
+            framework: self.framework.clone(),
+            tests: self.tests.clone(),
+            predicted: self.predicted,
         }
     }
 }
@@ -142,7 +164,7 @@ pub fn plan(
         }
     });
     let files = files.collect();
-    Ok(RunPlan { run, project, files, unusable: found.unusable, launches })
+    Ok(RunPlan { run, project, files, unusable: found.unusable, finished: None, launches })
 }
 
 fn without_repeats(ids: impl Iterator<Item = String>) -> Vec<String> {

@@ -84,14 +84,14 @@ fn reports_and_logs_that_cannot_be_written() {
     insta::assert_snapshot!(sandbox.run(&["--junit", "file/junit.xml"]), @r#"
     exit status: 2
     ----- standard error
-    error: failed to write the JUnit report file/junit.xml
+    error: failed to write the JUnit report SANDBOX/project/file/junit.xml
       caused by: Not a directory (os error 20) at path "SANDBOX/project/file/.junit-NAME"
       hint: give --junit a file in a directory you can write to
     "#);
     insta::assert_snapshot!(sandbox.run(&["--json", "missing/events.jsonl"]), @"
     exit status: 2
     ----- standard error
-    error: failed to write the JSON lines to missing/events.jsonl
+    error: failed to write the JSON lines to SANDBOX/project/missing/events.jsonl
       caused by: No such file or directory (os error 2)
       hint: give --json a file in a directory you can write to
     ");

@@ -112,6 +112,7 @@ fn a_state_directory_that_cannot_be_written() {
     ----- standard error
     warning: failed to create the directory SANDBOX/home/.local/state/distributest for the history: Permission denied (os error 13); the run goes on without its history
     warning: failed to make the log directory SANDBOX/home/.local/state/distributest/logs: Permission denied (os error 13); the log of this run is in a temporary directory
+    warning: failed to make the directory SANDBOX/home/.local/state/distributest/journals for journals: Permission denied (os error 13); --resume will not know all that this run finished
     ");
     let logs = sandbox.temporary_files();
     assert_eq!(logs.len(), 1, "only the log is left: {logs:?}");

@@ -10,6 +10,7 @@ mod frameworks;
 mod history;
 mod hooks;
 mod outcomes;
+mod resume;
 mod retries;
 mod sandbox;
 mod zero_configuration;

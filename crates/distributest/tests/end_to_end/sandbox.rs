@@ -245,9 +245,14 @@ impl Running<'_> {
 
     /// Waits until the coordinator has written this to its standard error.
     pub(crate) fn wait_for_message(&self, message: &str) {
+        self.wait_until(message, || self.sandbox.read("stderr").contains(message));
+    }
+
+    /// Waits until something is so.
+    pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let begin = Instant::now();
-        while !self.sandbox.read("stderr").contains(message) {
-            assert!(begin.elapsed() < LIMIT, "{message:?} was not said in {LIMIT:?}");
+        while !is_so() {
+            assert!(begin.elapsed() < LIMIT, "in {LIMIT:?} there was no {what:?}");
             thread::sleep(LOOK_AGAIN);
         }
     }
@@ -403,7 +408,9 @@ fn redactions(root: &Path) -> insta::Settings {
         // A leaked process.
         (r"(?m)^    \d+ ", "    PID "),
         (r"workspaces/[^/]+/[^/]+/project-[0-9a-f]{16}", "workspaces/HOST/USER/project-HASH"),
-        (r"\brun [0-9a-f]+-[0-9a-f]+ of\b", "run RUN of"),
+        (r"\brun [0-9a-f]+-[0-9a-f]+\b", "run RUN"),
+        (r"begun \d+ s ago", "begun TIME ago"),
+        (r"\(process \d+\)", "(process PID)"),
         (r"\d+ cores?\b", "CORES"),
         (r"is ready as \w+_(\d+)\b", "is ready as USER_$1"),
         (r"distributest-(agent|log)-\w{6}", "distributest-$1-NAME"),

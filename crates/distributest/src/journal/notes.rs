@@ -1,0 +1,141 @@
+//! Gathers what events tell about each file until everything about its verdict is known.
+
+use std::collections::HashMap;
+
+use distributest_core::identity::{AttemptId, FileId};
+use distributest_core::outcome::Verdict;
+use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
+
+use super::identity::FileIdentity;
+use super::record::{FinishedAttempt, FinishedFile, FinishedTest};
+
+/// What is known of the files of a run.
+#[derive(Debug)]
+pub(super) struct Notes {
+    /// In the order of their ids. Files with higher ids are somebody else's.
+    files: Vec<File>,
+    hosts: Vec<String>,
+}
+
+#[derive(Debug)]
+struct File {
+    identity: FileIdentity,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Open { attempts: HashMap<AttemptId, Attempt>, verdict: Option<Decision> },
+    Finished,
+    NotRun,
+}
+
+#[derive(Debug, Default)]
+struct Attempt {
+    tests: Vec<FinishedTest>,
+    report: Option<AttemptReport>,
+}
+
+/// A verdict and the attempts it rests on.
+#[derive(Clone, Debug)]
+struct Decision {
+    verdict: Verdict,
+    deciding: Option<AttemptId>,
+    failed_before: Vec<AttemptId>,
+}
+
+impl Notes {
+    /// Nothing is known of these files yet.
+    pub(super) fn new(files: Vec<FileIdentity>) -> Notes {
+        let open = || Stage::Open { attempts: HashMap::new(), verdict: None };
+        let files = files.into_iter().map(|identity| File { identity, stage: open() });
+        Notes { files: files.collect(), hosts: Vec::new() }
+    }
+
+    /// Whether every file has a verdict of its tests.
+    pub(super) fn all_finished(&self) -> bool {
+        self.files.iter().all(|file| matches!(file.stage, Stage::Finished))
+    }
+
+    /// Takes an event in; returns the file about which nothing is missing any more with it.
+    pub(super) fn on_event(&mut self, event: &RunEvent) -> Option<FinishedFile> {
+        match event {
+            RunEvent::RunStarted { hosts, .. } => {
+                self.hosts = hosts.iter().map(|host| host.name.clone()).collect();
+                None
+            }
+            RunEvent::TestFinished { attempt, file, test } => {
+                self.attempts(*file)?.entry(*attempt).or_default().tests.push(test.clone().into());
+                None
+            }
+            RunEvent::AttemptFinished(report) => {
+                let attempts = self.attempts(report.file)?;
+                match report.result {
+                    AttemptResult::Interrupted(_) => _ = attempts.remove(&report.attempt),
+                    AttemptResult::Outcome(_) => {
+                        attempts.entry(report.attempt).or_default().report = Some(report.clone());
+                    }
+                }
+                self.settle(report.file)
+            }
+            RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
+                let stage = &mut self.files.get_mut(file.0 as usize)?.stage;
+                match (verdict, &mut *stage) {
+                    (Verdict::NotRun(_), Stage::Open { .. }) => *stage = Stage::NotRun,
+                    (_, Stage::Open { verdict: open @ None, .. }) => {
+                        let failed_before = failed_before.clone();
+                        *open =
+                            Some(Decision { verdict: verdict.clone(), deciding: *attempt, failed_before });
+                    }
+                    _ => {}
+                }
+                self.settle(*file)
+            }
+            _ => None,
+        }
+    }
+
+    /// The attempts of a file that is not finished.
+    fn attempts(&mut self, file: FileId) -> Option<&mut HashMap<AttemptId, Attempt>> {
+        match &mut self.files.get_mut(file.0 as usize)?.stage {
+            Stage::Open { attempts, .. } => Some(attempts),
+            Stage::Finished | Stage::NotRun => None,
+        }
+    }
+
+    /// Finishes a file if its verdict and the end of every attempt behind it are known.
+    fn settle(&mut self, file: FileId) -> Option<FinishedFile> {
+        let File { identity, stage } = self.files.get_mut(file.0 as usize)?;
+        let Stage::Open { attempts, verdict: Some(decision) } = stage else { return None };
+        let known = |attempt: &AttemptId| attempts.get(attempt).is_some_and(|known| known.report.is_some());
+        if !decision.failed_before.iter().chain(&decision.deciding).all(known) {
+            return None;
+        }
+        let Decision { verdict, deciding, failed_before } = decision.clone();
+        let hosts = &self.hosts;
+        let mut finished = |attempt: AttemptId| attempts.remove(&attempt)?.finish(hosts);
+        let deciding = deciding.and_then(&mut finished);
+        let failed_before = failed_before.into_iter().filter_map(finished).collect();
+        let finished = FinishedFile { identity: identity.clone(), verdict, deciding, failed_before };
+        *stage = Stage::Finished;
+        Some(finished)
+    }
+}
+
+impl Attempt {
+    /// `None` for one without an outcome.
+    fn finish(self, hosts: &[String]) -> Option<FinishedAttempt> {
+        let report = self.report?;
+        let AttemptResult::Outcome(outcome) = report.result else { return None };
+        Some(FinishedAttempt {
+            host: hosts.get(report.runner.host.0 as usize).cloned().unwrap_or_default(),
+            runner: report.runner.number,
+            outcome,
+            duration: report.duration,
+            message: report.message,
+            details: report.details,
+            leaked: report.leaked,
+            tests: self.tests,
+        })
+    }
+}
