@@ -28,7 +28,7 @@ const SUFFIX: &str = ".journal";
 pub struct Journals {
     directory: PathBuf,
     /// What the names of the project's journals begin with.
-    prefix: String,
+    pub(super) prefix: String,
 }
 
 /// A journal of a run that ended early, locked for the one that continues it.
@@ -37,7 +37,7 @@ pub struct TakenUp {
     file: File,
     path: PathBuf,
     journals: Journals,
-    contents: Contents,
+    pub(super) contents: Contents,
 }
 
 /// Why no run can be continued.
@@ -145,7 +145,7 @@ impl Journals {
     }
 
     /// The project's journals, the last one last.
-    fn paths(&self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn paths(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for entry in entries(&self.directory)? {
             if entry.file_name().to_str().is_some_and(|name| name.starts_with(&self.prefix)) {

@@ -134,3 +134,6 @@ impl Journal {
         JournalError::Write { path: self.path.clone(), source }
     }
 }
+
+#[cfg(test)]
+mod tests;
