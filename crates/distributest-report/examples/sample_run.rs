@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         slow_file: Duration::from_secs(60),
         slow_test: Duration::from_secs(10),
         rerun_command: "distributest".to_owned(),
+        resume_command: "distributest --resume".to_owned(),
         log_path: Some("/home/ana/.local/state/distributest/logs/latest.log".into()),
     };
     let mut shown = 0;

@@ -64,6 +64,7 @@ fn console() -> Console {
         slow_file: Duration::from_secs(60),
         slow_test: Duration::from_secs(10),
         rerun_command: "distributest".to_owned(),
+        resume_command: "distributest --resume".to_owned(),
         log_path: None,
     };
     Console::new(options, outputs)

@@ -30,6 +30,7 @@ pub(super) struct Ending<'a> {
     pub(super) palette: Palette,
     pub(super) width: usize,
     pub(super) rerun_command: &'a str,
+    pub(super) resume_command: &'a str,
     pub(super) log_path: Option<&'a Path>,
     /// Only what is not fine, and the summary.
     pub(super) quiet: bool,
@@ -117,6 +118,7 @@ impl Ending<'_> {
         }
         let mut text = self.title("Not run", true);
         let listed = if self.whole { usize::MAX } else { NOT_RUN_LISTED };
+        let can_be_run = by_reason.iter().any(|(reason, _)| **reason != NotRunReason::UnusableName);
         for (reason, problems) in by_reason {
             let files = format::count(problems.len() as u64, "file");
             text.push_str(&format!("  {files}: {}\n", clean_one_line(&reason.to_string())));
@@ -131,6 +133,9 @@ impl Ending<'_> {
                 let more = format::count(more as u64, "more file");
                 text.push_str(&format!("    … and {more}, all in the log\n"));
             }
+        }
+        if can_be_run {
+            text.push_str(&format!("  {}\n", self.palette.faint(&format!("$ {}", self.resume_command))));
         }
         Some(text)
     }

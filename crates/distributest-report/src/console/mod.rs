@@ -65,6 +65,8 @@ pub struct ConsoleOptions {
     pub slow_test: Duration,
     /// What to put before a path to make the command that runs that file alone: `distributest`.
     pub rerun_command: String,
+    /// The command that runs what was not run: `distributest --resume`.
+    pub resume_command: String,
     /// Where the aggregated log is, to be named at the end.
     pub log_path: Option<PathBuf>,
 }

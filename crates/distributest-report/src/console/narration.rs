@@ -237,6 +237,7 @@ impl Console {
             palette: self.palette,
             width: self.options.width.into(),
             rerun_command: &self.options.rerun_command,
+            resume_command: &self.options.resume_command,
             log_path: self.options.log_path.as_deref(),
             quiet: self.options.verbosity == Verbosity::Quiet,
             whole: self.is_verbose(),

@@ -18,6 +18,7 @@ pub(crate) fn options() -> ConsoleOptions {
         slow_file: Duration::from_secs(60),
         slow_test: Duration::from_secs(10),
         rerun_command: "distributest".to_owned(),
+        resume_command: "distributest --resume".to_owned(),
         log_path: Some("/var/log/latest.log".into()),
     }
 }
@@ -260,7 +261,7 @@ fn failing_hosts_are_named_with_what_to_do() {
 
 #[test]
 fn what_a_host_can_not_run_is_said_once_and_where_files_were_not_run() {
-    assert_snapshot!(printed(options(), scenarios::not_everywhere()), @r"
+    assert_snapshot!(printed(options(), scenarios::not_everywhere()), @"
     3 files on h1, h2
     warning: h1 can't run rspec: none of these programs is there: ruby
              install it in node_setup
@@ -269,6 +270,7 @@ fn what_a_host_can_not_run_is_said_once_and_where_files_were_not_run() {
     Not run
       1 file: no runner could run it: none of these programs is there: ruby; gone
         spec/c_spec.rb
+      $ distributest --resume
 
     Hosts
       h1  2 runners, 1 file, busy 36 %
@@ -285,7 +287,7 @@ fn what_a_host_can_not_run_is_said_once_and_where_files_were_not_run() {
 
 #[test]
 fn an_interrupted_run_says_what_is_known() {
-    assert_snapshot!(printed(options(), scenarios::interrupted()), @r"
+    assert_snapshot!(printed(options(), scenarios::interrupted()), @"
     30 files
     stopping what runs and cleaning up (Ctrl-C again: leave at once)
 
@@ -312,6 +314,7 @@ fn an_interrupted_run_says_what_is_known() {
         tests/test_19.py
         tests/test_20.py
         … and 9 more files, all in the log
+      $ distributest --resume
 
     30 files: 1 passed, 29 not run; 1 test: 1 passed
     2.0 s; testing took 1.6 s, 1.07 × the least possible 1.5 s
@@ -321,7 +324,7 @@ fn an_interrupted_run_says_what_is_known() {
 
 #[test]
 fn a_failing_hook_shows_its_last_words() {
-    assert_snapshot!(printed(options(), scenarios::no_runner()), @r"
+    assert_snapshot!(printed(options(), scenarios::no_runner()), @"
     2 files
     localhost runner 1: runner_setup failed, its last output:
         createdb: error: connection to server failed
@@ -331,6 +334,7 @@ fn a_failing_hook_shows_its_last_words() {
       2 files: no runner was left: localhost runner 1: runner_setup exited with status 1
         tests/test_a.py
         tests/test_b.py
+      $ distributest --resume
 
     2 files: 2 not run
     0.80 s

@@ -257,6 +257,7 @@ fn console_options(args: &RunArgs, config: &Config, terminal: &Terminal, flags: 
         slow_file: config.slow_file.unwrap_or(Duration::MAX),
         slow_test: config.slow_test.unwrap_or(Duration::MAX),
         rerun_command: rerun_command(args.settings.project.as_deref(), flags),
+        resume_command: rerun_command(args.settings.project.as_deref(), &[]) + " --resume",
         log_path: None,
     }
 }

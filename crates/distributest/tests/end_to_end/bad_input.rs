@@ -175,6 +175,7 @@ fn a_worker_that_writes_garbage_before_it_is_ready() {
     Not run
       1 file: no runner could run it: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this" (its output is in the log)
         test_a.py
+      $ distributest --resume
 
     Hosts
       localhost  took no part
@@ -202,6 +203,7 @@ fn a_test_that_writes_garbage_to_its_workers_socket() {
     Not run
       1 file: its attempts were interrupted too often, last: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this"
         test_a.py
+      $ distributest --resume
 
     2 files: 1 passed, 1 not run; 1 test: 1 passed
     TIME; testing took TIME, RATIO × the least possible TIME
@@ -224,6 +226,7 @@ fn a_host_without_the_frameworks_language() {
         test_a.py
       1 file: no runner could run it: none of these programs is there: ruby, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
         spec/a_spec.rb
+      $ distributest --resume
 
     Hosts
       localhost  1 runner, 0 files, busy SHARE
@@ -253,6 +256,7 @@ fn a_host_without_the_framework() {
     Not run
       1 file: no runner could run it: pytest is not installed for /usr/bin/python3 (Python VERSION), which is the first Python among: $VIRTUAL_ENV, $UV_PROJECT_ENVIRONMENT, .venv, venv, $CONDA_PREFIX, Poetry's and Pipenv's environments of this directory, python3 and python in PATH (install it where the tests run, for example in node_setup: pip install pytest)
         test_a.py
+      $ distributest --resume
 
     Hosts
       localhost  took no part
@@ -279,6 +283,7 @@ fn no_rsync_for_a_snapshot() {
     Not run
       1 file: no runner was left: failed to copy the project: failed to run rsync on this machine: No such file or directory (os error 2)
         tests/a
+      $ distributest --resume
 
     Hosts
       localhost  took no part
@@ -340,6 +345,7 @@ fn a_host_whose_key_is_not_known() {
       2 files: no runner was left: failed to connect: ssh build1: No ED25519 host key is known for build1 and you have requested strict checking; Host key verification failed
         tests/a
         tests/b
+      $ distributest --resume
 
     Hosts
       build1  took no part
@@ -380,6 +386,7 @@ fn a_host_whose_key_has_changed() {
       2 files: no runner was left: failed to connect: ssh build1: Add correct host key in /home/ana/.ssh/known_hosts to get rid of this message; Offending ED25519 key in /home/ana/.ssh/known_hosts:3; Host key for build1 has changed and you have requested strict checking; Host key verification failed
         tests/a
         tests/b
+      $ distributest --resume
 
     Hosts
       build1  took no part
@@ -406,6 +413,7 @@ fn a_host_that_does_not_let_us_in() {
       2 files: no runner was left: failed to connect: ssh build1: ana@build1: Permission denied (publickey,password)
         tests/a
         tests/b
+      $ distributest --resume
 
     Hosts
       build1  took no part
@@ -432,6 +440,7 @@ fn a_host_nobody_knows() {
       2 files: no runner was left: failed to connect: ssh build1: Could not resolve hostname build1: Name or service not known
         tests/a
         tests/b
+      $ distributest --resume
 
     Hosts
       build1  took no part
@@ -459,6 +468,7 @@ fn a_host_where_no_ssh_listens() {
       2 files: no runner was left: failed to connect: ssh build1: connect to host build1 port 22: Connection refused
         tests/a
         tests/b
+      $ distributest --resume
 
     Hosts
       build1  took no part
@@ -515,6 +525,7 @@ fn a_run_that_requires_every_host_ends_when_one_takes_no_part() {
       2 files: the run was stopped
         tests/b
         tests/a
+      $ distributest --resume
 
     Hosts
       localhost  1 runner, 0 files, busy SHARE
@@ -570,6 +581,7 @@ fn no_ssh_on_this_machine() {
     Not run
       1 file: no runner was left: failed to connect: failed to run ssh: No such file or directory (os error 2)
         tests/a
+      $ distributest --resume
 
     Hosts
       build1  took no part

@@ -29,6 +29,7 @@ fn without_ruby_the_python_tests_run_and_the_specs_are_named() {
         spec/word_1_spec.rb
         spec/word_2_spec.rb
         spec/word_0_spec.rb
+      $ distributest --resume
 
     Hosts
       localhost  1 runner, 3 files, busy SHARE

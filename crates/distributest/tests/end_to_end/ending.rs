@@ -69,6 +69,7 @@ fn ctrl_c_ends_the_run_in_order() {
       2 files: the run was stopped
         tests/3-waits
         tests/2-hangs
+      $ distributest --resume
 
     3 files: 1 passed, 2 not run; 1 test: 1 passed
     TIME; testing took TIME, RATIO × the least possible TIME
@@ -94,6 +95,7 @@ fn a_second_ctrl_c_ends_it_at_once() {
       2 files: the run was stopped
         tests/3-waits
         tests/2-hangs
+      $ distributest --resume
 
     3 files: 1 passed, 2 not run; 1 test: 1 passed
     TIME; testing took TIME, RATIO × the least possible TIME
@@ -117,6 +119,7 @@ fn sigterm_ends_the_run_like_ctrl_c() {
       2 files: the run was stopped
         tests/3-waits
         tests/2-hangs
+      $ distributest --resume
 
     3 files: 1 passed, 2 not run; 1 test: 1 passed
     TIME; testing took TIME, RATIO × the least possible TIME
@@ -171,6 +174,7 @@ fn a_killed_agent_leaves_nothing_and_its_files_are_not_run() {
       2 files: no runner was left: the connection to its agent broke
         tests/2-hangs
         tests/3-waits
+      $ distributest --resume
 
     Hosts
       localhost  1 runner, 1 file, busy SHARE
@@ -201,6 +205,7 @@ fn a_killed_guardian_takes_its_agent_along_and_leaves_nothing() {
       2 files: no runner was left: the connection to its agent broke
         tests/2-hangs
         tests/3-waits
+      $ distributest --resume
 
     Hosts
       localhost  1 runner, 1 file, busy SHARE

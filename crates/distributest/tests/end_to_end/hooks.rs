@@ -71,6 +71,7 @@ fn a_host_whose_node_setup_fails_takes_no_part() {
       2 files: no runner was left: failed to run the hook .distributest/node_setup: it left with exit status 7
         tests/a
         tests/b
+      $ distributest --resume
 
     Hosts
       localhost  took no part
@@ -140,6 +141,7 @@ fn a_hook_that_is_no_program_fails_with_the_reason() {
     Not run
       1 file: no runner was left: failed to run the hook .distributest/runner_setup: failed to start it: find the interpreter that the first line of "./.distributest/runner_setup" names, to run it in "SANDBOX/project": No such file or directory (os error 2) (install what its first line names on this host, or name another interpreter)
         tests/a
+      $ distributest --resume
 
     Hosts
       localhost  took no part
@@ -167,6 +169,7 @@ fn a_hook_is_ended_at_its_time_limit_with_all_it_started() {
     Not run
       1 file: no runner was left: failed to run the hook .distributest/node_setup: it ran longer than its time limit of 1 s
         tests/a
+      $ distributest --resume
 
     Hosts
       localhost  took no part

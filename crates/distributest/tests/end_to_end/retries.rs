@@ -133,6 +133,7 @@ fn enough_failures_end_the_run() {
       2 files: the run ended early because others failed
         tests/b
         tests/c
+      $ distributest --resume
 
     3 files: 1 failed, 2 not run; 1 test: 1 failed
     TIME; testing took TIME, RATIO × the least possible TIME
