@@ -100,10 +100,9 @@ impl Ledger {
             }
             RunEvent::RunnerReady { runner, .. } => self.runner_ready(*runner),
             RunEvent::HostFailed { host, reason, .. } => self.problem(*host, None, reason),
-            RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
-                let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-                let reason = format!("can't run {framework}: {reason}{hint}");
-                self.problem(runner.host, Some(runner.number), &reason);
+            // Why was said when it happened, and is said again of files that are not run for it.
+            RunEvent::LaunchUnavailable { runner, framework, .. } => {
+                self.problem(runner.host, Some(runner.number), &format!("can't run {framework}"));
             }
             RunEvent::RunnerFailed { runner, reason: Some(reason) } => {
                 self.problem(runner.host, Some(runner.number), reason);

@@ -68,7 +68,7 @@ fn without_configuration_each_has_its_defaults() {
     assert_eq!(files("vitest", r#"{"devDependencies": {"vitest": "^3.2.0"}}"#), vitest[1..]);
     assert_eq!(files("mocha", "{}"), ["test/j.js"]);
     assert_eq!(
-        files("node_test", "{}"),
+        files("node-test", "{}"),
         [
             "dist/g.test.js",
             "e2e/h.test.js",
@@ -133,7 +133,7 @@ fn mochas_configuration_counts() {
 fn the_scripts_of_a_project_say_what_node_tests() {
     let configured = |script: &str| {
         let package = format!(r#"{{"scripts": {{"test": "{script}"}}}}"#);
-        Project::with(&[("package.json", &package)]).files("node_test", &CANDIDATES)
+        Project::with(&[("package.json", &package)]).files("node-test", &CANDIDATES)
     };
     assert_eq!(
         configured("node --import tsx --test 'src/*.test.ts' e2e"),
@@ -150,13 +150,13 @@ fn a_project_shows_what_it_uses() {
     assert_eq!(package(r#"{"devDependencies": {"jest": "*"}}"#), named("jest", "package.json"));
     assert_eq!(package(r#"{"devDependencies": {"vitest": "*"}}"#), named("vitest", "package.json"));
     assert_eq!(package(r#"{"devDependencies": {"mocha": "*"}}"#), named("mocha", "package.json"));
-    assert_eq!(package(r#"{"scripts": {"test": "node --test"}}"#), named("node_test", "package.json"));
+    assert_eq!(package(r#"{"scripts": {"test": "node --test"}}"#), named("node-test", "package.json"));
     assert_eq!(package(r#"{"dependencies": {"express": "*"}}"#), []);
     assert_eq!(detected(&[("vitest.config.mts", "")]), named("vitest", "vitest.config.mts"));
     assert_eq!(detected(&[("jest.config.cjs", "")]), named("jest", "jest.config.cjs"));
     assert_eq!(detected(&[(".mocharc.json", "{}")]), named("mocha", ".mocharc.json"));
     let uses = "import { test } from 'node:test';\n";
-    assert_eq!(detected(&[("lib/a.test.mjs", uses)]), named("node_test", "lib/a.test.mjs"));
+    assert_eq!(detected(&[("lib/a.test.mjs", uses)]), named("node-test", "lib/a.test.mjs"));
     let both = r#"{"devDependencies": {"jest": "*", "mocha": "*"}}"#;
     let both = package(both).into_iter().map(|(framework, _)| framework).collect::<Vec<_>>();
     assert_eq!(both, ["jest", "mocha"]);

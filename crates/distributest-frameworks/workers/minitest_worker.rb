@@ -65,10 +65,12 @@ module DistributestWorker
       report = FileReport.new(file, tests, witness, agent)
       load unless @loaded
       require_file(file)
-      report.file_loaded
       classes = Minitest::Runnable.runnables.dup
       @reporter = MinitestReporter.new(report, ClassNames.new(classes))
-      @filter = tests && MinitestFilter.new(tests)
+      report.file_loaded do
+        classes.flat_map { |one| one.methods_matching(/\Atest_/).map { |name| @reporter.describe(one, name) } }
+      end
+      @filter = tests && MinitestFilter.new(report.tests)
       stay_in_this_process
       passed = Minitest.run(ARGV.dup)
       report.conclude(title, passed) { classes.sum { |one| one.runnable_methods.size } }
@@ -162,6 +164,11 @@ module DistributestWorker
       @report.passed?
     end
 
+    def describe(test_class, method)
+      location = test_class.instance_method(method).source_location if test_class.method_defined?(method)
+      FileReport.test("#{@names.of(test_class)}##{method}", location)
+    end
+
     private
 
     # UnexpectedError's own message holds the backtrace, too.
@@ -169,11 +176,6 @@ module DistributestWorker
       return failure ? failure.message : "" unless failure.is_a?(Minitest::UnexpectedError)
 
       "#{failure.error.class}: #{failure.error.message}"
-    end
-
-    def describe(test_class, method)
-      location = test_class.instance_method(method).source_location if test_class.method_defined?(method)
-      FileReport.test("#{@names.of(test_class)}##{method}", location)
     end
 
     # A result of a `Minitest::Runnable` of the project's own, which does not say what it begins.

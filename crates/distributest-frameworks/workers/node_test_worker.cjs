@@ -9,6 +9,8 @@
 // Rules:
 // - A file without a single test is a test itself, as with `node --test`: named as the file, passed if its process
 //   leaves with exit status 0.
+// - Where single tests are asked for, the whole file runs, and only they are reported and judged: the names that Node.js
+//   can be given are those of tests without what they are in.
 // - node:test reports a test when those before it are reported, so results come in the order of the file.
 
 const { runMain } = require('node:module');
@@ -18,7 +20,7 @@ const OLDEST_NODE = 18;
 const FOR_WHOLE_RUNS = /^--(test|watch)$|^--(test-reporter|test-reporter-destination|watch-path|watch-preserve-output)(=|$)/;
 
 const nodeTest = {
-  name: 'node_test',
+  name: 'node-test',
   command: 'node',
   marker: '--test',
   canRepeat: true,
@@ -42,7 +44,7 @@ const nodeTest = {
   },
 
   run(file, ids, report) {
-    const record = new EventRecord(file, report);
+    const record = new EventRecord(file, report, ids);
     module.exports.record = record;
     process.on('uncaughtExceptionMonitor', (error) => {
       record.uncaught ??= error;
@@ -76,12 +78,14 @@ function takesValue(name) {
 
 /** What node:test has said of a file. */
 class EventRecord {
-  constructor(file, report) {
-    Object.assign(this, { file, report });
+  /** `wanted`: ids of tests, or of suites they are in; without any, all. */
+  constructor(file, report, wanted) {
+    Object.assign(this, { file, report, wanted });
     this.ids = new Ids();
     this.path = [];
     this.hasTests = false;
     this.hasFailed = false;
+    this.hasOtherFailed = false;
     this.isComplete = false;
   }
 
@@ -106,17 +110,31 @@ class EventRecord {
     this.hasTests = true;
     const { error, duration_ms: milliseconds, type } = data.details;
     const isOfChildren = error?.failureType === 'subtestsFailed';
+    const names = [...this.path.slice(0, data.nesting), data.name];
+    const isReported = type !== 'suite' || (hasFailed && !isOfChildren);
+    const id = isReported ? this.ids.of(names.join(' ')) : undefined;
+    if (!this.isWanted(names, id)) {
+      this.hasOtherFailed ||= hasFailed;
+      return;
+    }
     if (hasFailed && data.todo === undefined) this.hasFailed = true;
     // A suite is no test, but what is wrong with its hooks is nowhere else.
-    if (type === 'suite' && (!hasFailed || isOfChildren)) return;
-    const names = [...this.path.slice(0, data.nesting), data.name];
+    if (!isReported) return;
     this.report.test({
-      id: this.ids.of(names.join(' ')),
+      id,
       name: clean(names.join(' › ')),
       ...this.place(data),
       seconds: milliseconds / 1000,
       ...judge(data, hasFailed, error),
     });
+  }
+
+  isWanted(names, id) {
+    if (this.wanted === undefined) return true;
+    const around = names.map((_, index) => clean(names.slice(0, index + 1).join(' ')));
+    const asked = this.wanted.filter((each) => each === id || around.slice(0, -1).includes(each));
+    for (const each of asked) this.report.missing.delete(each);
+    return asked.length > 0;
   }
 
   /** The process is about to leave with this status. */
@@ -127,6 +145,8 @@ class EventRecord {
     if (usesNodeTest && !this.isComplete && this.uncaught === undefined) return;
     if (!this.hasTests) this.judgeByStatus(status);
     const failed = this.hasFailed || this.uncaught !== undefined;
+    // node:test has set it for a test that nobody asked for.
+    if (this.hasOtherFailed && !failed && status === 1) process.exitCode = 0;
     const why = this.uncaught === undefined ? '' : headline(this.uncaught);
     this.report.finished(failed ? result('failed', why, why && account(this.uncaught)) : result('passed'));
   }

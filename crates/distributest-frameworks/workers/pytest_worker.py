@@ -345,8 +345,23 @@ def reporter_class(pytest):
         @pytest.hookimpl(tryfirst=True)
         def pytest_collection_modifyitems(self, items):
             if self.wanted is not None:
-                items[:] = [item for item in items if clean(item.nodeid) in self.wanted]
-                self.found.update(clean(item.nodeid) for item in items)
+                items[:] = [item for item in items if self.is_wanted(item.nodeid)]
+
+        def is_wanted(self, nodeid):
+            """Whether a test is asked for: by its id, by that of what it is in, or without its parameters."""
+            name = self.name(clean(nodeid))
+
+            def is_meant(asked_for):
+                return name == asked_for or "[" not in asked_for and name.startswith((asked_for + "::", asked_for + "["))
+
+            asked_for = [each for each in self.wanted if is_meant(self.name(each))]
+            self.found.update(asked_for)
+            return bool(asked_for)
+
+        def name(self, nodeid):
+            """What follows the file in an id."""
+            in_file = self.file + "::"
+            return nodeid[len(in_file) :] if nodeid.startswith(in_file) else nodeid.split("::", 1)[-1]
 
         def pytest_deselected(self, items):
             self.deselected += len(items)
@@ -386,9 +401,7 @@ def reporter_class(pytest):
                 self.send_test(nodeid, location, status, message, details, seconds)
 
         def describe(self, nodeid, location):
-            in_file = self.file + "::"
-            name = nodeid[len(in_file) :] if nodeid.startswith(in_file) else nodeid.split("::", 1)[-1]
-            test = {"id": clean(nodeid), "name": clean(name), "file": clean(location[0])}
+            test = {"id": clean(nodeid), "name": clean(self.name(nodeid)), "file": clean(location[0])}
             if location[1] is not None:
                 test["line"] = location[1] + 1
             return test

@@ -297,9 +297,20 @@ module DistributestWorker
       @errors = []
     end
 
+    # The block gives the tests there are, as `test` makes them; it is asked where one is not named by its id.
     def file_loaded
       @loaded = true
+      return if @tests.nil? || @tests.all? { |id| id.include?("#") }
+
+      tests = yield
+      @tests = @tests.flat_map do |id|
+        found = id.include?("#") ? [] : ids_by(id, tests)
+        found.empty? ? [id] : found
+      end.uniq
     end
+
+    # The ids of the tests to be reported; nil: all.
+    attr_reader :tests
 
     def test_started(test)
       @running << test
@@ -365,6 +376,17 @@ module DistributestWorker
     end
 
     private
+
+    # What is asked for by a line of the file (`:12`), which is that of the last test that begins there or above, or by the
+    # name of a class.
+    def ids_by(wanted, tests)
+      line = wanted[/\A:(\d+)\z/, 1]
+      return tests.map { |test| test["id"] }.select { |id| id.start_with?("#{wanted}#") } unless line
+
+      above = tests.select { |test| test["file"] == @file && test["line"].to_i <= line.to_i }
+      at = above.map { |test| test["line"] }.max
+      above.select { |test| test["line"] == at }.map { |test| test["id"] }
+    end
 
     def wanted?(test)
       @tests.nil? || @tests.include?(test["id"])

@@ -59,9 +59,10 @@ module DistributestWorker
       report = FileReport.new(file, tests, witness, agent)
       load unless @loaded
       require_file(file)
-      report.file_loaded
       classes = Test::Unit::TestCase::DESCENDANTS
-      passed = run_tests(TestUnitListener.new(report, ClassNames.new(classes)), tests)
+      listener = TestUnitListener.new(report, ClassNames.new(classes))
+      report.file_loaded { classes.flat_map { |one| tests_in(one.suite) }.map { |test| listener.describe(test) } }
+      passed = run_tests(listener, report.tests)
       report.conclude(title, passed) { classes.sum { |one| one.suite.size } }
     rescue SystemExit => e
       report.exit_called(e.status)
@@ -82,6 +83,10 @@ module DistributestWorker
       classes.concat(Place.classes_in(file, @known_classes - @shared_classes, /\Atest/))
     ensure
       $LOAD_PATH.shift
+    end
+
+    def tests_in(suite)
+      suite.tests.flat_map { |test| test.respond_to?(:tests) ? tests_in(test) : [test] }
     end
 
     def run_tests(listener, tests)

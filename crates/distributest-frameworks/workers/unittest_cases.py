@@ -130,9 +130,14 @@ def keep_only(suite, wanted):
 
 
 def is_meant(identifier, test):
-    """Whether an id, as reported before, is the test's or that of a part of it, or of what surrounds it."""
+    """Whether an id, as reported before, is the test's or that of a part of it, or of what surrounds it; the id of what it
+    is in, and names without the module, are understood too."""
     name = test.id()
-    if identifier == name or identifier.startswith(name + " ") or type(test).__name__ == "ModuleSkipped":
+    local = "{}.{}".format(type(test).__qualname__, getattr(test, "_testMethodName", ""))
+    asked_for = identifier.replace("::", ".")
+    if any(each == asked_for or each.startswith(asked_for + ".") for each in (name, local)):
+        return True
+    if identifier.startswith(name + " ") or type(test).__name__ == "ModuleSkipped":
         return True
     surrounding = re.match(r"(?:setUp|tearDown)(?:Class|Module) \((.+)\)", identifier)
     return surrounding is not None and name.startswith(surrounding.group(1) + ".")

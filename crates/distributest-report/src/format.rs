@@ -115,11 +115,22 @@ pub fn shell_quote(word: &str) -> String {
     quoted + "'"
 }
 
-/// The command that runs one file alone. A path that could be taken for an option or for a command's name, in which
+/// The command that runs one file alone, or these of its tests. A path that could be taken for an option or for a command's name, in which
 /// there is neither a slash nor a dot, begins with `./`.
-pub fn rerun_command(command: &str, path: &str) -> String {
+pub fn rerun_command(command: &str, path: &str, tests: &[String]) -> String {
     let here = if path.contains(['/', '.']) && !path.starts_with('-') { "" } else { "./" };
-    format!("{command} {}", shell_quote(&format!("{here}{path}")))
+    let file = format!("{here}{path}");
+    let argument = |id: &String| {
+        // The ids of some frameworks begin with the file, as their users write them.
+        let rest = id.strip_prefix("./").unwrap_or(id).strip_prefix(path);
+        match rest.filter(|rest| rest.starts_with("::") || rest.starts_with('[')) {
+            Some(rest) => shell_quote(&format!("{file}{rest}")),
+            None => shell_quote(&format!("{file}::{id}")),
+        }
+    };
+    let arguments: Vec<String> =
+        if tests.is_empty() { vec![shell_quote(&file)] } else { tests.iter().map(argument).collect() };
+    format!("{command} {}", arguments.join(" "))
 }
 
 #[cfg(test)]
@@ -169,10 +180,29 @@ mod tests {
     fn plain_words_are_not_quoted() {
         assert_eq!(shell_quote("tests/test_a-1.py"), "tests/test_a-1.py");
         assert_eq!(shell_quote("tests/a b.py"), "'tests/a b.py'");
-        assert_eq!(rerun_command("distributest", "-v.py"), "distributest ./-v.py");
-        assert_eq!(rerun_command("distributest", "config"), "distributest ./config");
-        assert_eq!(rerun_command("distributest", "test_a.py"), "distributest test_a.py");
-        assert_eq!(rerun_command("distributest", "tests/a"), "distributest tests/a");
+        assert_eq!(rerun_command("distributest", "-v.py", &[]), "distributest ./-v.py");
+        assert_eq!(rerun_command("distributest", "config", &[]), "distributest ./config");
+        assert_eq!(rerun_command("distributest", "test_a.py", &[]), "distributest test_a.py");
+        assert_eq!(rerun_command("distributest", "tests/a", &[]), "distributest tests/a");
+    }
+
+    #[test]
+    fn single_tests_are_named_as_the_command_line_takes_them() {
+        let command = |path: &str, ids: &[&str]| {
+            let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+            rerun_command("distributest", path, &ids)
+        };
+        assert_eq!(
+            command("t/test_a.py", &["t/test_a.py::test_x[1]"]),
+            "distributest 't/test_a.py::test_x[1]'"
+        );
+        assert_eq!(
+            command("spec/a.rb", &["./spec/a.rb[1:2]", "./spec/a.rb[2:1]"]),
+            "distributest 'spec/a.rb[1:2]' 'spec/a.rb[2:1]'"
+        );
+        assert_eq!(command("test/a.rb", &["ATest#test_x"]), "distributest 'test/a.rb::ATest#test_x'");
+        assert_eq!(command("pkg", &["TestX"]), "distributest ./pkg::TestX");
+        assert_eq!(command("-a.py", &["-a.py::test"]), "distributest ./-a.py::test");
     }
 
     #[test]

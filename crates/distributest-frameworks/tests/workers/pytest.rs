@@ -154,6 +154,12 @@ fn shared_and_process_isolation_report_the_same() {
 fn only_the_tests_asked_for_are_run_and_unknown_ones_are_named() {
     let project = Project::copy_of("pytest");
     let files = ["tests/test_outcomes.py", "tests/test_document.txt", "tests/test_parametrized.py"];
+    project.write(
+        "tests/test_named.py",
+        "import pytest\n\nclass TestA:\n    def test_m(self): pass\n    class TestInner:\n        def test_n(self): pass\n\n\
+         class TestAB:\n    def test_m(self): pass\n\n\
+         @pytest.mark.parametrize('x', [1, 2], ids=['1', '1][2'])\ndef test_p(x): pass\n\ndef test_pp(): pass\n",
+    );
     // In one process, pytest escapes what it made of `ids=` a second time when it collects a file again.
     for (isolation, files) in [(Isolation::Fork, &files[..]), (Isolation::Shared, &files[..2])] {
         let mut worker = start(isolation).ready_worker(&project);
@@ -173,6 +179,21 @@ fn only_the_tests_asked_for_are_run_and_unknown_ones_are_named() {
         assert_eq!(unknown.statuses().into_values().collect::<Vec<_>>(), ["passed"]);
         assert_eq!(unknown.outcome(), "failed");
         assert_eq!(unknown.message(), "pytest finds no such test: tests/test_outcomes.py::test_gone");
+        let file = "tests/test_named.py";
+        for (id, found) in [
+            ("tests/test_named.py::TestA", &["TestA::test_m", "TestA::TestInner::test_n"][..]),
+            ("tests/test_named.py::TestA::TestInner", &["TestA::TestInner::test_n"]),
+            ("tests/test_named.py::test_p", &["test_p[1]", "test_p[1][2]"]),
+            ("tests/test_named.py::test_p[1]", &["test_p[1]"]),
+        ] {
+            let report = worker.run_tests(file, &[id]);
+            let expected: Vec<String> = found.iter().map(|name| format!("{file}::{name}")).collect();
+            assert_eq!(
+                report.tests.iter().map(|test| test["id"].as_str().unwrap()).collect::<Vec<_>>(),
+                expected
+            );
+            assert_eq!(report.outcome(), "passed", "{id}: {}", report.message());
+        }
         let skipped = worker.run_tests("tests/test_module_skip.py", &["tests/test_module_skip.py::test_any"]);
         assert_eq!(skipped.outcome(), "passed");
         worker.quit();

@@ -169,6 +169,36 @@ fn an_interrupted_run_has_not_passed() {
 }
 
 #[test]
+fn tests_are_run_by_a_line_and_by_their_class() {
+    for library in &LIBRARIES {
+        let project = library.project("");
+        let body = "  def test_a\n    assert true\n  end\n\n  def test_b\n    assert true\n  end\nend\n\n\
+             class BTest < ATest\n  undef_method :test_a, :test_b\n  def test_c\n  end";
+        library.write(&project, "a", "ATest", body);
+        let text = std::fs::read_to_string(project.path().join("test/a_test.rb")).unwrap();
+        let line = text.lines().position(|line| line.contains("def test_b")).unwrap() + 1;
+        for isolation in [Isolation::Fork, Isolation::Shared] {
+            let mut worker = library.ready(&project, isolation);
+            for inside in [line, line + 1, line + 2] {
+                let report = worker.run_tests("test/a_test.rb", &[&format!(":{inside}")]);
+                assert_eq!(
+                    report.statuses().into_keys().collect::<Vec<_>>(),
+                    ["ATest#test_b"],
+                    "{}",
+                    report.message()
+                );
+                assert_eq!(report.outcome(), "passed", "{}", report.message());
+            }
+            let of_class = worker.run_tests("test/a_test.rb", &["ATest"]);
+            assert_eq!(of_class.statuses().into_keys().collect::<Vec<_>>(), ["ATest#test_a", "ATest#test_b"]);
+            let gone = worker.run_tests("test/a_test.rb", &[":1", "ZTest"]);
+            assert_eq!((gone.outcome(), gone.message()), ("failed", "there is no test :1, ZTest"));
+            worker.quit();
+        }
+    }
+}
+
+#[test]
 fn tests_are_run_by_their_ids_and_one_that_is_gone_is_named() {
     for library in &LIBRARIES {
         let project = library.project("");

@@ -211,6 +211,17 @@ fn only_the_tests_asked_for_are_run_and_unknown_ones_are_named() {
             }
         }
     }
+    let of_class = worker.run(OUTCOMES).statuses().into_keys();
+    let of_class: Vec<String> =
+        of_class.filter(|id| id.starts_with("tests.test_outcomes.Outcomes.")).collect();
+    assert!(of_class.len() > 1);
+    for name in ["Outcomes", "tests.test_outcomes.Outcomes"] {
+        let report = worker.run_tests(OUTCOMES, &[name]);
+        let ids = report.statuses().into_keys().filter(|id| id.starts_with("tests.test_outcomes.Outcomes."));
+        assert_eq!(ids.collect::<Vec<_>>(), of_class);
+        assert_eq!(report.message(), "");
+    }
+    assert_eq!(worker.run_tests(OUTCOMES, &["Outcomes::test_passes"]).tests.len(), 1);
     let gone = "tests.test_outcomes.Outcomes.test_gone";
     let unknown = worker.run_tests(OUTCOMES, &["tests.test_outcomes.Outcomes.test_passes", gone]);
     assert_eq!(unknown.statuses().into_values().collect::<Vec<_>>(), ["passed"]);

@@ -98,7 +98,7 @@ impl Ending<'_> {
         if let Some(more) = problem.tests.len().checked_sub(listed).filter(|more| *more > 0) {
             text.push_str(&format!("    … and {}\n", format::count(more as u64, "more test")));
         }
-        let command = format::rerun_command(self.rerun_command, path);
+        let command = format::rerun_command(self.rerun_command, path, &problem.rerun);
         text.push_str(&format!("    {}\n", self.palette.faint(&format!("$ {command}"))));
     }
 

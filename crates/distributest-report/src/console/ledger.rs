@@ -59,9 +59,17 @@ pub(super) struct AttemptNotes {
     pub(super) failed_before: Vec<AttemptNotes>,
 }
 
+/// Failing tests of a file that the command which runs them again names one by one; of more, it names the file.
+const NAMED_TESTS: usize = 3;
+
+/// The longest id of a test that such a command has in it.
+const NAMED_BYTES: usize = 500;
+
 /// What is kept of a failing test.
 #[derive(Debug)]
 pub(super) struct FailingTest {
+    /// `None` for one that is not named on a command line.
+    id: Option<String>,
     pub(super) name: String,
     pub(super) message: String,
     /// File and line as people should see them; empty where they are not known.
@@ -70,13 +78,28 @@ pub(super) struct FailingTest {
     pub(super) details: Option<Excerpt>,
 }
 
+impl AttemptNotes {
+    /// The ids of the failing tests; none where they are many, or where something is wrong that is no test's failure.
+    fn ids_to_rerun(&self) -> Vec<String> {
+        let only_tests_failed = |report: &AttemptReport| {
+            report.result == AttemptResult::Outcome(Outcome::Failed) && report.message.is_empty()
+        };
+        if !self.report.as_ref().is_some_and(only_tests_failed) {
+            return Vec::new();
+        }
+        self.failing.iter().map(|test| test.id.clone()).collect::<Option<_>>().unwrap_or_default()
+    }
+}
+
 impl FailingTest {
     fn of(test: &TestResult, earlier: usize, detail: Detail) -> FailingTest {
         let detailed = earlier < DETAILED_TESTS;
         let characters = if detailed { DETAILED_CHARACTERS } else { BRIEF_CHARACTERS };
         let line = test.line.map(|line| format!(":{line}")).unwrap_or_default();
         let place = test.file.as_ref().map(|file| format!("{}{line}", format::display_path(file)));
+        let is_named = earlier < NAMED_TESTS && test.id.len() <= NAMED_BYTES;
         FailingTest {
+            id: is_named.then(|| test.id.clone()),
             name: shortened(&test.name, characters),
             message: shortened(&test.message, characters),
             place: shortened(&place.unwrap_or_default(), characters),
@@ -99,6 +122,8 @@ pub(super) struct Problem {
     pub(super) verdict: Verdict,
     /// Names and messages of its failing tests.
     pub(super) tests: Vec<(String, String)>,
+    /// Ids of its failing tests, where running just them again shows everything that is wrong with it.
+    pub(super) rerun: Vec<String>,
     /// What is to say about the file as a whole.
     pub(super) message: String,
     /// Failing tests of an interrupted attempt, for a file that was not run.
@@ -203,6 +228,7 @@ impl Ledger {
                 file,
                 verdict: verdict.clone(),
                 tests: telling.failing.iter().map(test).collect(),
+                rerun: telling.ids_to_rerun(),
                 message: telling.report.as_ref().map(|report| report.message.clone()).unwrap_or_default(),
                 interrupted_failures,
             });

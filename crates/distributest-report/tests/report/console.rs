@@ -160,10 +160,10 @@ fn failures_are_told_as_they_happen_and_again_at_the_end() {
       tests/test_billing.py
         test_rounding[eur]: AssertionError: assert 10.01 == 10.0
         test_total: KeyError: 'vat'
-        $ distributest tests/test_billing.py
+        $ distributest 'tests/test_billing.py::test_rounding[eur]' tests/test_billing.py::test_total
       tests/test odd 'name'.py
         test_newline in its name: too much
-        $ distributest 'tests/test odd '\''name'\''.py'
+        $ distributest $'tests/test odd \'name\'.py::test_newline\nin its name'
 
     Slow files
        1 min 36 s  tests/test_import.py on h2
@@ -274,7 +274,7 @@ fn what_a_host_can_not_run_is_said_once_and_where_files_were_not_run() {
 
     Hosts
       h1  2 runners, 1 file, busy 36 %
-        runners 1, 2: can't run rspec: none of these programs is there: ruby
+        runners 1, 2: can't run rspec
       h2  1 runner, 1 file, busy 89 %
         gone
 
@@ -370,10 +370,10 @@ fn quiet_is_what_is_not_fine_and_the_summary() {
       tests/test_billing.py
         test_rounding[eur]: AssertionError: assert 10.01 == 10.0
         test_total: KeyError: 'vat'
-        $ distributest tests/test_billing.py
+        $ distributest 'tests/test_billing.py::test_rounding[eur]' tests/test_billing.py::test_total
       tests/test odd 'name'.py
         test_newline in its name: too much
-        $ distributest 'tests/test odd '\''name'\''.py'
+        $ distributest $'tests/test odd \'name\'.py::test_newline\nin its name'
 
     4 files: 2 passed, 2 failed; 7 tests: 3 passed, 2 failed, 1 error, 1 failed as expected
     1 min 39 s; testing took 1 min 37 s, 1.01 × the least possible 1 min 36 s
@@ -438,10 +438,10 @@ fn narrow_terminals_get_shorter_messages_and_whole_names() {
       tests/test_billing.py
         test_rounding[eur]: AssertionError: as…
         test_total: KeyError: 'vat'
-        $ distributest tests/test_billing.py
+        $ distributest 'tests/test_billing.py::test_rounding[eur]' tests/test_billing.py::test_total
       tests/test odd 'name'.py
         test_newline in its name: too much
-        $ distributest 'tests/test odd '\''name'\''.py'
+        $ distributest $'tests/test odd \'name\'.py::test_newline\nin its name'
 
     4 files: 2 passed, 2 failed; 7 tests: 3 passed, 2 failed, 1 error, 1 failed as expected
     1 min 39 s; testing took 1 min 37 s, 1.01 × the least possible 1 min 36 s

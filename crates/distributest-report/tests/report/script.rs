@@ -120,7 +120,7 @@ impl Script {
     /// None of a host's first runners can run a framework's files.
     pub(crate) fn launch_unavailable(&mut self, host: u32, runners: u16, framework: &str, reason: &str) {
         let numbers: Vec<_> = (1..=runners).map(|number| number.to_string()).collect();
-        let problem = format!("runners {}: can't run {framework}: {reason}", numbers.join(", "));
+        let problem = format!("runners {}: can't run {framework}", numbers.join(", "));
         self.summary.hosts[host as usize].problems.push(problem);
         for number in 1..=runners {
             self.push(RunEvent::LaunchUnavailable {

@@ -88,9 +88,9 @@ impl WantedTest {
     fn of(project: &Project, argument: &str) -> Option<WantedTest> {
         let places = argument.char_indices().rev().filter(|(_, letter)| matches!(letter, ':' | '['));
         let mut split = places.map(|(offset, _)| argument.split_at(offset));
-        // A package of Go's is a directory.
+        // A package of Go's is a directory; the examples in a library's documentation are named after its root file.
         let is_unit = |file: &str, suffix: &str| {
-            let path = project.directory.join(file);
+            let path = project.directory.join(file.strip_suffix(" (doc tests)").unwrap_or(file));
             path.is_file() || (suffix.starts_with("::") && path.is_dir())
         };
         let (file, suffix) = split.find(|(file, suffix)| names_a_test(suffix) && is_unit(file, suffix))?;

@@ -179,7 +179,7 @@ fn a_worker_that_writes_garbage_before_it_is_ready() {
 
     Hosts
       localhost  took no part
-        runner 1: can't run pytest: the worker wrote what is no message of the worker protocol (expected value at line 1 column 1): "what is this" (its output is in the log)
+        runner 1: can't run pytest
 
     1 file: 1 not run
     TIME
@@ -230,8 +230,8 @@ fn a_host_without_the_frameworks_language() {
 
     Hosts
       localhost  1 runner, 0 files, busy SHARE
-        runner 1: can't run pytest: none of these programs is there: $VIRTUAL_ENV/bin/python, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
-        runner 1: can't run rspec: none of these programs is there: ruby, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+        runner 1: can't run pytest
+        runner 1: can't run rspec
 
     2 files: 2 not run
     TIME
@@ -260,7 +260,7 @@ fn a_host_without_the_framework() {
 
     Hosts
       localhost  took no part
-        runner 1: can't run pytest: pytest is not installed for /usr/bin/python3 (Python VERSION), which is the first Python among: $VIRTUAL_ENV, $UV_PROJECT_ENVIRONMENT, .venv, venv, $CONDA_PREFIX, Poetry's and Pipenv's environments of this directory, python3 and python in PATH (install it where the tests run, for example in node_setup: pip install pytest)
+        runner 1: can't run pytest
 
     1 file: 1 not run
     TIME

@@ -24,7 +24,7 @@ pub(crate) struct NodeTest;
 
 impl Definition for NodeTest {
     fn name(&self) -> &str {
-        "node_test"
+        "node-test"
     }
 
     fn evidence(&self, project: &ProjectFiles<'_>) -> Option<Evidence> {

@@ -82,7 +82,11 @@ impl Definition for Pytest {
     }
 
     fn test_id(&self, file: &str, suffix: &str) -> String {
-        format!("{file}{suffix}")
+        // A whole id, which pytest writes relative to its root directory, may stand behind the file as well.
+        match suffix.strip_prefix("::").and_then(|id| Some((id, id.split_once("::")?.0))) {
+            Some((id, path)) if Path::new(file).ends_with(path) => id.to_owned(),
+            _ => format!("{file}{suffix}"),
+        }
     }
 }
 

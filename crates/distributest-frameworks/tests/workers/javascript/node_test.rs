@@ -8,7 +8,7 @@ use distributest_frameworks::{Framework, Isolation, Selection, discover};
 use serde_json::Value;
 
 fn forking() -> Start<'static> {
-    start("node_test", Isolation::Fork)
+    start("node-test", Isolation::Fork)
 }
 
 /// What `node --test` says of one file.
@@ -55,7 +55,7 @@ fn reference(project: &Project, file: &str) -> (Tests, BTreeMap<String, String>)
 #[test]
 fn reports_the_same_tests_as_node() {
     let project = project_of("node_test");
-    let selection = Selection::of(Framework::named("node_test").unwrap());
+    let selection = Selection::of(Framework::named("node-test").unwrap());
     let files: Vec<String> =
         discover(project.path(), &selection).unwrap().files.into_iter().map(|file| file.path).collect();
     assert_eq!(files.len(), 8);
@@ -88,6 +88,28 @@ fn the_exit_status_counts_and_leaving_in_a_test_is_no_success() {
     let left = worker.run("test/exits_at_once.js");
     assert_eq!(left.outcome(), "crashed");
     assert!(left.message().contains("left with exit status 0"), "{}", left.message());
+    worker.quit();
+}
+
+#[test]
+fn single_tests_are_reported_and_judged_alone() {
+    let project = project_of("node_test");
+    project.write(
+        "test/single.js",
+        "const { test, describe } = require('node:test');\n\ntest('a', () => {});\ntest('fails', () => { throw new Error(); });\n\
+         describe('g', () => {\n  test('b', () => {});\n  describe('h', () => { test('c', () => {}); });\n});\n",
+    );
+    let mut worker = forking().ready_worker(&project);
+    for (id, reported) in
+        [("a", &["a"][..]), ("g b", &["g b"]), ("g h c", &["g h c"]), ("g", &["g b", "g h c"])]
+    {
+        let report = worker.run_tests("test/single.js", &[id]);
+        assert_eq!(report.outcome(), "passed", "{id}: {}", report.message());
+        assert_eq!(report.statuses().into_keys().collect::<Vec<_>>(), reported);
+    }
+    assert_eq!(worker.run_tests("test/single.js", &["fails", "a"]).outcome(), "failed");
+    let gone = worker.run_tests("test/single.js", &["a", "gone"]);
+    assert_eq!((gone.outcome(), gone.message()), ("failed", "there is no test gone"));
     worker.quit();
 }
 

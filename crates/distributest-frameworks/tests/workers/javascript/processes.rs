@@ -15,7 +15,7 @@ const FRAMEWORKS: [(&str, Isolation, &str); 4] = [
         "import { test } from 'vitest';\nimport { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);\n",
     ),
     ("mocha", Isolation::Fork, "const test = it;\n"),
-    ("node_test", Isolation::Fork, "const { test } = require('node:test');\n"),
+    ("node-test", Isolation::Fork, "const { test } = require('node:test');\n"),
 ];
 
 /// A file that begins with a test that passes, and comes to this body some time later.
@@ -135,7 +135,7 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
 #[test]
 fn a_framework_that_is_not_there_is_named_with_what_to_do() {
     for (framework, isolation, _) in
-        FRAMEWORKS.into_iter().filter(|(framework, ..)| *framework != "node_test")
+        FRAMEWORKS.into_iter().filter(|(framework, ..)| *framework != "node-test")
     {
         let project = Project::empty();
         let unable = start(framework, isolation).worker(&project).next().unwrap();
@@ -153,7 +153,7 @@ fn a_framework_that_is_not_there_is_named_with_what_to_do() {
     project.write("jest.config.js", "throw new Error('in the configuration');\n");
     let unable = start("jest", Isolation::Shared).worker(&project).next().unwrap();
     assert!(unable["message"].as_str().unwrap().contains("in the configuration"), "{unable}");
-    let bad_option = Start { arguments: &["--no-such-option"], ..start("node_test", Isolation::Fork) };
+    let bad_option = Start { arguments: &["--no-such-option"], ..start("node-test", Isolation::Fork) };
     let unable = bad_option.worker(&project).next().unwrap();
     assert!(
         unable["message"].as_str().unwrap().ends_with("one of these options: --no-such-option"),
