@@ -38,7 +38,7 @@ fn a_framework_of_ones_own_is_told_test_by_test() {
     Failed
       checks/bad.check
         fails: exit status 3
-        $ distributest checks/bad.check
+        $ distributest checks/bad.check::fails
 
     3 files: 2 passed, 1 failed; 6 tests: 5 passed, 1 failed
     TIME; testing took TIME, RATIO × the least possible TIME

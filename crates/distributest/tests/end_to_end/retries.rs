@@ -184,7 +184,7 @@ fn what_is_tried_again_runs_on_a_worker_of_its_own() {
     Flaky: failed, then passed
       tests/test_b.py
         test_b: AssertionError: assert not True
-        $ distributest tests/test_b.py
+        $ distributest tests/test_b.py::test_b
 
     2 files: 1 passed, 1 flaky; 2 tests: 2 passed
     TIME; testing took TIME, RATIO × the least possible TIME

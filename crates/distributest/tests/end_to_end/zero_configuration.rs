@@ -42,7 +42,7 @@ fn a_pytest_project() {
     Failed
       tests/test_numbers.py
         test_two: assert (1 + 1) == 3
-        $ distributest tests/test_numbers.py
+        $ distributest tests/test_numbers.py::test_two
 
     2 files: 1 passed, 1 failed; 3 tests: 2 passed, 1 failed
     TIME; testing took TIME, RATIO × the least possible TIME
@@ -82,7 +82,7 @@ fn an_rspec_project() {
     Failed
       spec/cart_spec.rb
         Cart takes things: expected: [:apple] got: []
-        $ distributest spec/cart_spec.rb
+        $ distributest 'spec/cart_spec.rb[1:2]'
 
     2 files: 1 passed, 1 failed; 3 tests: 2 passed, 1 failed
     TIME; testing took TIME, RATIO × the least possible TIME
@@ -180,7 +180,7 @@ fn reports_say_what_the_console_says() {
     Failed
       tests/test_numbers.py
         test_two: assert (1 + 1) == 3
-        $ distributest tests/test_numbers.py
+        $ distributest tests/test_numbers.py::test_two
 
     Did not load
       tests/test_wrong.py
