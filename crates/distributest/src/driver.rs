@@ -76,7 +76,12 @@ pub async fn drive(
         tokio::select! {
             biased;
             () = signals.next() => driver.signal(),
-            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                driver.catch_up(&mut news, &mut output);
+                if driver.deadline == deadline {
+                    break;
+                }
+            }
             _ = ticks.tick() => driver.sinks.tick(),
             Some(host_news) = news.recv() => driver.news(host_news, &mut output),
             Some(piece) = output.recv() => driver.output(piece),
@@ -185,6 +190,7 @@ impl<'run> Driver<'run> {
             self.emit(late);
         }
         // Only after a second Ctrl-C or a host that did not end in time.
+        self.interrupt_attempts(None, Interruption::Cancelled, "the run ended before it did");
         for index in 0..self.decided.len() {
             let file = FileId(u32::try_from(index).unwrap_or(u32::MAX));
             self.decide(file, Verdict::NotRun(NotRunReason::Stopped), None);
@@ -225,6 +231,20 @@ impl<'run> Driver<'run> {
         self.stopping = true;
         self.deadline = Some(Instant::now() + STOP_TIMEOUT);
         self.step(Event::StopRequested);
+    }
+
+    /// Takes what is here already: it came in time, and only the log's disk kept it waiting.
+    fn catch_up(&mut self, news: &mut mpsc::Receiver<HostNews>, output: &mut mpsc::Receiver<OutputPiece>) {
+        for _ in 0..news.len() {
+            if let Ok(host_news) = news.try_recv() {
+                self.news(host_news, output);
+            }
+        }
+        for _ in 0..output.len() {
+            if let Ok(piece) = output.try_recv() {
+                self.output(piece);
+            }
+        }
     }
 
     fn emit(&mut self, events: Vec<RunEvent>) {
@@ -471,7 +491,7 @@ impl<'run> Driver<'run> {
         }
         let HostFailure { reason, hint } = failure;
         self.sinks.emit(&RunEvent::HostFailed { host, reason: reason.clone(), hint });
-        self.interrupt_attempts_of(host, &reason);
+        self.interrupt_attempts(Some(host), Interruption::HostLost, &reason);
         self.step(Event::HostLost { host, reason });
         if self.options.require_hosts {
             self.miss_required_host(host);
@@ -493,25 +513,25 @@ impl<'run> Driver<'run> {
         }
     }
 
-    /// Tells the reporters what became of the attempts on a lost host; the scheduler knows by itself.
-    fn interrupt_attempts_of(&mut self, host: HostId, reason: &str) {
-        let mut lost: Vec<AttemptId> = Vec::new();
-        lost.extend(
-            self.attempts.iter().filter(|(_, live)| live.runner.host == host).map(|(attempt, _)| *attempt),
-        );
-        lost.sort();
-        for attempt in lost {
+    /// Tells the reporters what became of the attempts on a lost host, or on all; the scheduler knows by itself.
+    fn interrupt_attempts(&mut self, of: Option<HostId>, interruption: Interruption, reason: &str) {
+        let is_meant = |live: &LiveAttempt| of.is_none_or(|host| live.runner.host == host);
+        let interrupted =
+            self.attempts.iter().filter(|(_, live)| is_meant(live)).map(|(attempt, _)| *attempt);
+        let mut interrupted: Vec<AttemptId> = interrupted.collect();
+        interrupted.sort();
+        for attempt in interrupted {
             let Some(live) = self.attempts.remove(&attempt) else { continue };
             let report = AttemptReport {
                 attempt,
                 file: live.file,
                 runner: live.runner,
-                result: AttemptResult::Interrupted(Interruption::HostLost),
+                result: AttemptResult::Interrupted(interruption),
                 duration: self.sinks.now().saturating_sub(live.started),
                 message: reason.to_owned(),
                 details: String::new(),
                 leaked: Vec::new(),
-                block: live.block.map(|number| BlockId { host, number }),
+                block: live.block.map(|number| BlockId { host: live.runner.host, number }),
             };
             self.sinks.emit(&RunEvent::AttemptFinished(report));
         }

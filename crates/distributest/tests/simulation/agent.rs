@@ -1,0 +1,565 @@
+//! An agent that runs nothing: it speaks the real protocol through the real server, and does what the scenario says.
+//!
+//! A session is one loop over the coordinator's orders, the lease, and a timeline of what is to happen next. When it
+//! ends, or is aborted by a fault, everything it ran is gone, as it would be on a real host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::run_event::AttemptResult;
+use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_protocol::conversions::{microseconds, result_to_wire, test_to_wire};
+use distributest_protocol::server::{self, CoordinatorConnection};
+use distributest_protocol::wire;
+use distributest_protocol::wire::agent_message::Kind;
+use distributest_protocol::wire::coordinator_message::Kind as Order;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::machine::Machine;
+use crate::network::Plug;
+use crate::random::Random;
+use crate::scenario::{Behaviour, Fault, FileScenario, Greeting, Preparation};
+use crate::world::letter;
+
+/// The largest piece of output.
+const CHUNK_LIMIT: u64 = 64 * 1024;
+
+/// How long a coordinator may take to take the last words.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a file takes on a host that is broken.
+const BROKEN_TAKES: Duration = Duration::from_millis(40);
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(machine: Arc<Machine>, number: usize, plug: Plug) {
+    let _ends_with_this = SessionEnd { machine: machine.clone(), number };
+    let (CoordinatorConnection { mut orders, updates, output }, served) = server::accept(plug);
+    let Some(hello) = hello(&mut orders).await else { return };
+    let (update_queue, queued_updates) = mpsc::unbounded_channel();
+    let (output_queue, queued_output) = mpsc::unbounded_channel();
+    tokio::spawn(forward(queued_updates, updates));
+    tokio::spawn(forward(queued_output, output));
+    let mut session = Session::new(machine, number, &hello, update_queue, output_queue);
+    session.drive(&mut orders).await;
+    drop((session, orders));
+    served.close(CLOSE_LIMIT).await;
+}
+
+/// Tells the world that a session is over, however it ends.
+struct SessionEnd {
+    machine: Arc<Machine>,
+    number: usize,
+}
+
+impl Drop for SessionEnd {
+    fn drop(&mut self) {
+        self.machine.world.lock().end_session(self.number);
+    }
+}
+
+async fn hello(orders: &mut mpsc::Receiver<wire::CoordinatorMessage>) -> Option<wire::Hello> {
+    match orders.recv().await?.kind? {
+        Order::Hello(hello) => Some(hello),
+        _ => None,
+    }
+}
+
+async fn forward<Message>(mut queue: mpsc::UnboundedReceiver<Message>, wire: mpsc::Sender<Message>) {
+    while let Some(message) = queue.recv().await {
+        if wire.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is to happen next.
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Greet,
+    Beat,
+    NodeReady,
+    RunnerReady(u16),
+    Start(u64),
+    Write(u64, u64),
+    Test(u64),
+    End(u64),
+    Cancelled(u64),
+    Leave,
+}
+
+/// Whether the session goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Next {
+    GoOn,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Runner {
+    Preparing,
+    Idle,
+    Busy(u64),
+    Failed,
+}
+
+/// A live attempt.
+#[derive(Debug)]
+struct Attempt {
+    file: usize,
+    launch: u32,
+    runner: u16,
+    timeout: Duration,
+    started: Option<Instant>,
+    block: u64,
+    output: u64,
+    cancelled: bool,
+}
+
+struct Session {
+    machine: Arc<Machine>,
+    number: usize,
+    random: Random,
+    lease: Duration,
+    heard: Instant,
+    /// By time and the order of planning.
+    timeline: BTreeMap<(Instant, u64), Action>,
+    planned: u64,
+    updates: mpsc::UnboundedSender<wire::AgentMessage>,
+    output: mpsc::UnboundedSender<wire::OutputChunk>,
+    runners: Vec<Runner>,
+    attempts: BTreeMap<u64, Attempt>,
+    blocks: u64,
+}
+
+impl Session {
+    fn new(
+        machine: Arc<Machine>,
+        number: usize,
+        hello: &wire::Hello,
+        updates: mpsc::UnboundedSender<wire::AgentMessage>,
+        output: mpsc::UnboundedSender<wire::OutputChunk>,
+    ) -> Session {
+        let seed = machine.world.lock().scenario.seed;
+        let random = Random::of(seed, &[1, machine.number as u64, number as u64]);
+        Session {
+            machine,
+            number,
+            random,
+            lease: Duration::from_millis(hello.lease_milliseconds.into()),
+            heard: Instant::now(),
+            timeline: BTreeMap::new(),
+            planned: 0,
+            updates,
+            output,
+            runners: Vec::new(),
+            attempts: BTreeMap::new(),
+            blocks: 0,
+        }
+    }
+
+    fn plan(&mut self, after: Duration, action: Action) {
+        self.planned += 1;
+        self.timeline.insert((Instant::now() + after, self.planned), action);
+    }
+
+    fn say(&self, kind: Kind) {
+        // Nobody listens once the connection is gone; the loop is about to notice.
+        let _ = self.updates.send(wire::AgentMessage { kind: Some(kind) });
+    }
+
+    async fn drive(&mut self, orders: &mut mpsc::Receiver<wire::CoordinatorMessage>) {
+        self.plan(Duration::ZERO, Action::Beat);
+        if let Greeting::Welcomes(after) = self.machine.scenario.greeting {
+            self.plan(after, Action::Greet);
+        } else {
+            self.plan(Duration::ZERO, Action::Greet);
+        }
+        loop {
+            let due = self.timeline.first_key_value().map_or_else(Instant::now, |((at, _), _)| *at);
+            let order = tokio::select! {
+                biased;
+                order = orders.recv() => Some(order),
+                () = sleep_until(due.min(self.heard + self.lease)) => None,
+            };
+            self.stand_still().await;
+            let next = match order {
+                Some(None) => Next::Over,
+                Some(Some(order)) => {
+                    self.heard = Instant::now();
+                    order.kind.map_or(Next::GoOn, |order| self.obey(order))
+                }
+                None if self.heard + self.lease <= Instant::now() => Next::Over,
+                None => self.act(),
+            };
+            if next == Next::Over {
+                return;
+            }
+        }
+    }
+
+    /// While the machine is frozen nothing happens; if its clock stops as well, everything is that much later.
+    async fn stand_still(&mut self) {
+        let Some(frozen) = self.machine.frozen() else { return };
+        sleep_until(frozen.until).await;
+        if frozen.clock_stops {
+            let lost = frozen.until - frozen.since;
+            let timeline = std::mem::take(&mut self.timeline);
+            self.timeline =
+                timeline.into_iter().map(|((at, order), action)| ((at + lost, order), action)).collect();
+            self.heard += lost;
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> Next {
+        match order {
+            Order::Prepare(prepare) => self.prepare(&prepare),
+            Order::Dispatch(dispatch) => self.dispatch(&dispatch),
+            Order::Cancel(cancel) => self.cancel(cancel.attempt),
+            Order::EndRun(wire::EndRun {}) => {
+                let leaves = self.random.milliseconds(0..1_500);
+                self.plan(leaves, Action::Leave);
+            }
+            Order::Hello(_) | Order::Heartbeat(_) => {}
+        }
+        Next::GoOn
+    }
+
+    fn act(&mut self) -> Next {
+        let due = self.timeline.first_key_value().filter(|((at, _), _)| *at <= Instant::now());
+        let Some((key, action)) = due.map(|(key, action)| (*key, *action)) else { return Next::GoOn };
+        self.timeline.remove(&key);
+        match action {
+            Action::Greet => return self.greet(),
+            Action::Beat => {
+                self.say(Kind::Heartbeat(wire::Heartbeat {}));
+                self.plan(self.lease / 3, Action::Beat);
+            }
+            Action::NodeReady => return self.node_ready(),
+            Action::RunnerReady(runner) => self.runner_ready(runner),
+            Action::Start(attempt) => self.start(attempt),
+            Action::Write(attempt, bytes) => self.write(attempt, bytes),
+            Action::Test(attempt) => self.test(attempt),
+            Action::End(attempt) => self.end(attempt),
+            Action::Cancelled(attempt) => self.cancelled(attempt),
+            Action::Leave => {
+                self.say(Kind::RunEnded(wire::RunEnded {}));
+                return Next::Over;
+            }
+        }
+        Next::GoOn
+    }
+
+    fn greet(&mut self) -> Next {
+        match self.machine.scenario.greeting {
+            Greeting::Welcomes(_) => {
+                self.say(Kind::Welcome(wire::Welcome {
+                    program_version: "0.0.0".into(),
+                    cores: self.machine.scenario.cores.into(),
+                    resident: true,
+                    ..wire::Welcome::default()
+                }));
+                Next::GoOn
+            }
+            Greeting::Refuses => {
+                self.say(Kind::Refusal(wire::Refusal { failure: Some(failure("create workspace")) }));
+                Next::Over
+            }
+            Greeting::Silent => Next::GoOn,
+            Greeting::Leaves => Next::Over,
+        }
+    }
+
+    fn prepare(&mut self, prepare: &wire::Prepare) {
+        let runners = u16::try_from(prepare.runners).expect("so many were not asked for");
+        self.machine.world.lock().sessions[self.number].runners = runners;
+        self.runners = vec![Runner::Preparing; runners.into()];
+        let (Preparation::Succeeds(takes) | Preparation::Fails(takes)) = self.machine.scenario.node_setup;
+        self.plan(takes, Action::NodeReady);
+    }
+
+    /// Writes a little as a hook or a worker would.
+    fn little_output(&mut self) -> wire::OutputBlock {
+        self.blocks += 1;
+        let bytes = self.random.within(0..200);
+        self.send_output(self.blocks, bytes, b'.');
+        wire::OutputBlock { number: self.blocks, bytes }
+    }
+
+    fn send_output(&mut self, block: u64, bytes: u64, letter: u8) {
+        let mut left = bytes;
+        while left > 0 {
+            let size = left.min(CHUNK_LIMIT);
+            let data = vec![letter; size as usize].into();
+            let _ = self.output.send(wire::OutputChunk { block, stderr: self.random.percent(20), data });
+            left -= size;
+        }
+    }
+
+    fn node_ready(&mut self) -> Next {
+        let fails = matches!(self.machine.scenario.node_setup, Preparation::Fails(_));
+        let block = Some(self.little_output());
+        let failure = fails.then(|| failure("run node_setup"));
+        self.say(Kind::HookFinished(wire::HookFinished {
+            failure: failure.clone(),
+            block,
+            ..Default::default()
+        }));
+        if failure.is_some() {
+            self.say(Kind::Refusal(wire::Refusal { failure }));
+            return Next::Over;
+        }
+        for runner in 1..=self.runners.len() as u16 {
+            let (Preparation::Succeeds(takes) | Preparation::Fails(takes)) = self.runner_setup(runner);
+            self.plan(takes, Action::RunnerReady(runner));
+        }
+        Next::GoOn
+    }
+
+    fn runner_setup(&self, runner: u16) -> Preparation {
+        let setups = &self.machine.scenario.runner_setups;
+        setups[usize::from(runner - 1) % setups.len()]
+    }
+
+    fn runner_ready(&mut self, runner: u16) {
+        let fails = matches!(self.runner_setup(runner), Preparation::Fails(_));
+        let block = Some(self.little_output());
+        let failure = fails.then(|| failure("run runner_setup"));
+        let hook = wire::HookFinished {
+            runner: runner.into(),
+            failure: failure.clone(),
+            block,
+            ..wire::HookFinished::default()
+        };
+        self.say(Kind::HookFinished(hook));
+        if failure.is_some() {
+            self.fail_runner(runner, failure);
+            return;
+        }
+        let block = Some(self.little_output());
+        self.say(Kind::WorkerPrepared(wire::WorkerPrepared {
+            runner: runner.into(),
+            framework: "pretend".into(),
+            block,
+            ..wire::WorkerPrepared::default()
+        }));
+        self.runners[usize::from(runner - 1)] = Runner::Idle;
+        let identifier = format!("sim_{runner}");
+        self.say(Kind::RunnerReady(wire::RunnerReady { runner: runner.into(), identifier }));
+    }
+
+    fn fail_runner(&mut self, runner: u16, failure: Option<wire::Failure>) {
+        self.runners[usize::from(runner - 1)] = Runner::Failed;
+        self.say(Kind::RunnerFailed(wire::RunnerFailed { runner: runner.into(), failure }));
+    }
+
+    fn dispatch(&mut self, order: &wire::Dispatch) {
+        let file = file_number(&order.file);
+        let runner = u16::try_from(order.runner).expect("so many were not asked for");
+        self.machine.world.lock().begin_attempt(order.attempt, file, self.number, runner);
+        let state = usize::from(runner).checked_sub(1).and_then(|index| self.runners.get(index)).copied();
+        match state {
+            Some(Runner::Idle) => {}
+            // The order and the news of the failure crossed on their way.
+            Some(Runner::Failed) => return self.interrupt(order.attempt, "the runner has failed"),
+            other => {
+                let host = self.machine.number;
+                let what = format!("runner {runner} of host {host} is {other:?}");
+                let what = format!("attempt {} was ordered while {what}", order.attempt);
+                self.machine.world.lock().violation(what);
+                return self.interrupt(order.attempt, "the runner is busy");
+            }
+        }
+        if self.machine.scenario.unable.iter().any(|launch| u32::from(*launch) == order.launch) {
+            self.say(Kind::LaunchUnavailable(wire::LaunchUnavailable {
+                runner: runner.into(),
+                launch: order.launch,
+                failure: Some(failure("start worker")),
+            }));
+            return self.interrupt(order.attempt, "the launch is unavailable");
+        }
+        self.runners[usize::from(runner - 1)] = Runner::Busy(order.attempt);
+        let attempt = Attempt {
+            file,
+            launch: order.launch,
+            runner,
+            timeout: Duration::from_millis(order.timeout_milliseconds.into()),
+            started: None,
+            block: 0,
+            output: 0,
+            cancelled: false,
+        };
+        self.attempts.insert(order.attempt, attempt);
+        let waits = self.random.milliseconds(0..30);
+        self.plan(waits, Action::Start(order.attempt));
+    }
+
+    /// Gives an attempt back that was not started.
+    fn interrupt(&mut self, attempt: u64, message: &str) {
+        let result = AttemptResult::Interrupted(Interruption::RunnerLost);
+        self.machine.world.lock().answer(attempt, result);
+        self.say(Kind::AttemptFinished(wire::AttemptFinished {
+            attempt,
+            result: result_to_wire(result).into(),
+            message: message.into(),
+            ..wire::AttemptFinished::default()
+        }));
+    }
+
+    fn is_broken(&self) -> Option<Outcome> {
+        let now = self.machine.world.lock().now();
+        let broken = self.machine.scenario.broken?;
+        (broken.from <= now && now < broken.until).then_some(broken.outcome)
+    }
+
+    fn file(&self, attempt: &Attempt) -> FileScenario {
+        self.machine.world.lock().scenario.files[attempt.file].clone()
+    }
+
+    fn start(&mut self, number: u64) {
+        let is_broken = self.is_broken().is_some();
+        let Some(attempt) = self.attempts.get(&number) else { return };
+        let file = self.file(attempt);
+        let takes = match file.behaviour {
+            _ if is_broken => BROKEN_TAKES,
+            Behaviour::Hangs => attempt.timeout,
+            _ => file.duration.min(attempt.timeout),
+        };
+        {
+            let mut world = self.machine.world.lock();
+            let expected = u32::from(world.scenario.files[attempt.file].launch);
+            if attempt.launch != expected {
+                world.violation(format!("attempt {number} came with launch {}", attempt.launch));
+            }
+            if let Some(record) = world.attempts.get_mut(&number) {
+                record.has_started = true;
+            }
+        }
+        self.blocks += 1;
+        let block = self.blocks;
+        let attempt = self.attempts.get_mut(&number).expect("it was looked at just now");
+        attempt.block = block;
+        attempt.started = Some(Instant::now());
+        self.say(Kind::AttemptStarted(wire::AttemptStarted { attempt: number, block }));
+        for part in 0..file.tests {
+            self.plan(takes * (part as u32 + 1) / (file.tests as u32 + 1), Action::Test(number));
+        }
+        if file.output > 0 {
+            self.plan(takes / 3, Action::Write(number, file.output / 2));
+            self.plan(takes, Action::Write(number, file.output - file.output / 2));
+        }
+        self.plan(takes, Action::End(number));
+    }
+
+    fn write(&mut self, number: u64, bytes: u64) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        attempt.output += bytes;
+        let block = attempt.block;
+        self.send_output(block, bytes, letter(number));
+        if let Some(record) = self.machine.world.lock().attempts.get_mut(&number) {
+            record.output += bytes;
+        }
+    }
+
+    fn test(&mut self, number: u64) {
+        if !self.attempts.contains_key(&number) {
+            return;
+        }
+        let mut world = self.machine.world.lock();
+        let Some(record) = world.attempts.get_mut(&number) else { return };
+        record.tests += 1;
+        let test = TestResult {
+            id: format!("{number}:{}", record.tests),
+            name: "a test".into(),
+            status: TestStatus::Passed,
+            duration: Duration::from_millis(1),
+            message: String::new(),
+            details: String::new(),
+            file: None,
+            line: None,
+        };
+        drop(world);
+        self.say(Kind::TestFinished(test_to_wire(number, test)));
+    }
+
+    fn end(&mut self, number: u64) {
+        let Some(attempt) = self.attempts.get(&number) else { return };
+        let file = self.file(attempt);
+        let (host, index, runner) = (self.machine.number, attempt.file, attempt.runner);
+        let seed = self.machine.world.lock().scenario.seed;
+        let outcome = match (self.is_broken(), file.behaviour) {
+            (Some(outcome), _) => outcome,
+            (None, Behaviour::KillsAgent) => return self.machine.befall(Fault::AgentCrash),
+            (None, Behaviour::KillsRunner) => {
+                self.finish(number, AttemptResult::Interrupted(Interruption::RunnerLost));
+                return self.fail_runner(runner, Some(failure("carry on")));
+            }
+            (None, Behaviour::Hangs) => Outcome::TimedOut,
+            (None, Behaviour::Answers(outcome)) => outcome,
+            (None, Behaviour::On(there, outcome)) if there == host => outcome,
+            (None, Behaviour::On(..)) => Outcome::Passed,
+            (None, Behaviour::Flaky(percent)) => {
+                let fails = Random::of(seed, &[2, index as u64, number]).percent(percent);
+                if fails { Outcome::Failed } else { Outcome::Passed }
+            }
+        };
+        self.finish(number, AttemptResult::Outcome(outcome));
+    }
+
+    fn cancel(&mut self, number: u64) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        if std::mem::replace(&mut attempt.cancelled, true) {
+            return;
+        }
+        let file = attempt.file;
+        let obedient = self.machine.world.lock().scenario.files[file].obedient;
+        let takes = if obedient { 0..100 } else { 100..6_000 };
+        let takes = self.random.milliseconds(takes);
+        self.plan(takes, Action::Cancelled(number));
+    }
+
+    fn cancelled(&mut self, number: u64) {
+        if self.attempts.contains_key(&number) {
+            self.finish(number, AttemptResult::Interrupted(Interruption::Cancelled));
+        }
+    }
+
+    /// An attempt is over and its runner idle again.
+    fn finish(&mut self, number: u64, result: AttemptResult) {
+        let Some(attempt) = self.attempts.remove(&number) else { return };
+        self.runners[usize::from(attempt.runner - 1)] = Runner::Idle;
+        self.machine.world.lock().answer(number, result);
+        let block =
+            attempt.started.map(|_| wire::OutputBlock { number: attempt.block, bytes: attempt.output });
+        let duration = attempt.started.map(|started| started.elapsed()).unwrap_or_default();
+        let finished = wire::AttemptFinished {
+            attempt: number,
+            result: result_to_wire(result).into(),
+            duration_microseconds: microseconds(duration),
+            block,
+            ..wire::AttemptFinished::default()
+        };
+        self.say(Kind::AttemptFinished(finished.clone()));
+        if self.machine.scenario.babbles && self.random.percent(20) {
+            self.say(Kind::AttemptFinished(finished));
+            self.say(Kind::AttemptStarted(wire::AttemptStarted { attempt: number + 1_000_000, block: 0 }));
+        }
+    }
+}
+
+fn failure(operation: &str) -> wire::Failure {
+    let cause = "the scenario says so".into();
+    wire::Failure { operation: operation.into(), cause, ..wire::Failure::default() }
+}
+
+/// The path of a file of the plan.
+pub(crate) fn file_path(number: usize) -> String {
+    format!("tests/file_{number}")
+}
+
+fn file_number(path: &str) -> usize {
+    let number = path.strip_prefix("tests/file_").and_then(|number| number.parse().ok());
+    number.expect("only files of the plan are ordered")
+}

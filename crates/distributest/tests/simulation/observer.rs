@@ -1,0 +1,376 @@
+//! Watches everything the coordinator says, and checks after every event that it is true and that no promise is broken.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use distributest_core::identity::{AttemptId, FileId, RunnerId};
+use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
+use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
+use distributest_core::scheduler::INTERRUPTION_LIMIT;
+use distributest_core::test_result::TestStatus;
+use distributest_report::{ReportError, Reporter};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::scenario::SlowLog;
+use crate::world::{SharedWorld, World, letter};
+
+/// The observer of one run.
+pub(crate) struct Observer {
+    world: SharedWorld,
+    has_begun: bool,
+    has_finished: bool,
+    stop_requested: bool,
+    /// By file.
+    verdicts: Vec<Option<Verdict>>,
+    attempts: BTreeMap<AttemptId, Attempt>,
+    blocks: BTreeMap<BlockId, Block>,
+    /// Tests of the attempts that decided.
+    tests: u64,
+    events: u64,
+    slow_log: Option<SlowLog>,
+    /// Until when the log's disk is busy.
+    stalled_until: watch::Sender<Instant>,
+}
+
+/// An attempt as it was told of.
+#[derive(Debug, Default)]
+struct Attempt {
+    place: Option<(FileId, RunnerId)>,
+    tests: u64,
+    result: Option<AttemptResult>,
+    decides: bool,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    bytes: u64,
+    /// What its bytes are.
+    letter: Option<u8>,
+    is_mixed: bool,
+    is_closed: bool,
+}
+
+impl Reporter for Observer {
+    fn on_event(&mut self, _now: Duration, event: &RunEvent) -> Result<(), ReportError> {
+        let world = self.world.clone();
+        let mut world = world.lock();
+        world.trace(|| match event {
+            RunEvent::Output { block, stream, bytes } => {
+                format!("says Output {block:?} {stream:?} {} bytes", bytes.len())
+            }
+            other => format!("says {other:?}"),
+        });
+        for broken in self.check(&world, event) {
+            world.violation(broken);
+        }
+        drop(world);
+        self.stall();
+        Ok(())
+    }
+}
+
+impl Observer {
+    /// The observer of a run in this world; it tells until when the log's disk keeps the coordinator waiting.
+    pub(crate) fn new(world: SharedWorld, stalled_until: watch::Sender<Instant>) -> Observer {
+        let slow_log = world.lock().scenario.slow_log;
+        Observer {
+            world,
+            has_begun: false,
+            has_finished: false,
+            stop_requested: false,
+            verdicts: Vec::new(),
+            attempts: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            tests: 0,
+            events: 0,
+            slow_log,
+            stalled_until,
+        }
+    }
+
+    fn stall(&mut self) {
+        self.events += 1;
+        if let Some(slow) = &mut self.slow_log
+            && slow.times > 0
+            && self.events.is_multiple_of(slow.every)
+        {
+            slow.times -= 1;
+            self.stalled_until.send_replace(Instant::now() + slow.stall);
+        }
+    }
+
+    /// The rules that this event breaks.
+    fn check(&mut self, world: &World, event: &RunEvent) -> Vec<String> {
+        let mut broken = Vec::new();
+        let is_first = matches!(event, RunEvent::RunStarted { .. });
+        if is_first == self.has_begun {
+            broken.push(format!("the run's start is not its first event, but {event:?}"));
+        }
+        if self.has_finished {
+            broken.push(format!("the run's end is not its last event, but {event:?}"));
+        }
+        match event {
+            RunEvent::RunStarted { files, .. } => {
+                self.has_begun = true;
+                self.verdicts = vec![None; files.len()];
+            }
+            RunEvent::AttemptStarted { attempt, file, runner } => {
+                broken.extend(self.attempt_started(world, *attempt, *file, *runner));
+            }
+            RunEvent::TestFinished { attempt, file, .. } => {
+                broken.extend(self.test_finished(*attempt, *file));
+            }
+            RunEvent::AttemptFinished(report) => broken.extend(self.attempt_finished(world, report)),
+            RunEvent::Output { block, bytes, .. } => broken.extend(self.output(*block, bytes)),
+            RunEvent::HookFinished { block, .. }
+            | RunEvent::WorkerPrepared { block, .. }
+            | RunEvent::WorkerEnded { block, .. } => {
+                self.blocks.entry(*block).or_default().is_closed = true;
+            }
+            RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
+                broken.extend(self.file_verdict(*file, verdict));
+                broken.extend(self.reasons_of_verdict(world, *file, verdict, *attempt, failed_before));
+            }
+            RunEvent::StopRequested => self.stop_requested = true,
+            RunEvent::RunFinished(summary) => {
+                self.has_finished = true;
+                broken.extend(self.run_finished(world, summary));
+            }
+            RunEvent::RunResumed(_)
+            | RunEvent::HostProgress { .. }
+            | RunEvent::HostConnected { .. }
+            | RunEvent::HostFailed { .. }
+            | RunEvent::RunnerReady { .. }
+            | RunEvent::LaunchUnavailable { .. }
+            | RunEvent::RunnerFailed { .. }
+            | RunEvent::Warning { .. } => {}
+        }
+        broken
+    }
+
+    fn attempt_started(
+        &mut self,
+        world: &World,
+        id: AttemptId,
+        file: FileId,
+        runner: RunnerId,
+    ) -> Vec<String> {
+        let mut broken = Vec::new();
+        match world.attempts.get(&id.0) {
+            Some(real) if real.has_started => {
+                let host = world.sessions[real.session].host;
+                let is_same = (real.file, host, real.runner)
+                    == (file.0 as usize, runner.host.0 as usize, runner.number);
+                if !is_same {
+                    broken.push(format!("attempt {id} is said to be of {file:?} on {runner:?}, and is not"));
+                }
+            }
+            _ => broken.push(format!("attempt {id} is said to have started, and has not")),
+        }
+        let attempt = self.attempts.entry(id).or_default();
+        if attempt.place.replace((file, runner)).is_some() {
+            broken.push(format!("attempt {id} starts twice"));
+        }
+        if attempt.result.is_some() {
+            broken.push(format!("attempt {id} starts after its end"));
+        }
+        broken
+    }
+
+    fn test_finished(&mut self, id: AttemptId, file: FileId) -> Option<String> {
+        let attempt = self.attempts.entry(id).or_default();
+        attempt.tests += 1;
+        match (&attempt.place, attempt.result, attempt.decides) {
+            (Some((started, _)), None, false) if *started == file => None,
+            _ => Some(format!("a test of attempt {id} of {file:?} comes out of its place")),
+        }
+    }
+
+    fn output(&mut self, id: BlockId, bytes: &[u8]) -> Option<String> {
+        let block = self.blocks.entry(id).or_default();
+        block.bytes += bytes.len() as u64;
+        let letter = *block.letter.get_or_insert(bytes.first().copied().unwrap_or_default());
+        block.is_mixed |= bytes != vec![letter; bytes.len()];
+        block.is_closed.then(|| format!("output comes after its block {id:?} was closed"))
+    }
+
+    fn attempt_finished(&mut self, world: &World, report: &AttemptReport) -> Vec<String> {
+        let mut broken = Vec::new();
+        let id = report.attempt;
+        let attempt = self.attempts.entry(id).or_default();
+        if attempt.result.replace(report.result).is_some() {
+            broken.push(format!("attempt {id} ends twice"));
+        }
+        let place = (report.file, report.runner);
+        if attempt.place.is_some_and(|started| started != place) {
+            broken.push(format!("attempt {id} ends at {place:?}, and started at {:?}", attempt.place));
+        }
+        let Some(real) = world.attempts.get(&id.0) else {
+            if !matches!(
+                report.result,
+                AttemptResult::Interrupted(Interruption::HostLost | Interruption::Cancelled)
+            ) {
+                broken.push(format!("attempt {id} was never seen, and ends with {:?}", report.result));
+            }
+            return broken;
+        };
+        let is_lost = report.result == AttemptResult::Interrupted(Interruption::HostLost);
+        // Two requests to stop, or one that a host does not follow in time, end the run as it is.
+        let is_abandoned = (self.stop_requested || world.scenario.require_hosts)
+            && report.result == AttemptResult::Interrupted(Interruption::Cancelled);
+        if is_lost && !world.may_be_lost(real.session) && !world.sessions[real.session].is_over {
+            broken.push(format!("attempt {id} is lost with its host, which is well"));
+        }
+        if !is_lost && !is_abandoned && real.answer != Some(report.result) {
+            let answer = real.answer;
+            broken.push(format!("attempt {id} ends with {:?}, and its agent said {answer:?}", report.result));
+        }
+        if let Some(block) = report.block {
+            let block = self.blocks.entry(block).or_default();
+            block.is_closed = true;
+            let is_whole = block.bytes == real.output && attempt.tests == real.tests;
+            if !is_lost && !is_whole && !world.may_be_lost(real.session) && !self.stop_requested {
+                broken.push(format!(
+                    "attempt {id} ends with {} of {} bytes and {} of {} tests",
+                    block.bytes, real.output, attempt.tests, real.tests
+                ));
+            }
+            if block.bytes > 0 && (block.is_mixed || block.letter != Some(letter(id.0))) {
+                broken.push(format!("the output of attempt {id} is not its own"));
+            }
+        }
+        broken
+    }
+
+    fn file_verdict(&mut self, file: FileId, verdict: &Verdict) -> Option<String> {
+        let Some(slot) = self.verdicts.get_mut(file.0 as usize) else {
+            return Some(format!("there is a verdict on {file:?}, which is not of the run"));
+        };
+        let before = slot.replace(verdict.clone());
+        before.map(|before| format!("{file:?} is {before:?}, and then {verdict:?}"))
+    }
+
+    /// A verdict is what the attempts said that it names.
+    fn reasons_of_verdict(
+        &mut self,
+        world: &World,
+        file: FileId,
+        verdict: &Verdict,
+        attempt: Option<AttemptId>,
+        failed_before: &[AttemptId],
+    ) -> Vec<String> {
+        let mut broken = Vec::new();
+        let answer_of = |id: AttemptId| {
+            let real = world.attempts.get(&id.0).filter(|real| real.file == file.0 as usize);
+            match real.and_then(|real| real.answer) {
+                Some(AttemptResult::Outcome(outcome)) => Some(outcome),
+                _ => None,
+            }
+        };
+        let expected = match verdict {
+            Verdict::Ran(outcome) => Some(*outcome),
+            Verdict::Flaky => Some(Outcome::Passed),
+            Verdict::NotRun(_) => None,
+        };
+        if attempt.is_some() != expected.is_some() || attempt.and_then(answer_of) != expected {
+            let answer = attempt.and_then(answer_of);
+            broken.push(format!("{file:?} is {verdict:?} by {attempt:?}, which said {answer:?}"));
+        }
+        for id in failed_before {
+            if answer_of(*id).is_none_or(Outcome::is_success) {
+                broken.push(format!("attempt {id} is said to have failed before, and has not"));
+            }
+        }
+        if (*verdict == Verdict::Flaky) == failed_before.is_empty() && expected == Some(Outcome::Passed) {
+            broken.push(format!("{file:?} is {verdict:?} after the failed {failed_before:?}"));
+        }
+        if let Verdict::NotRun(reason) = verdict {
+            broken.extend(self.reason_not_run(world, file, reason));
+        }
+        if let Some(id) = attempt {
+            let attempt = self.attempts.entry(id).or_default();
+            attempt.decides = true;
+            self.tests += attempt.tests;
+        }
+        broken
+    }
+
+    /// A file is not run for a reason.
+    fn reason_not_run(&self, world: &World, file: FileId, reason: &NotRunReason) -> Option<String> {
+        let scenario = &world.scenario;
+        let is_true = match reason {
+            NotRunReason::UnusableName => false,
+            NotRunReason::Stopped => self.stop_requested || scenario.require_hosts,
+            NotRunReason::FailedFast => scenario.fail_fast.is_some(),
+            NotRunReason::TooManyInterruptions(_) => {
+                let attempts = world.attempts.values().filter(|attempt| attempt.file == file.0 as usize);
+                attempts.count() >= usize::from(INTERRUPTION_LIMIT)
+            }
+            NotRunReason::NoRunnerLeft(_) | NotRunReason::NoRunnerAble(_) => {
+                let launch = scenario.files[file.0 as usize].launch;
+                !scenario.hosts.iter().any(|host| host.is_well_for(launch)) || scenario.has_killers()
+            }
+        };
+        (!is_true).then(|| format!("{file:?} is not run, without a reason to be {reason:?}"))
+    }
+
+    fn run_finished(&self, world: &World, summary: &RunSummary) -> Vec<String> {
+        let mut broken = Vec::new();
+        let undecided = self.verdicts.iter().filter(|verdict| verdict.is_none()).count();
+        if undecided > 0 {
+            broken.push(format!("the run ends with {undecided} files undecided"));
+        }
+        let count =
+            |wanted: &Verdict| self.verdicts.iter().flatten().filter(|verdict| *verdict == wanted).count();
+        let outcomes = Outcome::ALL.map(|outcome| count(&Verdict::Ran(outcome)) as u32);
+        let flaky = count(&Verdict::Flaky) as u32;
+        let not_run = self.verdicts.len() as u32 - outcomes.iter().sum::<u32>() - flaky;
+        let told = (summary.files as usize, summary.outcomes, summary.flaky, summary.not_run);
+        if told != (self.verdicts.len(), outcomes, flaky, not_run) {
+            broken.push(format!("the sum {told:?} is not that of {outcomes:?}, {flaky}, {not_run}"));
+        }
+        let tests: u64 = summary.tests.iter().sum();
+        let passed = summary.tests
+            [TestStatus::ALL.iter().position(|status| *status == TestStatus::Passed).unwrap_or(0)];
+        if tests != self.tests || passed != tests {
+            broken.push(format!("the sum of tests is {tests}, and that of the verdicts {}", self.tests));
+        }
+        let expected = self.exit_status(world, &outcomes, flaky, not_run);
+        if !expected.contains(&summary.exit_status) {
+            broken.push(format!("the exit status is {}, not of {expected:?}", summary.exit_status));
+        }
+        for (id, attempt) in &self.attempts {
+            if attempt.result.is_none() {
+                broken.push(format!("attempt {id} started and never ended"));
+            }
+        }
+        for id in world.attempts.keys() {
+            if !self.attempts.contains_key(&AttemptId(*id)) {
+                broken.push(format!("attempt {id} reached its host, and nobody was told"));
+            }
+        }
+        broken
+    }
+
+    /// The exit statuses that the verdicts allow.
+    fn exit_status(&self, world: &World, outcomes: &[u32; 5], flaky: u32, not_run: u32) -> Vec<u8> {
+        let failed: u32 = outcomes[1..].iter().sum();
+        if self.stop_requested {
+            vec![130]
+        } else if self.verdicts.is_empty() {
+            vec![4]
+        } else if failed > 0 || (flaky > 0 && world.scenario.flaky_fails) {
+            vec![1]
+        } else if not_run > 0 {
+            vec![3]
+        } else if self.tests == 0 {
+            vec![4]
+        } else if world.scenario.require_hosts {
+            // A host that had to take part and did not makes it 3.
+            vec![0, 3]
+        } else {
+            vec![0]
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What really happened, as the hosts know it: every attempt that reached an agent, every session, and every rule that
+//! was broken on the way. The observer compares it with what the coordinator says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use distributest_core::run_event::AttemptResult;
+use tokio::time::Instant;
+
+use crate::network::Cable;
+use crate::scenario::Scenario;
+
+/// The world, shared by hosts and observer.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedWorld(Arc<Mutex<World>>);
+
+impl SharedWorld {
+    pub(crate) fn new(scenario: Scenario, traced: bool) -> SharedWorld {
+        SharedWorld(Arc::new(Mutex::new(World {
+            start: Instant::now(),
+            scenario,
+            attempts: BTreeMap::new(),
+            sessions: Vec::new(),
+            violations: Vec::new(),
+            trace: traced.then(Vec::new),
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().expect("nothing panics with the world")
+    }
+}
+
+/// What really happened.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) start: Instant,
+    pub(crate) scenario: Scenario,
+    pub(crate) attempts: BTreeMap<u64, Attempt>,
+    pub(crate) sessions: Vec<Session>,
+    /// The rules that were broken, each with its time.
+    pub(crate) violations: Vec<String>,
+    /// Everything that happened, when somebody wants to read it.
+    pub(crate) trace: Option<Vec<String>>,
+}
+
+/// An attempt that reached an agent.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) file: usize,
+    pub(crate) session: usize,
+    pub(crate) runner: u16,
+    pub(crate) has_started: bool,
+    /// Nothing of it runs any more.
+    pub(crate) has_ended: bool,
+    /// What the agent said came of it.
+    pub(crate) answer: Option<AttemptResult>,
+    /// Bytes it wrote.
+    pub(crate) output: u64,
+    /// Tests it told of.
+    pub(crate) tests: u64,
+}
+
+/// A connection that reached an agent.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) host: usize,
+    pub(crate) cable: Cable,
+    /// Runners that were asked for.
+    pub(crate) runners: u16,
+    /// A fault came over it: the coordinator may think what it likes of it.
+    pub(crate) is_disturbed: bool,
+    pub(crate) is_over: bool,
+}
+
+impl World {
+    /// Time since the start of the run.
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now().as_secs_f64();
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{now:9.4} {}", line()));
+        }
+    }
+
+    /// A rule was broken.
+    pub(crate) fn violation(&mut self, what: String) {
+        let now = self.now().as_secs_f64();
+        self.trace(|| format!("VIOLATION: {what}"));
+        self.violations.push(format!("at {now:.4} s: {what}"));
+    }
+
+    pub(crate) fn open_session(&mut self, host: usize, cable: Cable) -> usize {
+        self.sessions.push(Session { host, cable, runners: 0, is_disturbed: false, is_over: false });
+        let session = self.sessions.len() - 1;
+        self.trace(|| format!("host {host}: session {session} opens"));
+        session
+    }
+
+    /// A session and everything it ran is gone.
+    pub(crate) fn end_session(&mut self, session: usize) {
+        let host = self.sessions[session].host;
+        self.sessions[session].is_over = true;
+        self.trace(|| format!("host {host}: session {session} is over"));
+        let lost = self.attempts.values_mut().filter(|attempt| attempt.session == session);
+        lost.for_each(|attempt| attempt.has_ended = true);
+    }
+
+    /// A fault comes over a host.
+    pub(crate) fn disturb(&mut self, host: usize) {
+        let open = self.sessions.iter_mut().filter(|session| session.host == host && !session.is_over);
+        open.for_each(|session| session.is_disturbed = true);
+    }
+
+    /// Whether the coordinator may take a session for lost.
+    pub(crate) fn may_be_lost(&self, session: usize) -> bool {
+        let session = &self.sessions[session];
+        session.is_disturbed || session.cable.is_dropped_by_coordinator()
+    }
+
+    /// An order to run a file reaches its host.
+    pub(crate) fn begin_attempt(&mut self, number: u64, file: usize, session: usize, runner: u16) {
+        let host = self.sessions[session].host;
+        self.trace(|| format!("host {host}: attempt {number} of file {file} on runner {runner}"));
+        let live = self.attempts.iter().filter(|(_, other)| other.file == file && !other.has_ended);
+        let undisturbed: Vec<u64> =
+            live.filter(|(_, other)| !self.may_be_lost(other.session)).map(|(number, _)| *number).collect();
+        if !undisturbed.is_empty() {
+            let others = format!("{undisturbed:?} of it run on hosts that are well");
+            self.violation(format!("attempt {number} of file {file} starts while {others}"));
+        }
+        let attempt = Attempt {
+            file,
+            session,
+            runner,
+            has_started: false,
+            has_ended: false,
+            answer: None,
+            output: 0,
+            tests: 0,
+        };
+        if self.attempts.insert(number, attempt).is_some() {
+            self.violation(format!("attempt {number} was ordered twice"));
+        }
+    }
+
+    /// An agent says what came of an attempt.
+    pub(crate) fn answer(&mut self, number: u64, answer: AttemptResult) {
+        self.trace(|| format!("attempt {number} answers {answer:?}"));
+        if let Some(attempt) = self.attempts.get_mut(&number) {
+            attempt.has_ended = true;
+            attempt.answer = Some(answer);
+        }
+    }
+}
+
+/// What every byte that an attempt writes is.
+pub(crate) fn letter(attempt: u64) -> u8 {
+    b'a' + (attempt % 26) as u8
+}
