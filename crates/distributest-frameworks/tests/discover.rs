@@ -316,3 +316,16 @@ fn a_file_of_ruby_given_by_name_is_that_of_the_framework_it_is_named_for() {
     assert_eq!(given("minitest"), ["lib/other.rb", "test/a_test.rb"]);
     assert_eq!(given("test-unit"), ["lib/other.rb", "test/a_test.rb"]);
 }
+
+#[test]
+fn a_whole_id_behind_a_file_is_not_doubled() {
+    let pytest = Framework::named("pytest").unwrap();
+    let id = |file: &str, suffix: &str| pytest.test_id(file, suffix);
+    assert_eq!(id("tests/test_a.py", "::TestA::test_x[1]"), "tests/test_a.py::TestA::test_x[1]");
+    assert_eq!(id("tests/test_a.py", "::tests/test_a.py::test_x"), "tests/test_a.py::test_x");
+    assert_eq!(id("app/tests/test_a.py", "::tests/test_a.py::test_x"), "tests/test_a.py::test_x");
+    assert_eq!(
+        Framework::named("rspec").unwrap().test_id("spec/a_spec.rb", "::./spec/a_spec.rb[1:2]"),
+        "./spec/a_spec.rb[1:2]"
+    );
+}
