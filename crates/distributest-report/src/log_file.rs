@@ -13,8 +13,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -38,6 +38,13 @@ pub enum LogDestination {
     },
     /// Exactly this file.
     File(PathBuf),
+    /// Exactly this file, of a run that continues those which wrote the `former` logs: what is in one of them stays.
+    Continued {
+        /// The file.
+        path: PathBuf,
+        /// The logs of the former runs.
+        former: Vec<PathBuf>,
+    },
 }
 
 /// The log of one run, open and empty, with what happened on the way.
@@ -92,7 +99,8 @@ pub fn prepare_log(
 ) -> Result<PreparedLog, LogFileError> {
     match destination {
         LogDestination::Directory { directory, keep } => in_directory(directory, *keep, run, started),
-        LogDestination::File(path) => at_path(path),
+        LogDestination::File(path) => at_path(path, &[]),
+        LogDestination::Continued { path, former } => at_path(path, former),
     }
 }
 
@@ -192,11 +200,11 @@ fn remove_unless_locked(path: &Path) -> io::Result<()> {
     }
 }
 
-fn at_path(path: &Path) -> Result<PreparedLog, LogFileError> {
+fn at_path(path: &Path, kept: &[PathBuf]) -> Result<PreparedLog, LogFileError> {
     for number in 1..=ALTERNATIVES {
         let candidate = alternative(path, number);
         let open_error = |source| LogFileError::Open { path: candidate.clone(), source };
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
@@ -205,6 +213,9 @@ fn at_path(path: &Path) -> Result<PreparedLog, LogFileError> {
             .map_err(open_error)?;
         if file.metadata().map_err(open_error)?.is_file() {
             match file.try_lock() {
+                Ok(()) if kept.contains(&candidate) => {
+                    go_to_the_end(&mut file, &candidate).map_err(open_error)?
+                }
                 Ok(()) => file.set_len(0).map_err(open_error)?,
                 Err(TryLockError::WouldBlock) => continue,
                 Err(TryLockError::Error(source)) => return Err(open_error(source)),
@@ -218,6 +229,16 @@ fn at_path(path: &Path) -> Result<PreparedLog, LogFileError> {
         return Ok(PreparedLog { file, path: candidate, warnings });
     }
     Err(LogFileError::AllInUse { path: path.to_owned() })
+}
+
+/// To where a line begins: a run that was killed may have left half of one.
+fn go_to_the_end(file: &mut File, path: &Path) -> io::Result<()> {
+    let mut last = [b'\n'];
+    let length = file.seek(SeekFrom::End(0))?;
+    if length > 0 {
+        File::open(path)?.read_exact_at(&mut last, length - 1)?;
+    }
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
 }
 
 fn alternative(path: &Path, number: usize) -> PathBuf {
@@ -330,6 +351,24 @@ mod tests {
 
         drop(first);
         assert_eq!(prepare_log(&destination, "c", at(0)).unwrap().path, path);
+    }
+
+    #[test]
+    fn a_run_that_continues_another_goes_on_in_its_log() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("distributest.log");
+        let continued = |former: &[&Path]| {
+            let former = former.iter().map(|path| path.to_path_buf()).collect();
+            let destination = LogDestination::Continued { path: path.clone(), former };
+            writeln!(prepare_log(&destination, "a", at(0)).unwrap().file, "a line").unwrap();
+            fs::read_to_string(&path).unwrap()
+        };
+        fs::write(&path, "half a li").unwrap();
+        assert_eq!(continued(&[&path]), "half a li\na line\n");
+        assert_eq!(continued(&[&path]), "half a li\na line\na line\n");
+        assert_eq!(continued(&[&scratch.path().join("other.log")]), "a line\n");
+        fs::write(&path, "").unwrap();
+        assert_eq!(continued(&[&path]), "a line\n");
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn what_a_former_run_finished_is_told_as_its_own() {
     Failed
       tests/test_billing.py
         test_rounding[eur]: AssertionError: assert 10.01 == 10.0
-        $ distributest tests/test_billing.py
+        $ distributest 'tests/test_billing.py::test_rounding[eur]'
 
     Slow files
        6 min 40 s  tests/test_billing.py on h2

@@ -27,7 +27,7 @@ use crate::dry_run;
 use crate::error::{UserError, chain};
 use crate::event_sinks::EventSinks;
 use crate::hosts::{HostPlace, HostSpec, RunSpec};
-use crate::journal::{self, Invocation, Journals};
+use crate::journal::{self, Invocation, Journals, TakenUp};
 use crate::plan::{Request, RunPlan, plan};
 use crate::project::{Initiator, Project};
 use crate::signals::Signals;
@@ -71,7 +71,8 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
         terminal::print(&dry_run::describe(&plan, &hosts));
         return Ok(0);
     }
-    let log = open_log(&config, state.as_deref(), &plan.run, started_at)?;
+    let former_logs = former.iter().flat_map(TakenUp::logs).collect();
+    let log = open_log(&config, state.as_deref(), &plan.run, started_at, former_logs)?;
     warnings.extend(log.warnings.iter().cloned());
     let log_path = log.path.clone();
     let console = ConsoleOptions {
@@ -196,18 +197,23 @@ fn run_info(plan: &RunPlan, started_at: SystemTime) -> RunInfo {
     }
 }
 
-/// Opens the log where the user wants it, else in the state directory, else in a new temporary directory.
+/// Opens the log where the user wants it, with what former runs wrote there that are continued, else in the state directory, else in a new temporary directory.
 fn open_log(
     config: &Config,
     state: Option<&Path>,
     run: &str,
     started_at: SystemTime,
+    former: Vec<PathBuf>,
 ) -> Result<PreparedLog, UserError> {
     let unusable = |error: LogFileError| {
         failed_to(&error).hint("set `log.path` (DISTRIBUTEST_LOG_PATH, --log-file) to a file you can write")
     };
     if let Some(path) = &config.log.path {
-        return prepare_log(&LogDestination::File(path.clone()), run, started_at).map_err(unusable);
+        let destination = match former.is_empty() {
+            true => LogDestination::File(path.clone()),
+            false => LogDestination::Continued { path: path.clone(), former },
+        };
+        return prepare_log(&destination, run, started_at).map_err(unusable);
     }
     let keep = usize::try_from(config.log.keep).unwrap_or(usize::MAX);
     let in_directory =

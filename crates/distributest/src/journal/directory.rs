@@ -34,7 +34,7 @@ pub struct Journals {
 /// A journal of a run that ended early, locked for the one that continues it.
 #[derive(Debug)]
 pub struct TakenUp {
-    file: File,
+    pub(super) file: File,
     path: PathBuf,
     journals: Journals,
     pub(super) contents: Contents,
@@ -98,7 +98,13 @@ impl Journals {
         let file = made.map_err(unmade)?;
         file.lock().map_err(unmade)?;
         self.remove_old();
-        Journal::start((file, path), self.clone(), begun, files, FORMAT)
+        let mut journal = Journal::start((file, path.clone()), self.clone(), begun, files, FORMAT);
+        if let Some(error) = journal.untold.take() {
+            // Without its first lines it tells nothing, and yet would be taken for the last run.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(journal)
     }
 
     /// Takes up the journal of the last run of the project that is not finished.
@@ -184,6 +190,11 @@ impl TakenUp {
         &self.contents.begun.invocation
     }
 
+    /// The aggregated logs of the runs that wrote it.
+    pub fn logs(&self) -> impl Iterator<Item = PathBuf> {
+        self.contents.logs.iter().map(PathBuf::from)
+    }
+
     /// Moves what is finished and still the same out of a plan's files. `identities` are those of all its files; returns
     /// those of the ones that are left.
     pub fn set_aside(
@@ -199,13 +210,13 @@ impl TakenUp {
     ///
     /// # Errors
     ///
-    /// The run has no journal then, and the former run's stays as it is.
+    /// It can't be renamed: the run has no journal then, and the former run's stays as it is.
     pub fn go_on(self, begun: Begun, files: Vec<FileIdentity>) -> Result<Journal, JournalError> {
         let TakenUp { file, path: former, journals, contents } = self;
         let path = journals.path_of(&begun);
         fs::rename(&former, &path).map_err(|source| JournalError::Make { path: path.clone(), source })?;
         let before: &[u8] = if contents.ends_in_a_line { b"\n" } else { b"" };
-        Journal::start((file, path), journals, begun, files, before)
+        Ok(Journal::start((file, path), journals, begun, files, before))
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Journal {
     notes: Notes,
     /// A line could not be written, and so none is any more.
     broken: bool,
+    /// Why, until it is told.
+    untold: Option<JournalError>,
 }
 
 impl Journal {
@@ -88,15 +90,12 @@ impl Journal {
         begun: Begun,
         files: Vec<FileIdentity>,
         before: &[u8],
-    ) -> Result<Journal, JournalError> {
+    ) -> Journal {
+        let line = record::encode(&Record::Begun(begun.clone()));
         let notes = Notes::new(files);
-        let mut journal = Journal { file, path, journals, begun, notes, broken: false };
-        let mut bytes = before.to_vec();
-        let record = Record::Begun(journal.begun.clone());
-        let line = record::encode(&record).map_err(|error| journal.unwritten(error.into()))?;
-        bytes.extend(line);
-        journal.write(&bytes)?;
-        Ok(journal)
+        let mut journal = Journal { file, path, journals, begun, notes, broken: false, untold: None };
+        journal.write(line.map(|line| [before, &line].concat()));
+        journal
     }
 
     /// Takes note of an event, and writes down what is finished with it.
@@ -105,17 +104,12 @@ impl Journal {
     ///
     /// At most one in a run, to be shown as a warning: from then on nothing is written and this returns `Ok`.
     pub fn on_event(&mut self, event: &RunEvent) -> Result<(), JournalError> {
-        let Some(finished) = self.notes.on_event(event) else { return Ok(()) };
-        if self.broken {
-            return Ok(());
+        if let Some(finished) = self.notes.on_event(event)
+            && !self.broken
+        {
+            self.write(record::encode(&Record::Finished(Box::new(finished))));
         }
-        let line = record::encode(&Record::Finished(Box::new(finished)));
-        let written = match line {
-            Ok(line) => self.write(&line),
-            Err(error) => Err(self.unwritten(error.into())),
-        };
-        self.broken = written.is_err();
-        written
+        self.untold.take().map_or(Ok(()), Err)
     }
 
     /// Ends with the run. Where nothing is left to continue, the journal goes, and so do those of earlier runs that were
@@ -126,12 +120,12 @@ impl Journal {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        self.file.write_all(bytes).map_err(|source| self.unwritten(source))
-    }
-
-    fn unwritten(&self, source: io::Error) -> JournalError {
-        JournalError::Write { path: self.path.clone(), source }
+    fn write(&mut self, line: serde_json::Result<Vec<u8>>) {
+        let written = line.map_err(io::Error::from).and_then(|line| self.file.write_all(&line));
+        if let Err(source) = written {
+            self.broken = true;
+            self.untold = Some(JournalError::Write { path: self.path.clone(), source });
+        }
     }
 }
 

@@ -371,3 +371,17 @@ fn a_journal_that_cannot_be_written_costs_a_warning() {
       hint: run without --resume, from the start
     ");
 }
+
+/// Its log holds what it wrote from its first beginning on.
+#[test]
+fn a_log_with_a_name_of_its_own_is_continued() {
+    let sandbox = waiting_project();
+    sandbox.file("tests/3-passes", format!("{NOTES}echo spoken by the third\n{}", "# bigger\n".repeat(400)));
+    let log = sandbox.path("all.log");
+    kill(&sandbox, &["--log-file", log.to_str().expect("it is UTF-8")]);
+    let ended = sandbox.finish(sandbox.command(&["--resume", "--quiet"]));
+    assert_eq!(ended.code(), Some(1), "{}", ended.seen());
+    let text = sandbox.read("all.log");
+    assert!(text.contains("\nspoken by the third\n"), "{text}");
+    assert!(text.contains("\n<== host localhost runner 1 tests/6-passes: passed"), "{text}");
+}

@@ -158,6 +158,21 @@ fn a_full_disk_is_told_once() {
     assert!(!path.exists());
 }
 
+/// Also if it is full from the start: a run that goes on in a former one's journal still ends it.
+#[test]
+fn a_continued_run_on_a_full_disk_leaves_nothing_to_continue() {
+    let place = Place::new(1);
+    drop(place.begin(begun("one", 1)));
+    let mut taken = place.journals.take_up().unwrap();
+    taken.file = File::options().write(true).open("/dev/full").unwrap();
+    let mut journal = taken.go_on(begun("two", 2), identify(&place.plan())).unwrap();
+    let told: Vec<bool> =
+        support::finishing(0, passed()).iter().map(|event| journal.on_event(event).is_err()).collect();
+    assert_eq!(told, [true, false]);
+    journal.finish();
+    assert_eq!(place.names(), [""; 0]);
+}
+
 #[test]
 fn the_newest_few_are_kept() {
     let place = Place::new(1);
