@@ -69,6 +69,7 @@ impl Machine {
         {
             let mut world = self.world.lock();
             world.trace(|| format!("host {}: {fault:?}", self.number));
+            world.count(fault.word());
             world.disturb(self.number);
         }
         let now = Instant::now();

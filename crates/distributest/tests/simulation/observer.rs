@@ -64,6 +64,9 @@ impl Reporter for Observer {
         for broken in self.check(&world, event) {
             world.violation(broken);
         }
+        if let Some(word) = counted(event) {
+            world.count(word);
+        }
         drop(world);
         self.stall();
         Ok(())
@@ -167,6 +170,12 @@ impl Observer {
                 }
             }
             _ => broken.push(format!("attempt {id} is said to have started, and has not")),
+        }
+        let started =
+            self.attempts.values().filter(|attempt| attempt.place.is_some_and(|(of, _)| of == file));
+        let most = world.scenario.tries_of(file.0 as usize);
+        if started.count() >= most {
+            broken.push(format!("{file:?} is run more than {most} times"));
         }
         let attempt = self.attempts.entry(id).or_default();
         if attempt.place.replace((file, runner)).is_some() {
@@ -373,4 +382,22 @@ impl Observer {
             vec![0]
         }
     }
+}
+
+/// The word an event is counted by.
+fn counted(event: &RunEvent) -> Option<&'static str> {
+    Some(match event {
+        RunEvent::FileVerdict { verdict, .. } => match verdict {
+            Verdict::Ran(Outcome::Passed) => "files passed",
+            Verdict::Ran(_) => "files failed",
+            Verdict::Flaky => "files flaky",
+            Verdict::NotRun(_) => "files not run",
+        },
+        RunEvent::AttemptFinished(AttemptReport { result: AttemptResult::Interrupted(_), .. }) => {
+            "attempts interrupted"
+        }
+        RunEvent::HostFailed { .. } => "hosts lost",
+        RunEvent::StopRequested => "stops",
+        _ => return None,
+    })
 }

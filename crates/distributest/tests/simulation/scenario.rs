@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use distributest_core::outcome::Outcome;
+use distributest_core::scheduler::INTERRUPTION_LIMIT;
 
 use crate::random::Random;
 
@@ -112,6 +113,16 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Fault::Partition { .. } => "partitions",
+            Fault::Break | Fault::BreakUnheardHere | Fault::BreakUnheardThere => "broken connections",
+            Fault::Freeze { .. } => "freezes",
+            Fault::PowerCut { .. } => "power cuts",
+            Fault::AgentCrash => "agent crashes",
+        }
+    }
+
     /// How long after its begin nothing is left of it.
     pub(crate) fn lasts(&self) -> Duration {
         match *self {
@@ -171,9 +182,9 @@ impl Scenario {
         let hosts = (0..host_count).map(|_| host(&mut random, weather, launches)).collect();
         let file_count = match random.within(0..100) {
             0..4 => 0,
-            4..60 => random.within(1..12),
-            60..92 => random.within(12..30),
-            _ => random.within(30..61),
+            4..64 => random.within(1..9),
+            64..96 => random.within(9..20),
+            _ => random.within(20..61),
         };
         let files = (0..file_count).map(|_| file(&mut random, weather, launches, host_count)).collect();
         let mut stops = Vec::new();
@@ -199,6 +210,11 @@ impl Scenario {
             stops,
             slow_log,
         }
+    }
+
+    /// How often a file may be run at most: once, once more after a crash, for each retry, and after interruptions.
+    pub(crate) fn tries_of(&self, file: usize) -> usize {
+        2 + usize::from(self.files[file].retries) + usize::from(INTERRUPTION_LIMIT)
     }
 
     /// Whether a file takes more down than itself.
@@ -333,7 +349,7 @@ fn file(random: &mut Random, weather: Weather, launches: u16, hosts: usize) -> F
             (bad - 1, Behaviour::KillsRunner),
         ]),
         tests: random.within(0..4),
-        output: random.weighted(&[(40, 0), (50, 300), (8, 20_000), (2, 600_000)]),
+        output: random.weighted(&[(40, 0), (52, 300), (7, 20_000), (1, 300_000)]),
         retries: random.weighted(&[(75, 0), (15, 1), (10, 3)]),
         obedient: random.percent(85),
     }

@@ -25,12 +25,14 @@ use crate::agent::file_path;
 use crate::machine::{Machine, Port};
 use crate::observer::Observer;
 use crate::scenario::{FILE_TIMEOUT, Scenario};
-use crate::world::SharedWorld;
+use crate::world::{Counts, SharedWorld};
 
 /// What came of a simulated run.
 pub(crate) struct Report {
     /// The rules that were broken.
     pub(crate) violations: Vec<String>,
+    /// How often what happened.
+    pub(crate) counts: Counts,
     /// Everything that happened, if it was asked for.
     pub(crate) trace: Vec<String>,
 }
@@ -49,8 +51,11 @@ pub(crate) fn simulate(seed: u64, traced: bool) -> Report {
             .expect("a runtime without threads and sockets can be had");
         runtime.block_on(run(Scenario::of(seed), traced))
     }));
-    simulated
-        .unwrap_or_else(|_| Report { violations: vec![format!("seed {seed} panics")], trace: Vec::new() })
+    simulated.unwrap_or_else(|_| Report {
+        violations: vec![format!("seed {seed} panics")],
+        counts: Counts::new(),
+        trace: Vec::new(),
+    })
 }
 
 async fn run(scenario: Scenario, traced: bool) -> Report {
@@ -74,6 +79,7 @@ async fn run(scenario: Scenario, traced: bool) -> Report {
     sleep_until(start + scenario.last_fault_ends()).await;
     sleep(LEASE_AND_MORE).await;
     let mut world = world.lock();
+    world.count("runs");
     let left: Vec<u64> =
         world.attempts.iter().filter(|(_, attempt)| !attempt.has_ended).map(|(number, _)| *number).collect();
     if !left.is_empty() {
@@ -81,6 +87,7 @@ async fn run(scenario: Scenario, traced: bool) -> Report {
     }
     Report {
         violations: std::mem::take(&mut world.violations),
+        counts: std::mem::take(&mut world.counts),
         trace: world.trace.take().unwrap_or_default(),
     }
 }

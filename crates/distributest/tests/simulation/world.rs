@@ -23,6 +23,7 @@ impl SharedWorld {
             attempts: BTreeMap::new(),
             sessions: Vec::new(),
             violations: Vec::new(),
+            counts: Counts::new(),
             trace: traced.then(Vec::new),
         })))
     }
@@ -31,6 +32,9 @@ impl SharedWorld {
         self.0.lock().expect("nothing panics with the world")
     }
 }
+
+/// How often what happened, by its word.
+pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
 /// What really happened.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct World {
     pub(crate) sessions: Vec<Session>,
     /// The rules that were broken, each with its time.
     pub(crate) violations: Vec<String>,
+    /// How often what happened.
+    pub(crate) counts: Counts,
     /// Everything that happened, when somebody wants to read it.
     pub(crate) trace: Option<Vec<String>>,
 }
@@ -87,6 +93,10 @@ impl World {
         }
     }
 
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
     /// A rule was broken.
     pub(crate) fn violation(&mut self, what: String) {
         let now = self.now().as_secs_f64();
@@ -97,6 +107,7 @@ impl World {
     pub(crate) fn open_session(&mut self, host: usize, cable: Cable) -> usize {
         self.sessions.push(Session { host, cable, runners: 0, is_disturbed: false, is_over: false });
         let session = self.sessions.len() - 1;
+        self.count("sessions");
         self.trace(|| format!("host {host}: session {session} opens"));
         session
     }
@@ -124,8 +135,15 @@ impl World {
 
     /// An order to run a file reaches its host.
     pub(crate) fn begin_attempt(&mut self, number: u64, file: usize, session: usize, runner: u16) {
+        self.count("attempts");
         let host = self.sessions[session].host;
         self.trace(|| format!("host {host}: attempt {number} of file {file} on runner {runner}"));
+        let times = self.attempts.values().filter(|other| other.file == file).count();
+        let runners: usize = self.sessions.iter().map(|session| usize::from(session.runners)).sum();
+        let most = self.scenario.tries_of(file) + runners;
+        if times >= most {
+            self.violation(format!("file {file} is ordered more than {most} times"));
+        }
         let live = self.attempts.iter().filter(|(_, other)| other.file == file && !other.has_ended);
         let undisturbed: Vec<u64> =
             live.filter(|(_, other)| !self.may_be_lost(other.session)).map(|(number, _)| *number).collect();
