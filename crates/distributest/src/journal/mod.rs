@@ -30,7 +30,7 @@ use distributest_core::run_event::RunEvent;
 pub use self::directory::{Journals, TakeUpError, TakenUp};
 pub use self::former::FinishedPart;
 pub use self::identity::{FileIdentity, identify};
-pub use self::record::{Begun, FinishedAttempt, FinishedFile, FinishedTest, Invocation};
+pub use self::record::{Begun, FinishedAttempt, FinishedFile, FinishedTest, Invocation, UnreadableError};
 
 use self::notes::Notes;
 use self::record::Record;

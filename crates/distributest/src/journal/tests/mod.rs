@@ -10,8 +10,9 @@ use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::RunEvent;
 
 use self::support::{Place, begun, finish_file, verdict};
-use super::record::{FORMAT, UnreadableError};
+use super::record::FORMAT;
 use super::*;
+use crate::hosts::HostSpec;
 
 fn passed() -> Verdict {
     Verdict::Ran(Outcome::Passed)
@@ -28,6 +29,32 @@ fn a_run_that_goes_on_is_named_and_left_alone() {
     drop(journal);
     let (_, finished) = place.resume();
     assert_eq!(finished, ["tests/0 passed"]);
+}
+
+#[test]
+fn a_host_that_takes_no_part_any_more_keeps_its_name() {
+    let place = Place::new(2);
+    let mut journal = place.begin(begun("one", 1));
+    finish_file(&mut journal, 1, passed());
+    drop(journal);
+    let mut plan = place.plan();
+    place.journals.take_up().unwrap().set_aside(&mut plan, identify(&place.plan()), SystemTime::now());
+    let hosts = [HostSpec { name: "other".to_owned(), ..support::host_spec() }];
+    let RunEvent::RunStarted { hosts: announced, files, .. } = plan.started_event(&hosts) else {
+        panic!("a run starts with its start")
+    };
+    let names: Vec<_> = announced.iter().map(|host| (host.name.as_str(), host.takes_part())).collect();
+    assert_eq!(names, [("other", true), ("h1", false)]);
+    assert_eq!(files[1].path, "tests/1");
+    let ran_on: Vec<_> = plan
+        .resumed_events(&hosts)
+        .into_iter()
+        .filter_map(|event| match event {
+            RunEvent::AttemptFinished(report) => Some((report.file.0, report.runner.host.0)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ran_on, [(1, 1)]);
 }
 
 #[test]
