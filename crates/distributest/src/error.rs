@@ -9,6 +9,7 @@
 //!   hint: what to do
 //! ```
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -101,14 +102,30 @@ fn sources_of(error: &dyn Error) -> Vec<String> {
     std::iter::successors(error.source(), |error| (*error).source()).map(ToString::to_string).collect()
 }
 
+/// Shows what would move a terminal's cursor or change its colours instead of doing it: files and hosts are quoted.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_harmful(character) {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "error: {}", self.message)?;
+        write!(formatter, "error: {}", harmless(&self.message))?;
         for cause in &self.causes {
-            write!(formatter, "\n  caused by: {cause}")?;
+            write!(formatter, "\n  caused by: {}", harmless(cause))?;
         }
         match &self.hint {
-            Some(hint) => write!(formatter, "\n  hint: {}", hint.replace('\n', "\n        ")),
+            Some(hint) => write!(formatter, "\n  hint: {}", harmless(hint).replace('\n', "\n        ")),
             None => Ok(()),
         }
     }
@@ -145,6 +162,15 @@ mod tests {
           hint: free some space,
                 then try again
         ");
+    }
+
+    #[test]
+    fn what_is_quoted_does_nothing_to_the_terminal() {
+        let error = UserError::usage("unknown key `\u{1b}[2Ja\r\0`").hint("tab\there,\nline");
+        assert_eq!(
+            error.to_string(),
+            "error: unknown key `\\u{1b}[2Ja\\r\\u{0}`\n  hint: tab\there,\n        line"
+        );
     }
 
     #[test]
