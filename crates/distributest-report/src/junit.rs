@@ -4,7 +4,11 @@
 //! of the attempt that decided a file count. A file whose verdict is not told by its tests (broken, crashed, timed
 //! out, not run, or failed without a failing test) gets a test case named after the verdict with an error, so that
 //! a file that is not fine is never green. The file appears complete or not at all.
+//!
+//! All of it is in memory until then. So once the accounts of failures fill [`ACCOUNTS_BYTES`], only the beginnings of
+//! further ones are kept, with a note; they are whole in the log.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -25,6 +29,12 @@ use tempfile::{Builder, NamedTempFile};
 use crate::names::Names;
 use crate::reporter::{ReportError, Reporter};
 
+/// Bytes of messages and details that are kept whole.
+const ACCOUNTS_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes kept of each when those are used up.
+const SHORT_BYTES: usize = 1024;
+
 /// The consumer that writes JUnit XML.
 #[derive(Debug)]
 pub struct JUnit {
@@ -33,6 +43,27 @@ pub struct JUnit {
     names: Names,
     attempts: HashMap<AttemptId, AttemptTests>,
     suites: BTreeMap<FileId, TestSuite>,
+    /// What is left for messages and details.
+    room: Room,
+}
+
+/// How many more bytes of messages and details are kept whole.
+#[derive(Debug)]
+struct Room(usize);
+
+impl Room {
+    /// The text, or its beginning with a note when there is no room for more.
+    fn take<'text>(&mut self, text: &'text str) -> Cow<'text, str> {
+        if let Some(left) = self.0.checked_sub(text.len()) {
+            self.0 = left;
+            return Cow::Borrowed(text);
+        }
+        let end = text.floor_char_boundary(SHORT_BYTES);
+        if end == text.len() {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(format!("{}\n[... {} more bytes are in the log]", &text[..end], text.len() - end))
+    }
 }
 
 /// What is known of an attempt whose file has no verdict yet.
@@ -91,11 +122,12 @@ impl JUnit {
             names: Names::default(),
             attempts: HashMap::new(),
             suites: BTreeMap::new(),
+            room: Room(ACCOUNTS_BYTES),
         })
     }
 
     fn add_test(&mut self, attempt: AttemptId, file: FileId, test: &TestResult) {
-        let case = test_case(test, self.names.path(file));
+        let case = test_case(test, self.names.path(file), &mut self.room);
         let tests = self.attempts.entry(attempt).or_default();
         tests.file = Some(file);
         tests.failing |= test.status.is_failure();
@@ -156,7 +188,11 @@ impl Reporter for JUnit {
             RunEvent::AttemptFinished(report) => {
                 let tests = self.attempts.entry(report.attempt).or_default();
                 tests.file = Some(report.file);
-                tests.report = Some(report.clone());
+                tests.report = Some(AttemptReport {
+                    message: self.room.take(&report.message).into_owned(),
+                    details: self.room.take(&report.details).into_owned(),
+                    ..report.clone()
+                });
             }
             RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
                 self.decide(*file, verdict, *attempt, failed_before);
@@ -174,14 +210,17 @@ impl Reporter for JUnit {
     }
 }
 
-fn test_case(test: &TestResult, path: &str) -> TestCase {
+fn test_case(test: &TestResult, path: &str, room: &mut Room) -> TestCase {
     let status = match test.status {
         TestStatus::Passed | TestStatus::UnexpectedPass => TestCaseStatus::success(),
         TestStatus::Skipped | TestStatus::ExpectedFailure => TestCaseStatus::skipped(),
         TestStatus::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
         TestStatus::Error => TestCaseStatus::non_success(NonSuccessKind::Error),
     };
-    let mut case = TestCase::new(xml(&test.name), explained(status, &test.message, &test.details));
+    let mut case = TestCase::new(
+        xml(&test.name),
+        explained(status, &room.take(&test.message), &room.take(&test.details)),
+    );
     case.set_classname(xml(path)).set_time(test.duration);
     if let Some(file) = &test.file {
         case.extra.insert("file".into(), xml(file));

@@ -9,7 +9,8 @@ use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan, RunEvent};
 use distributest_core::test_result::{TestResult, TestStatus};
 use distributest_report::{
-    AggregatedLog, Console, ConsoleOptions, ConsoleOutputs, LogDestination, Reporters, Verbosity, prepare_log,
+    AggregatedLog, Console, ConsoleOptions, ConsoleOutputs, JUnit, LogDestination, Reporters, Verbosity,
+    prepare_log,
 };
 use indicatif::ProgressDrawTarget;
 
@@ -26,6 +27,8 @@ fn hundreds_of_huge_failures_are_on_disk_and_not_in_memory() {
     let log = prepare_log(&LogDestination::File(path.clone()), "run", SystemTime::UNIX_EPOCH).unwrap();
     let mut reporters = Reporters::new();
     reporters.add(AggregatedLog::new(log));
+    let junit = directory.path().join("junit.xml");
+    reporters.add(JUnit::create(&junit, SystemTime::UNIX_EPOCH).unwrap());
     reporters.add(console());
     reporters.on_event(Duration::ZERO, &run_started());
 
@@ -43,9 +46,12 @@ fn hundreds_of_huge_failures_are_on_disk_and_not_in_memory() {
     assert!(reporters.finish().is_empty());
     let grown = peak_memory() - before;
 
-    let limit = 48 * DETAILS_BYTES as u64;
+    let limit = 64 * DETAILS_BYTES as u64;
     assert!(grown < limit, "{TESTS} failing tests took {} MB of memory", grown / 1_000_000);
     let logged = fs::metadata(&path).unwrap().len();
+    let junit = fs::read_to_string(&junit).unwrap();
+    assert_eq!(junit.matches("<testcase ").count(), TESTS, "every test is in the report, if not all it said");
+    assert!(junit.contains("more bytes are in the log]"));
     assert!(logged >= (TESTS * DETAILS_BYTES) as u64, "only {logged} bytes are in the log");
 }
 

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::event_sinks::EventSinks;
 use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, HostNews, News, Order, OutputPiece};
 use crate::hosts::{HostSpec, Outlets, RunSpec, participate};
+use crate::news_channel::news_channel;
 use crate::output_blocks::{Lane, OutputBlocks};
 use crate::plan::RunPlan;
 use crate::signals::Signals;
@@ -33,11 +34,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a finished run waits for required hosts that have not answered yet: what reaching one may take at most.
 const REQUIRED_HOST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long output that much waits for may stay away entirely.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often the live view moves.
 const TICK: Duration = Duration::from_millis(250);
-
-/// News that may wait for the driver.
-const NEWS_IN_FLIGHT: usize = 256;
 
 /// Pieces of output, at most 64 KiB each, that may wait for the driver.
 const OUTPUT_IN_FLIGHT: usize = 32;
@@ -63,7 +64,7 @@ pub async fn drive(
     sinks: &mut EventSinks,
     signals: &mut Signals,
 ) -> RunSummary {
-    let (news_sender, mut news) = mpsc::channel(NEWS_IN_FLIGHT);
+    let (news_sender, mut news) = news_channel();
     let (output_sender, mut output) = mpsc::channel(OUTPUT_IN_FLIGHT);
     let outlets = Outlets { news: news_sender, output: output_sender };
     let mut driver = Driver::new(plan, options, sinks);
@@ -71,8 +72,14 @@ pub async fn drive(
     drop(outlets);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut output_expected = None;
     while !driver.is_over() {
         let deadline = driver.deadline;
+        // More news would only wait for the output, too, and that has a way of its own.
+        let overdue = driver
+            .blocks
+            .is_full()
+            .then(|| *output_expected.get_or_insert_with(|| Instant::now() + OUTPUT_PATIENCE));
         tokio::select! {
             biased;
             () = signals.next() => driver.signal(),
@@ -83,8 +90,14 @@ pub async fn drive(
                 }
             }
             _ = ticks.tick() => driver.sinks.tick(),
-            Some(host_news) = news.recv() => driver.news(host_news, &mut output),
-            Some(piece) = output.recv() => driver.output(piece),
+            () = tokio::time::sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
+                driver.do_without_output();
+            }
+            Some(host_news) = news.recv(), if overdue.is_none() => driver.news(host_news, &mut output),
+            Some(piece) = output.recv() => {
+                output_expected = None;
+                driver.output(piece);
+            }
         }
     }
     driver.end()
@@ -337,6 +350,14 @@ impl<'run> Driver<'run> {
         if self.finished && !self.stopping {
             self.deadline = Some(Instant::now() + STOP_TIMEOUT);
         }
+    }
+
+    /// Tells what waits for output that does not come: its host is gone, or counts wrongly.
+    fn do_without_output(&mut self) {
+        let message = "output that was announced did not come; the log may lack some".to_owned();
+        self.sinks.emit(&RunEvent::Warning { message });
+        let events = self.blocks.release_all();
+        self.emit(events);
     }
 
     fn news(&mut self, HostNews { host, news }: HostNews, output: &mut mpsc::Receiver<OutputPiece>) {

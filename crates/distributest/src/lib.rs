@@ -10,6 +10,7 @@ pub mod event_sinks;
 pub mod hosts;
 pub mod journal;
 pub mod launch;
+pub mod news_channel;
 pub mod output_blocks;
 pub mod plan;
 pub mod project;

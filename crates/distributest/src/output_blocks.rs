@@ -4,11 +4,17 @@
 //! attempt it ends. The scheduler acts on it at once; the reporters get it when the block is complete. What happens in
 //! a lane stays in its order: an event waits for those that wait in its runner's lane, and for those in its host's,
 //! where node_setup is.
+//!
+//! What waits is held in memory, so when it is much ([`OutputBlocks::is_full`]) the driver takes no more news until output
+//! has come. That output is under way already: an agent closes a block once all of it is sent.
 
 use std::collections::HashMap;
 
 use distributest_core::identity::{HostId, RunnerId};
 use distributest_core::run_event::{BlockId, RunEvent};
+
+/// Bytes of waiting events that are much.
+const FULL_BYTES: usize = 4 * 1024 * 1024;
 
 /// A host, or one of its runners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +37,8 @@ pub struct OutputBlocks {
     blocks: HashMap<BlockId, Block>,
     /// The block that was closed last in each lane.
     last_closed: HashMap<Lane, BlockId>,
+    /// Bytes of the events that wait.
+    waiting_bytes: usize,
 }
 
 #[derive(Default)]
@@ -50,6 +58,7 @@ impl OutputBlocks {
 
     /// Closes a block of a lane: `events` come after its `total` bytes. Returns them when nothing is missing.
     pub fn close(&mut self, lane: Lane, block: BlockId, total: u64, events: Vec<RunEvent>) -> Vec<RunEvent> {
+        self.waiting_bytes += bytes_of(&events);
         self.blocks.entry(block).or_default().closing = Some((total, events));
         let events = self.release_if_complete(block);
         let events = self.in_lane(lane, events);
@@ -62,6 +71,7 @@ impl OutputBlocks {
         for lane in [lane, Lane { runner: None, ..lane }] {
             let block = self.last_closed.get(&lane).and_then(|block| self.blocks.get_mut(block));
             if let Some((_, waiting)) = block.and_then(|block| block.closing.as_mut()) {
+                self.waiting_bytes += bytes_of(&events);
                 waiting.append(&mut events);
             }
         }
@@ -73,8 +83,20 @@ impl OutputBlocks {
         let mut ended: Vec<BlockId> =
             self.blocks.keys().copied().filter(|block| block.host == host).collect();
         ended.sort();
-        let blocks = ended.into_iter().filter_map(|block| self.blocks.remove(&block)?.closing);
-        blocks.flat_map(|(_, events)| events).collect()
+        ended.into_iter().flat_map(|block| self.release(block)).collect()
+    }
+
+    /// Whether so much waits that no more should come.
+    pub fn is_full(&self) -> bool {
+        self.waiting_bytes > FULL_BYTES
+    }
+
+    /// Gives up waiting for output at all. Returns what was waiting. Blocks that are open stay so.
+    pub fn release_all(&mut self) -> Vec<RunEvent> {
+        let closed = self.blocks.iter().filter(|(_, block)| block.closing.is_some());
+        let mut closed: Vec<BlockId> = closed.map(|(block, _)| *block).collect();
+        closed.sort();
+        closed.into_iter().flat_map(|block| self.release(block)).collect()
     }
 
     fn release_if_complete(&mut self, block: BlockId) -> Vec<RunEvent> {
@@ -82,19 +104,37 @@ impl OutputBlocks {
             .blocks
             .get(&block)
             .is_some_and(|entry| entry.closing.as_ref().is_some_and(|(total, _)| entry.received >= *total));
-        if !complete {
-            return Vec::new();
-        }
-        self.blocks
-            .remove(&block)
-            .and_then(|entry| entry.closing)
-            .map(|(_, events)| events)
-            .unwrap_or_default()
+        if complete { self.release(block) } else { Vec::new() }
     }
+
+    /// Forgets a block. Returns what was waiting for it.
+    fn release(&mut self, block: BlockId) -> Vec<RunEvent> {
+        let closing = self.blocks.remove(&block).and_then(|entry| entry.closing);
+        let events = closing.map(|(_, events)| events).unwrap_or_default();
+        self.waiting_bytes -= bytes_of(&events);
+        events
+    }
+}
+
+/// What events take, roughly.
+fn bytes_of(events: &[RunEvent]) -> usize {
+    let texts = |event: &RunEvent| match event {
+        RunEvent::TestFinished { test, .. } => {
+            test.id.len() + test.name.len() + test.message.len() + test.details.len()
+        }
+        RunEvent::AttemptFinished(report) => report.message.len() + report.details.len(),
+        _ => 0,
+    };
+    events.iter().map(|event| size_of::<RunEvent>() + texts(event)).sum()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use distributest_core::identity::{AttemptId, FileId};
+    use distributest_core::test_result::{TestResult, TestStatus};
+
     use super::*;
 
     const NODE: Lane = Lane { host: HostId(0), runner: None };
@@ -151,5 +191,41 @@ mod tests {
         assert_eq!(blocks.in_lane(Lane { runner: Some(2), ..NODE }, warning("fine")), warning("fine"));
         assert_eq!(blocks.received(last, 1), [warning("attempt"), warning("failed")].concat());
         assert_eq!(blocks.in_lane(RUNNER, warning("over")), warning("over"));
+    }
+
+    #[test]
+    fn it_is_full_while_much_waits_and_gives_everything_in_order() {
+        let test = |number: usize| {
+            let test = TestResult {
+                id: number.to_string(),
+                name: String::new(),
+                status: TestStatus::Failed,
+                duration: Duration::ZERO,
+                message: String::new(),
+                details: "x".repeat(1024 * 1024),
+                file: None,
+                line: None,
+            };
+            vec![RunEvent::TestFinished { attempt: AttemptId(2), file: FileId(0), test }]
+        };
+        let mut blocks = OutputBlocks::default();
+        assert_eq!(blocks.close(RUNNER, BLOCK, 5, event()), vec![]);
+        let mut waiting = 0;
+        while !blocks.is_full() {
+            assert_eq!(blocks.in_lane(RUNNER, test(waiting)), vec![]);
+            waiting += 1;
+        }
+        assert_eq!(waiting, FULL_BYTES / (1024 * 1024));
+        let expected: Vec<RunEvent> = event().into_iter().chain((0..waiting).flat_map(test)).collect();
+        let mut other_way = OutputBlocks::default();
+        other_way.close(RUNNER, BLOCK, 5, event());
+        (0..waiting).for_each(|number| drop(other_way.in_lane(RUNNER, test(number))));
+        assert_eq!(blocks.received(BLOCK, 5), expected);
+        assert!(!blocks.is_full());
+        assert_eq!(other_way.release_all(), expected);
+        assert!(!other_way.is_full());
+        assert_eq!(blocks.waiting_bytes, 0);
+        // Bytes that come after all are not waited for again.
+        assert_eq!(other_way.in_lane(RUNNER, event()), event());
     }
 }

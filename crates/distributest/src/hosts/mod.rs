@@ -31,6 +31,7 @@ use self::sync::SyncError;
 use crate::agents::{Agent, AgentError, LEASE};
 use crate::config::{HostConfig, SyncConfig};
 use crate::error::chain;
+use crate::news_channel::NewsSender;
 
 /// Where a host is.
 #[derive(Clone, Debug)]
@@ -82,7 +83,7 @@ pub struct RunSpec {
 #[derive(Clone)]
 pub struct Outlets {
     /// What happens.
-    pub news: mpsc::Sender<HostNews>,
+    pub news: NewsSender,
     /// What hooks, workers and tests write.
     pub output: mpsc::Sender<OutputPiece>,
 }

@@ -1,6 +1,11 @@
 //! Gathers what events tell about each file until everything about its verdict is known.
+//!
+//! What tests said waits in memory for that. When it comes to [`DETAILS_BYTES`], of further tests only the beginnings of
+//! their details are kept, with a note; they are whole in the log of this run.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use distributest_core::identity::{AttemptId, FileId};
 use distributest_core::outcome::Verdict;
@@ -9,12 +14,20 @@ use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
 use super::identity::FileIdentity;
 use super::record::{FinishedAttempt, FinishedFile, FinishedTest};
 
+/// Bytes of details that wait at a time.
+const DETAILS_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes kept of each when more than that would wait.
+const SHORT_BYTES: usize = 1024;
+
 /// What is known of the files of a run.
 #[derive(Debug)]
 pub(super) struct Notes {
     /// In the order of their ids. Files with higher ids are somebody else's.
     files: Vec<File>,
     hosts: Vec<String>,
+    /// Bytes of details that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -34,6 +47,38 @@ enum Stage {
 struct Attempt {
     tests: Vec<FinishedTest>,
     report: Option<AttemptReport>,
+    details: Details,
+}
+
+/// How many bytes of details an attempt keeps; given back when it is dropped.
+#[derive(Debug, Default)]
+struct Details {
+    bytes: usize,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Details {
+    /// The text, or its beginning when too much waits already.
+    fn keep(&mut self, mut text: String, waiting: &Arc<AtomicUsize>) -> String {
+        self.waiting = Arc::clone(waiting);
+        let room = DETAILS_BYTES.saturating_sub(waiting.load(Ordering::Relaxed));
+        let end = text.floor_char_boundary(SHORT_BYTES);
+        if text.len() > room && end < text.len() {
+            let note = format!("\n[... {} more bytes are in the log of the first run]", text.len() - end);
+            text.truncate(end);
+            text.shrink_to_fit();
+            text.push_str(&note);
+        }
+        self.bytes += text.len();
+        waiting.fetch_add(text.len(), Ordering::Relaxed);
+        text
+    }
+}
+
+impl Drop for Details {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A verdict and the attempts it rests on.
@@ -49,7 +94,7 @@ impl Notes {
     pub(super) fn new(files: Vec<FileIdentity>) -> Notes {
         let open = || Stage::Open { attempts: HashMap::new(), verdict: None };
         let files = files.into_iter().map(|identity| File { identity, stage: open() });
-        Notes { files: files.collect(), hosts: Vec::new() }
+        Notes { files: files.collect(), hosts: Vec::new(), waiting: Arc::default() }
     }
 
     /// Whether every file has a verdict of its tests.
@@ -65,7 +110,11 @@ impl Notes {
                 None
             }
             RunEvent::TestFinished { attempt, file, test } => {
-                self.attempts(*file)?.entry(*attempt).or_default().tests.push(test.clone().into());
+                let waiting = Arc::clone(&self.waiting);
+                let attempt = self.attempts(*file)?.entry(*attempt).or_default();
+                let mut test = FinishedTest::from(test.clone());
+                test.details = attempt.details.keep(test.details, &waiting);
+                attempt.tests.push(test);
                 None
             }
             RunEvent::AttemptFinished(report) => {

@@ -6,6 +6,7 @@
 mod bad_input;
 mod capabilities;
 mod ending;
+mod floods;
 mod frameworks;
 mod history;
 mod hooks;
