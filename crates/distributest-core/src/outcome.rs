@@ -54,6 +54,8 @@ pub enum Interruption {
     RunnerLost,
     /// The run was told to stop, or the attempt was taken back.
     Cancelled,
+    /// The file was not there any more when its turn came.
+    FileGone,
 }
 
 impl Interruption {
@@ -63,6 +65,7 @@ impl Interruption {
             Interruption::HostLost => "host lost",
             Interruption::RunnerLost => "runner lost",
             Interruption::Cancelled => "cancelled",
+            Interruption::FileGone => "file gone",
         }
     }
 }
@@ -78,6 +81,8 @@ pub enum NotRunReason {
     NoRunnerAble(String),
     /// Attempts on it were interrupted again and again; the text is the last reason.
     TooManyInterruptions(String),
+    /// It was there when the run began, and not when its turn came; the text says where it was looked for.
+    FileGone(String),
     /// The run was stopped (Ctrl-C, SIGTERM) before its turn came or while it ran.
     Stopped,
     /// As many files as `--fail-fast` allows had failed before its turn came or while it ran.
@@ -95,6 +100,7 @@ impl fmt::Display for NotRunReason {
             NotRunReason::TooManyInterruptions(why) => {
                 write!(formatter, "its attempts were interrupted too often, last: {why}")
             }
+            NotRunReason::FileGone(place) => write!(formatter, "the file is gone: {place}"),
             NotRunReason::Stopped => formatter.write_str("the run was stopped"),
             NotRunReason::FailedFast => formatter.write_str("the run ended early because others failed"),
         }

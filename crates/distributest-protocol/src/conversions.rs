@@ -75,6 +75,7 @@ pub fn result_to_wire(result: AttemptResult) -> WireResult {
         AttemptResult::Outcome(Outcome::TimedOut) => WireResult::TimedOut,
         AttemptResult::Outcome(Outcome::Crashed) => WireResult::Crashed,
         AttemptResult::Interrupted(Interruption::Cancelled) => WireResult::Cancelled,
+        AttemptResult::Interrupted(Interruption::FileGone) => WireResult::FileGone,
         // An agent that can still speak has not lost its host.
         AttemptResult::Interrupted(Interruption::RunnerLost | Interruption::HostLost) => {
             WireResult::RunnerLost
@@ -96,6 +97,7 @@ pub fn result_from_wire(finished: &wire::AttemptFinished) -> Result<AttemptResul
         WireResult::Crashed => AttemptResult::Outcome(Outcome::Crashed),
         WireResult::RunnerLost => AttemptResult::Interrupted(Interruption::RunnerLost),
         WireResult::Cancelled => AttemptResult::Interrupted(Interruption::Cancelled),
+        WireResult::FileGone => AttemptResult::Interrupted(Interruption::FileGone),
         WireResult::Unspecified => return Err(MalformedMessage::MissingResult(finished.attempt)),
     })
 }
@@ -121,8 +123,8 @@ mod tests {
     #[test]
     fn every_attempt_result_survives_the_wire() {
         let outcomes = Outcome::ALL.map(AttemptResult::Outcome);
-        let interruptions =
-            [Interruption::RunnerLost, Interruption::Cancelled].map(AttemptResult::Interrupted);
+        let interruptions = [Interruption::RunnerLost, Interruption::Cancelled, Interruption::FileGone]
+            .map(AttemptResult::Interrupted);
         for result in outcomes.into_iter().chain(interruptions) {
             let finished =
                 wire::AttemptFinished { result: result_to_wire(result).into(), ..Default::default() };

@@ -8,6 +8,9 @@ use crate::link::{Link, Stop};
 use crate::messages::{Finished, RunOrder};
 use crate::tap::Tap;
 
+/// The kinds that run a tool's packages or binaries, whose paths may name no file.
+pub const KINDS_OF_UNITS: [&str; 2] = ["go", "cargo"];
+
 /// One framework as this worker runs it.
 pub(crate) trait Kind {
     /// The framework's name.

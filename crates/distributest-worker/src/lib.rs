@@ -40,4 +40,5 @@ mod text;
 mod tools;
 mod worker;
 
+pub use kind::KINDS_OF_UNITS;
 pub use worker::main;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::event_sinks::EventSinks;
 use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, HostNews, News, Order, OutputPiece};
 use crate::hosts::{HostSpec, Outlets, RunSpec, participate};
-use crate::news_channel::news_channel;
+use crate::news_channel::{NewsReceiver, news_channel};
 use crate::output_blocks::{Lane, OutputBlocks};
 use crate::plan::RunPlan;
 use crate::signals::Signals;
@@ -247,9 +247,9 @@ impl<'run> Driver<'run> {
     }
 
     /// Takes what is here already: it came in time, and only the log's disk kept it waiting.
-    fn catch_up(&mut self, news: &mut mpsc::Receiver<HostNews>, output: &mut mpsc::Receiver<OutputPiece>) {
-        for _ in 0..news.len() {
-            if let Ok(host_news) = news.try_recv() {
+    fn catch_up(&mut self, news: &mut NewsReceiver, output: &mut mpsc::Receiver<OutputPiece>) {
+        for _ in 0..news.waiting() {
+            if let Some(host_news) = news.try_recv() {
                 self.news(host_news, output);
             }
         }

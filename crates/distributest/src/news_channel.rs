@@ -65,6 +65,19 @@ impl NewsReceiver {
         self.last = Some(room);
         Some(news)
     }
+
+    /// The next news, if they are here already.
+    pub fn try_recv(&mut self) -> Option<HostNews> {
+        self.last = None;
+        let (news, room) = self.news.try_recv().ok()?;
+        self.last = Some(room);
+        Some(news)
+    }
+
+    /// How many are here.
+    pub fn waiting(&self) -> usize {
+        self.news.len()
+    }
 }
 
 /// The bytes of the texts that may be long.

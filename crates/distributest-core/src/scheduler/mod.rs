@@ -34,6 +34,7 @@
 //!    fresh worker.
 //! 10. A file that waits to be tried again and can't be (rules 4, 5 and 6) is decided by its last outcome: an outcome is
 //!     never lost.
+//! 11. A file that is gone when its turn comes is not run and not looked for elsewhere: hosts have what the project had.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
@@ -48,7 +49,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
-use crate::outcome::{NotRunReason, Outcome, Verdict};
+use crate::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use crate::scheduler_messages::{Command, Event};
 use fleet::Fleet;
 use queue::{FileQueue, Waiting};
@@ -173,6 +174,12 @@ impl Scheduler {
                 if let Some(attempt) = self.attempts.remove(&id) {
                     self.fleet.release(attempt.runner);
                     self.finished_with(id, &attempt, outcome, commands);
+                }
+            }
+            Event::AttemptInterrupted { attempt, interruption: Interruption::FileGone, reason } => {
+                if let Some(attempt) = self.attempts.remove(&attempt) {
+                    self.fleet.release(attempt.runner);
+                    self.decide_without(attempt.file, NotRunReason::FileGone(reason), commands);
                 }
             }
             Event::AttemptInterrupted { attempt, reason, .. } => {

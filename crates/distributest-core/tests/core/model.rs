@@ -280,6 +280,8 @@ impl Model {
         assert!(!self.is_running(file), "a file is decided after its attempt: {file:?}");
         let state = &self.files[file.0 as usize];
         assert_eq!(state.verdict, None, "a file has exactly one verdict: {file:?}");
+        let gone = AttemptResult::Interrupted(Interruption::FileGone);
+        let is_gone = self.ended.values().any(|ended| ended.file == file && ended.result == gone);
         match verdict {
             Verdict::Ran(outcome) => {
                 let deciding = &self.ended[&attempt.expect("an outcome comes from an attempt")];
@@ -294,7 +296,8 @@ impl Model {
                 let is_final = outcome.is_success() && state.failed.is_empty()
                     || state.failed.len() > most_failures
                     || crashes > 1;
-                let can_not_go_on = self.is_ending()
+                let can_not_go_on = is_gone
+                    || self.is_ending()
                     || self.hosts_for(state.launch).is_empty()
                     || state.counted_interruptions == INTERRUPTION_LIMIT;
                 assert!(is_final || can_not_go_on, "a file that can be tried again is: {file:?}");
@@ -322,6 +325,7 @@ impl Model {
                     NotRunReason::TooManyInterruptions(_) => {
                         state.counted_interruptions == INTERRUPTION_LIMIT
                     }
+                    NotRunReason::FileGone(_) => is_gone,
                     NotRunReason::UnusableName => false,
                 };
                 assert!(is_true, "the reason for not running a file is true: {reason:?}");

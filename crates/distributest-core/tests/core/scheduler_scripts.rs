@@ -101,6 +101,16 @@ scripts! {
         finished(2, Outcome::Crashed) => [ran_after(0, Verdict::Ran(Outcome::Crashed), 2, &[1]), Command::Finish];
     }
 
+    a_file_that_is_gone_is_not_looked_for_elsewhere([RUBY; 2], retries [5, 5], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        gone(1) => [not_run(0, NotRunReason::FileGone("it is not in /x".to_owned())), dispatch(2, 1, 0, 1)];
+        ready(1, 1) => [];
+        finished(2, Outcome::Failed) => [dispatch_again(3, 1, 1, 1)];
+        gone(3) => [ran(1, Outcome::Failed, 2), Command::Finish];
+    }
+
     enough_failures_end_the_run([RUBY; 4], fail_fast 2, 1 hosts) {
         expect(0, 2) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
@@ -454,6 +464,15 @@ fn finished(attempt: u64, outcome: Outcome) -> Event {
 fn interrupted(attempt: u64) -> Event {
     let interruption = Interruption::RunnerLost;
     Event::AttemptInterrupted { attempt: AttemptId(attempt), interruption, reason: "worker gone".to_owned() }
+}
+
+fn gone(attempt: u64) -> Event {
+    let interruption = Interruption::FileGone;
+    Event::AttemptInterrupted {
+        attempt: AttemptId(attempt),
+        interruption,
+        reason: "it is not in /x".to_owned(),
+    }
 }
 
 fn cancelled(attempt: u64) -> Event {

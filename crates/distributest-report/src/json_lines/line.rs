@@ -419,6 +419,7 @@ fn reason_kind(reason: &NotRunReason) -> &'static str {
         NotRunReason::NoRunnerLeft(_) => "no_runner_left",
         NotRunReason::NoRunnerAble(_) => "no_runner_able",
         NotRunReason::TooManyInterruptions(_) => "too_many_interruptions",
+        NotRunReason::FileGone(_) => "file_gone",
         NotRunReason::Stopped => "stopped",
         NotRunReason::FailedFast => "failed_fast",
     }

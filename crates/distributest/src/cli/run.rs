@@ -46,6 +46,7 @@ const FLAGS_OF_A_FILE: [&str; 4] = ["frameworks", "files", "command", "isolation
 /// What keeps the run from starting: usage, configuration, no tests, an unwritable log.
 pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let start = Instant::now();
+    #[expect(clippy::disallowed_methods, reason = "the date of the run, for people and for names of files")]
     let started_at = SystemTime::now();
     let sources = args.settings.sources()?;
     check_fail_fast(args)?;

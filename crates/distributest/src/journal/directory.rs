@@ -168,6 +168,7 @@ impl Journals {
     }
 
     /// Removes old journals, those of other projects among them: their directories may be gone.
+    #[expect(clippy::disallowed_methods, reason = "files on disk are dated by the clock on the wall")]
     fn remove_old(&self) {
         // What can't be removed now will be tried again by the next run.
         let paths = self.paths().unwrap_or_default();

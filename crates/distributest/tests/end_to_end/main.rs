@@ -5,6 +5,8 @@
 
 mod bad_input;
 mod capabilities;
+mod changes;
+mod disks;
 mod ending;
 mod floods;
 mod frameworks;

@@ -309,7 +309,7 @@ impl Observer {
     fn reason_not_run(&self, world: &World, file: FileId, reason: &NotRunReason) -> Option<String> {
         let scenario = &world.scenario;
         let is_true = match reason {
-            NotRunReason::UnusableName => false,
+            NotRunReason::UnusableName | NotRunReason::FileGone(_) => false,
             NotRunReason::Stopped => self.stop_requested || scenario.require_hosts,
             NotRunReason::FailedFast => scenario.fail_fast.is_some(),
             NotRunReason::TooManyInterruptions(_) => {

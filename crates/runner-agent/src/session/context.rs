@@ -2,15 +2,18 @@
 
 use std::ffi::OsString;
 use std::future::pending;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use distributest_core::outcome::Interruption;
 use distributest_process::{Delegation, ProcessSpec, ProcessTree, SpawnError};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::Ended;
 use super::environment::Environment;
 use super::hooks::Hook;
 use super::identifiers::Identifiers;
@@ -56,6 +59,16 @@ pub(crate) enum Launch {
     Worker(WorkerLaunch),
     /// By one process per file.
     Command(wire::CommandLaunch),
+}
+
+impl Launch {
+    /// Whether what it runs are files, and not a tool's packages or binaries.
+    pub(crate) fn runs_files(&self) -> bool {
+        match self {
+            Launch::Worker(worker) => worker.runs_files,
+            Launch::Command(_) => true,
+        }
+    }
 }
 
 /// The way to the coordinator; cheap to clone.
@@ -116,6 +129,18 @@ pub(crate) struct Program<'a> {
 }
 
 impl RunContext {
+    /// Whether a test file is not in the workspace (any more): somebody removed it while the run went on.
+    pub(crate) fn is_gone(&self, file: &str) -> bool {
+        let looked = self.workspace.directory().join(file).symlink_metadata();
+        looked.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+    }
+
+    /// What comes of an attempt at such a file.
+    pub(crate) fn file_gone(&self) -> Ended {
+        let (host, directory) = (&self.hello.host_name, self.workspace.directory().display());
+        Ended::interrupted(Interruption::FileGone, format!("it is not in {directory} on {host}"))
+    }
+
     /// Starts a program in the workspace.
     pub(crate) fn start(&self, program: Program<'_>) -> Result<Started, SpawnError> {
         let environment = program.environment.iter();

@@ -154,6 +154,7 @@ impl Lane {
             return Ok(());
         };
         let (ended, failure) = match &context.launches[attempt.launch] {
+            launch if launch.runs_files() && context.is_gone(&attempt.file) => (context.file_gone(), None),
             Launch::Command(launch) => command::run(&context, &self.environment, launch, attempt).await,
             Launch::Worker(_) => self.run_on_worker(attempt).await,
         };

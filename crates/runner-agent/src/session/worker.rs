@@ -45,6 +45,8 @@ pub(crate) struct WorkerLaunch {
     arguments: Vec<OsString>,
     isolation: wire::Isolation,
     ready_timeout: Option<Duration>,
+    /// Whether what it runs are files, and not a tool's packages or binaries.
+    pub(crate) runs_files: bool,
 }
 
 impl WorkerLaunch {
@@ -60,18 +62,21 @@ impl WorkerLaunch {
         let mut arguments: Vec<OsString> = words(worker.arguments).collect();
         arguments.extend(program_file.map(OsString::from));
         arguments.extend(words(worker.worker_arguments));
-        WorkerLaunch { framework, programs: worker.programs, arguments, isolation, ready_timeout }
+        let programs = worker.programs;
+        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout, runs_files: true }
     }
 
     /// A worker that is part of this program, whichever it is: they all have the command `agent`.
     pub(crate) fn of_this_agent(framework: String, worker: wire::OwnWorkerLaunch) -> Self {
         let (isolation, ready_timeout) =
             (known(worker.isolation()), time_limit(worker.ready_timeout_milliseconds));
+        let kind = worker.arguments.first().map(String::as_str);
+        let runs_files = !distributest_worker::KINDS_OF_UNITS.iter().any(|units| kind == Some(units));
         let words = ["agent", "worker"].map(str::to_owned).into_iter().chain(worker.arguments);
         // The path stays right when the file is replaced by a newer build.
         let programs = vec!["/proc/self/exe".to_owned()];
         let arguments = words.map(OsString::from).collect();
-        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout }
+        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout, runs_files }
     }
 }
 

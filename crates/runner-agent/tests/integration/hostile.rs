@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
+use distributest_protocol::wire::attempt_finished::Result as AttemptResult;
 use distributest_protocol::wire::coordinator_message::Kind as Order;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -224,4 +225,30 @@ fn processor_ticks(pid: u32) -> u64 {
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     // proc(5) counts from 1; what follows the name starts with field 3.
     [14, 15].iter().map(|field| fields[field - 3].parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_test_that_uses_up_its_processes_has_an_outcome_and_nothing_of_it_is_left() {
+    if !rustix::process::geteuid().is_root() {
+        return say("SKIPPED: a limit on processes of the test's own needs a user of its own");
+    }
+    let site = Site::new();
+    // A user nobody else is, whose processes alone are counted, and who is bound by the limit.
+    site.script(
+        "test",
+        "exec setpriv --reuid=64123 --clear-groups --inh-caps=-all --bounding-set=-all \\\n\
+         prlimit --nproc=40 sh -c 'while sleep 1000 & do :; done'",
+    );
+    site.script("passes", "exit 0");
+    let (mut coordinator, _agent) = Coordinator::with_private_agent(&site, site.hello()).await;
+    coordinator.welcome().await;
+    coordinator.prepare(prepare(command_launch(&["{file}"]), 1)).await;
+    let finished = coordinator.run("test").await;
+    assert_result(&finished, AttemptResult::Failed);
+    assert!(coordinator.output_of(&finished.block.unwrap()).await.contains("fork"), "{finished:?}");
+    assert!(finished.leaked.len() >= 30, "{:?}", finished.leaked);
+    let left: Vec<u32> =
+        finished.leaked.iter().map(|leaked| leaked.split(' ').next().unwrap().parse().unwrap()).collect();
+    gone(&left).await;
+    assert_result(&coordinator.run("passes").await, AttemptResult::Passed);
 }
