@@ -118,6 +118,8 @@ pub(crate) struct Coordinator {
     output: Arc<Mutex<Collected>>,
     reader: tokio::task::JoinHandle<()>,
     next_attempt: u64,
+    /// Where it runs in place.
+    project: Option<PathBuf>,
 }
 
 impl Coordinator {
@@ -136,11 +138,15 @@ impl Coordinator {
 
     /// Says hello over a stream.
     pub(crate) async fn over(stream: UnixStream, hello: wire::Hello) -> Self {
+        let project = match &hello.place {
+            Some(Place::InPlace(path)) => Some(PathBuf::from(path)),
+            _ => None,
+        };
         let AgentConnection { orders, updates, output } =
             tokio::time::timeout(LIMIT, connect(stream, hello)).await.unwrap().unwrap();
         let collected = Arc::<Mutex<Collected>>::default();
         let reader = tokio::spawn(collect(output, collected.clone()));
-        Coordinator { orders, updates, output: collected, reader, next_attempt: 0 }
+        Coordinator { orders, updates, output: collected, reader, next_attempt: 0, project }
     }
 
     pub(crate) async fn order(&self, order: Order) {
@@ -195,7 +201,8 @@ impl Coordinator {
         self.dispatch_for(0, runner, file, timeout_milliseconds).await
     }
 
-    /// Orders an attempt of a launch and returns its number.
+    /// Orders an attempt of a launch and returns its number. A file that only a made-up worker knows is made, for one
+    /// that is not there is not run.
     pub(crate) async fn dispatch_for(
         &mut self,
         launch: u32,
@@ -203,6 +210,11 @@ impl Coordinator {
         file: &str,
         timeout_milliseconds: u32,
     ) -> u64 {
+        if let Some(path) =
+            self.project.as_ref().map(|project| project.join(file)).filter(|path| !path.exists())
+        {
+            fs::write(path, "").unwrap();
+        }
         self.next_attempt += 1;
         let attempt = self.next_attempt;
         let file = file.to_owned();
