@@ -65,14 +65,15 @@ where
         .connect_with_connector(connector)
         .await
         .map_err(ConnectError::Transport)?;
-    let mut client = AgentClient::new(channel).max_decoding_message_size(flow::MESSAGE_LIMIT_BYTES);
+    let mut client = AgentClient::new(channel.clone()).max_decoding_message_size(flow::MESSAGE_LIMIT_BYTES);
+    let mut output_client = AgentClient::new(channel).max_decoding_message_size(flow::CHUNK_LIMIT_BYTES);
 
     let (orders, outgoing) = mpsc::channel(ORDERS_IN_FLIGHT);
     let greeting = wire::CoordinatorMessage { kind: Some(wire::coordinator_message::Kind::Hello(hello)) };
     let greeted = orders.try_send(greeting);
     debug_assert!(greeted.is_ok(), "a new channel has room for one message");
     let updates = client.session(ReceiverStream::new(outgoing)).await.map_err(connect_error)?.into_inner();
-    let output = client.output(wire::OutputRequest {}).await.map_err(connect_error)?.into_inner();
+    let output = output_client.output(wire::OutputRequest {}).await.map_err(connect_error)?.into_inner();
     Ok(AgentConnection { orders, updates, output })
 }
 

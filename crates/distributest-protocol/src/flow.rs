@@ -10,5 +10,9 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes of all streams of a connection under way.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// The largest chunk of output a coordinator accepts: what the largest pipe there is by default can hold, and its
+/// envelope. Several of them wait at a time, so a broken agent's must not be as large as messages may be.
+pub const CHUNK_LIMIT_BYTES: usize = 1024 * 1024 + 1024;
+
 /// The largest message either side accepts: a worker's line (16 MiB) and its envelope.
 pub const MESSAGE_LIMIT_BYTES: usize = 17 * 1024 * 1024;

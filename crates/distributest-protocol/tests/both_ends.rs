@@ -41,6 +41,19 @@ async fn messages_and_output_travel_until_the_agent_closes() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_no_agent_sends_ends_the_output_and_nothing_else() {
+    let (mut coordinator, agent, _served) = both_ends().await;
+    for (megabytes, is_taken) in [(1, true), (16, false)] {
+        let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![0; megabytes << 20].into() };
+        agent.output.send(chunk).await.expect("the output is open");
+        assert_eq!(coordinator.output.message().await.is_ok(), is_taken, "{megabytes} MB");
+    }
+    let ended = update(wire::agent_message::Kind::RunEnded(wire::RunEnded {}));
+    agent.updates.send(ended.clone()).await.expect("the session is open");
+    assert_eq!(coordinator.updates.message().await.expect("delivered"), Some(ended));
+}
+
+#[tokio::test]
 async fn what_is_said_before_the_second_call_is_not_lost() {
     let (near, far) = tokio::io::duplex(4096);
     let (agent, served) = accept(far);
