@@ -25,6 +25,8 @@ pub(crate) struct Observer {
     verdicts: Vec<Option<Verdict>>,
     attempts: BTreeMap<AttemptId, Attempt>,
     blocks: BTreeMap<BlockId, Block>,
+    /// How often each file was told to be interrupted.
+    interruptions: BTreeMap<FileId, usize>,
     /// Tests of the attempts that decided.
     tests: u64,
     events: u64,
@@ -85,6 +87,7 @@ impl Observer {
             verdicts: Vec::new(),
             attempts: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            interruptions: BTreeMap::new(),
             tests: 0,
             events: 0,
             slow_log,
@@ -211,6 +214,9 @@ impl Observer {
         if attempt.result.replace(report.result).is_some() {
             broken.push(format!("attempt {id} ends twice"));
         }
+        if matches!(report.result, AttemptResult::Interrupted(_)) {
+            *self.interruptions.entry(report.file).or_default() += 1;
+        }
         let place = (report.file, report.runner);
         if attempt.place.is_some_and(|started| started != place) {
             broken.push(format!("attempt {id} ends at {place:?}, and started at {:?}", attempt.place));
@@ -313,8 +319,7 @@ impl Observer {
             NotRunReason::Stopped => self.stop_requested || scenario.require_hosts,
             NotRunReason::FailedFast => scenario.fail_fast.is_some(),
             NotRunReason::TooManyInterruptions(_) => {
-                let attempts = world.attempts.values().filter(|attempt| attempt.file == file.0 as usize);
-                attempts.count() >= usize::from(INTERRUPTION_LIMIT)
+                self.interruptions.get(&file).is_some_and(|times| *times >= usize::from(INTERRUPTION_LIMIT))
             }
             NotRunReason::NoRunnerLeft(_) | NotRunReason::NoRunnerAble(_) => {
                 let launch = scenario.files[file.0 as usize].launch;
