@@ -352,6 +352,7 @@ impl Session {
 
     fn fail_runner(&mut self, runner: u16, failure: Option<wire::Failure>) {
         self.runners[usize::from(runner - 1)] = Runner::Failed;
+        self.machine.world.lock().sessions[self.number].failed_runners.push(runner);
         self.say(Kind::RunnerFailed(wire::RunnerFailed { runner: runner.into(), failure }));
     }
 
@@ -422,6 +423,9 @@ impl Session {
         let is_broken = self.is_broken().is_some();
         let Some(attempt) = self.attempts.get(&number) else { return };
         let file = self.file(attempt);
+        if file.behaviour == Behaviour::Gone {
+            return self.finish(number, AttemptResult::Interrupted(Interruption::FileGone));
+        }
         let takes = match file.behaviour {
             _ if is_broken => BROKEN_TAKES,
             Behaviour::Hangs => attempt.timeout,
@@ -496,6 +500,7 @@ impl Session {
                 self.finish(number, AttemptResult::Interrupted(Interruption::RunnerLost));
                 return self.fail_runner(runner, Some(failure("carry on")));
             }
+            (None, Behaviour::Gone) => unreachable!("it was not started"),
             (None, Behaviour::Hangs) => Outcome::TimedOut,
             (None, Behaviour::Answers(outcome)) => outcome,
             (None, Behaviour::On(there, outcome)) if there == host => outcome,

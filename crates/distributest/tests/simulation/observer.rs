@@ -12,7 +12,7 @@ use distributest_report::{ReportError, Reporter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::scenario::SlowLog;
+use crate::scenario::{Behaviour, SlowLog};
 use crate::world::{SharedWorld, World, letter};
 
 /// The observer of one run.
@@ -315,7 +315,8 @@ impl Observer {
     fn reason_not_run(&self, world: &World, file: FileId, reason: &NotRunReason) -> Option<String> {
         let scenario = &world.scenario;
         let is_true = match reason {
-            NotRunReason::UnusableName | NotRunReason::FileGone(_) => false,
+            NotRunReason::UnusableName => false,
+            NotRunReason::FileGone(_) => scenario.files[file.0 as usize].behaviour == Behaviour::Gone,
             NotRunReason::Stopped => self.stop_requested || scenario.require_hosts,
             NotRunReason::FailedFast => scenario.fail_fast.is_some(),
             NotRunReason::TooManyInterruptions(_) => {

@@ -162,6 +162,8 @@ pub(crate) enum Behaviour {
     KillsAgent,
     /// Takes its runner down.
     KillsRunner,
+    /// Is gone when its turn comes.
+    Gone,
 }
 
 /// How much goes wrong in a run.
@@ -347,6 +349,7 @@ fn file(random: &mut Random, weather: Weather, launches: u16, hosts: usize) -> F
             (bad, Behaviour::Hangs),
             (bad - 1, Behaviour::KillsAgent),
             (bad - 1, Behaviour::KillsRunner),
+            (bad, Behaviour::Gone),
         ]),
         tests: random.within(0..4),
         output: random.weighted(&[(40, 0), (52, 300), (7, 20_000), (1, 300_000)]),

@@ -75,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) cable: Cable,
     /// Runners that were asked for.
     pub(crate) runners: u16,
+    /// Those of them that have failed.
+    pub(crate) failed_runners: Vec<u16>,
     /// A fault came over it: the coordinator may think what it likes of it.
     pub(crate) is_disturbed: bool,
     pub(crate) is_over: bool,
@@ -105,7 +107,14 @@ impl World {
     }
 
     pub(crate) fn open_session(&mut self, host: usize, cable: Cable) -> usize {
-        self.sessions.push(Session { host, cable, runners: 0, is_disturbed: false, is_over: false });
+        self.sessions.push(Session {
+            host,
+            cable,
+            runners: 0,
+            failed_runners: Vec::new(),
+            is_disturbed: false,
+            is_over: false,
+        });
         let session = self.sessions.len() - 1;
         self.count("sessions");
         self.trace(|| format!("host {host}: session {session} opens"));
@@ -144,10 +153,12 @@ impl World {
         if times >= most {
             self.violation(format!("file {file} is ordered more than {most} times"));
         }
+        // An order may cross the news that its runner has failed or that its host was given up.
+        let may_run = !self.may_be_lost(session) && !self.sessions[session].failed_runners.contains(&runner);
         let live = self.attempts.iter().filter(|(_, other)| other.file == file && !other.has_ended);
         let undisturbed: Vec<u64> =
             live.filter(|(_, other)| !self.may_be_lost(other.session)).map(|(number, _)| *number).collect();
-        if !undisturbed.is_empty() {
+        if !undisturbed.is_empty() && may_run {
             let others = format!("{undisturbed:?} of it run on hosts that are well");
             self.violation(format!("attempt {number} of file {file} starts while {others}"));
         }
