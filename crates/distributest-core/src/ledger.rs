@@ -29,7 +29,9 @@ use std::time::Duration;
 
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
 use crate::outcome::{Outcome, Verdict};
-use crate::run_event::{AttemptReport, AttemptResult, HostPlan, HostSummary, RunEvent, RunSummary};
+use crate::run_event::{
+    AttemptReport, AttemptResult, HostChange, HostPlan, HostSummary, RunEvent, RunSummary,
+};
 use crate::test_result::TestStatus;
 use crate::workload::Workload;
 
@@ -100,6 +102,12 @@ impl Ledger {
             }
             RunEvent::RunnerReady { runner, .. } => self.runner_ready(*runner),
             RunEvent::HostFailed { host, reason, .. } => self.problem(*host, None, reason),
+            RunEvent::HostChanged { host, change: HostChange::Away(reason) } => {
+                self.problem(*host, None, reason);
+            }
+            RunEvent::HostChanged { host, change: change @ HostChange::Fenced { .. } } => {
+                self.problem(*host, None, &change.to_string());
+            }
             // Why was said when it happened, and is said again of files that are not run for it.
             RunEvent::LaunchUnavailable { runner, framework, .. } => {
                 self.problem(runner.host, Some(runner.number), &format!("can't run {framework}"));
@@ -123,6 +131,7 @@ impl Ledger {
             RunEvent::RunResumed(_)
             | RunEvent::RunnerFailed { reason: None, .. }
             | RunEvent::HostProgress { .. }
+            | RunEvent::HostChanged { .. }
             | RunEvent::HostConnected { .. }
             | RunEvent::HookFinished { .. }
             | RunEvent::WorkerPrepared { .. }

@@ -119,6 +119,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether the tests are not fine.
+    pub fn has_failed(&self) -> bool {
+        matches!(self, Verdict::Ran(outcome) if !outcome.is_success())
+    }
+
     /// The word for this verdict in logs, JSON lines and the history.
     pub fn word(&self) -> &'static str {
         match self {

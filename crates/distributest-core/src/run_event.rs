@@ -10,6 +10,7 @@
 //! run found out: for each file it finished the tests, the end of each attempt (no start, no output) and the verdict.
 //! Such attempts are known by their numbers ([`AttemptId::is_of_former_run`]); they took no time of this run.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
@@ -104,6 +105,60 @@ pub struct AttemptReport {
     pub leaked: Vec<String>,
     /// Its output block.
     pub block: Option<BlockId>,
+}
+
+/// How far a host is counted on, as it changes in the middle of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostChange {
+    /// Nothing was heard from it for this long. What it has is run elsewhere as well; the first answer counts.
+    Silent(Duration),
+    /// It is heard again after a silence.
+    Heard,
+    /// The connection to it broke, for this reason, and is being made anew; attempts on it are interrupted separately.
+    Away(String),
+    /// So many of its files failed in a row, which hosts as good as others do not do: it is given nothing for now, and
+    /// those files are run elsewhere, where there is an elsewhere, before they count.
+    Fenced {
+        /// How many they are.
+        failures: u32,
+    },
+    /// It is given files again after it was fenced.
+    Readmitted,
+}
+
+impl HostChange {
+    /// The word for this change in JSON lines.
+    pub fn word(&self) -> &'static str {
+        match self {
+            HostChange::Silent(_) => "silent",
+            HostChange::Heard => "heard",
+            HostChange::Away(_) => "away",
+            HostChange::Fenced { .. } => "fenced",
+            HostChange::Readmitted => "readmitted",
+        }
+    }
+}
+
+/// The same as a sentence about the host.
+impl fmt::Display for HostChange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostChange::Silent(silence) => {
+                let seconds = silence.as_secs();
+                write!(
+                    formatter,
+                    "nothing was heard from it for {seconds} s, its files run elsewhere as well"
+                )
+            }
+            HostChange::Heard => formatter.write_str("it is heard again"),
+            HostChange::Away(reason) => write!(formatter, "{reason}; connecting anew"),
+            HostChange::Fenced { failures } => write!(
+                formatter,
+                "its last {failures} files failed while others pass theirs: those run again elsewhere, and it gets no more for now"
+            ),
+            HostChange::Readmitted => formatter.write_str("it gets files again"),
+        }
+    }
 }
 
 /// What came of one attempt.
@@ -216,6 +271,13 @@ pub enum RunEvent {
         reason: String,
         /// What to do about it.
         hint: Option<String>,
+    },
+    /// How far a host is counted on has changed.
+    HostChanged {
+        /// The host.
+        host: HostId,
+        /// What changed.
+        change: HostChange,
     },
     /// A hook ended; its block is complete.
     HookFinished {

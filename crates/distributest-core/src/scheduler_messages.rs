@@ -50,6 +50,26 @@ pub enum Event {
         /// What happened.
         reason: String,
     },
+    /// The connection to a host broke, and is being made anew: its runners are gone, their attempts are interrupted by
+    /// this, and the host is awaited again, as if nothing had been heard from it.
+    HostAway {
+        /// The host.
+        host: HostId,
+        /// What happened.
+        reason: String,
+    },
+    /// Nothing was heard from a host for longer than it should be silent; it may speak again or be lost.
+    HostSilent {
+        /// The host.
+        host: HostId,
+    },
+    /// A silent host spoke. Sent before whatever it said.
+    HostHeard {
+        /// The host.
+        host: HostId,
+    },
+    /// The time that the scheduler asked for has come.
+    TimePassed,
     /// The agent started the attempt's process.
     AttemptStarted {
         /// The attempt.
@@ -93,7 +113,8 @@ pub enum Command {
         /// have had a part in that.
         fresh: bool,
     },
-    /// End this attempt's processes. Promised reply as for `Dispatch`.
+    /// End this attempt's processes: the run ends, or another attempt at the file was first. Promised reply as for
+    /// `Dispatch`.
     Cancel {
         /// A running attempt.
         attempt: AttemptId,
@@ -108,6 +129,19 @@ pub enum Command {
         attempt: Option<AttemptId>,
         /// The attempts before it that failed, in order.
         failed_before: Vec<AttemptId>,
+    },
+    /// Nothing to carry out: a host that fails what others pass is given nothing for now, and its last failures don't
+    /// count.
+    Fence {
+        /// The host.
+        host: HostId,
+        /// How many they are.
+        failures: u32,
+    },
+    /// Nothing to carry out: a fenced host takes part again.
+    Readmit {
+        /// The host.
+        host: HostId,
     },
     /// Every file is decided. Last command.
     Finish,

@@ -141,6 +141,9 @@ impl AggregatedLog {
                 self.names.host(*host),
                 in_brackets(hint.as_ref())
             )),
+            RunEvent::HostChanged { host, change } => {
+                Some(format!("host {}: {change}", self.names.host(*host)))
+            }
             RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
                 let (runner, hint) = (self.names.runner(*runner), in_brackets(hint.as_ref()));
                 Some(format!("host {runner} can't run {framework}: {reason}{hint}"))

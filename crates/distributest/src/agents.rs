@@ -12,12 +12,40 @@ use distributest_protocol::wire::agent_message::Kind as Update;
 use distributest_protocol::wire::coordinator_message::Kind as OrderKind;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::hosts::link::Link;
 use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, News, Order, OutputPiece};
 
-/// Silence after which either side gives the other up.
-pub const LEASE: Duration = Duration::from_secs(10);
+/// Either side gives the other up after a silence of this many times the host timeout, after which a host is only not
+/// counted on.
+const LEASE_IN_HOST_TIMEOUTS: u32 = 6;
+
+/// Heartbeats in a host timeout: room for two that are lost.
+const HEARTBEATS_IN_HOST_TIMEOUT: u32 = 3;
+
+/// The bits of a block's number that are the agent's own. Above them stands the connection, since each has its blocks
+/// numbered from the start. What comes of it is still a whole number in JavaScript.
+const BLOCK_BITS: u32 = 40;
+
+/// How long silence is borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Silence after which a host is not counted on.
+    pub host_timeout: Duration,
+}
+
+impl Patience {
+    /// Silence after which either side gives the other up.
+    pub fn lease(self) -> Duration {
+        self.host_timeout * LEASE_IN_HOST_TIMEOUTS
+    }
+
+    /// How often each side says something.
+    pub fn heartbeat(self) -> Duration {
+        self.host_timeout / HEARTBEATS_IN_HOST_TIMEOUT
+    }
+}
 
 /// How long an agent may take to make a workspace and say so.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,7 +59,7 @@ pub enum AgentError {
     /// The agent does not take part; its own words.
     #[error("{0}")]
     Refused(wire::Failure),
-    /// Nothing came for the whole lease.
+    /// Nothing came for the whole lease, or in answer to the greeting.
     #[error("nothing was heard from it for {} s", .0.as_secs())]
     Silent(Duration),
     /// The connection ended in the middle of the run.
@@ -46,6 +74,11 @@ pub enum AgentError {
 }
 
 impl AgentError {
+    /// Whether a session ended by this may have a successor: its host or the way to it may be fine again.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, AgentError::Silent(_) | AgentError::Broken)
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -72,6 +105,12 @@ pub struct Agent {
     updates: tonic::Streaming<wire::AgentMessage>,
     output: Option<tonic::Streaming<wire::OutputChunk>>,
     heartbeat: JoinHandle<()>,
+    connection: u32,
+    patience: Patience,
+    last_heard: Instant,
+    is_silent: bool,
+    /// What was said after a silence, until the end of the silence is told.
+    unread: Option<wire::AgentMessage>,
     /// What it said of itself and its host.
     pub welcome: wire::Welcome,
 }
@@ -83,12 +122,23 @@ impl Drop for Agent {
 }
 
 impl Agent {
-    /// Opens a session over `link` and waits for the agent's welcome.
+    /// Opens a session over `link` and waits for the agent's welcome. `connection` tells it from others of the same
+    /// host in the same run.
     ///
     /// # Errors
     ///
     /// When the agent can't be talked to or does not take part.
-    pub async fn greet(link: Link, hello: wire::Hello) -> Result<Agent, AgentError> {
+    pub async fn greet(
+        link: Link,
+        hello: wire::Hello,
+        connection: u32,
+        patience: Patience,
+    ) -> Result<Agent, AgentError> {
+        let hello = wire::Hello {
+            lease_milliseconds: milliseconds(patience.lease()),
+            heartbeat_milliseconds: milliseconds(patience.heartbeat()),
+            ..hello
+        };
         let greeting = async {
             let AgentConnection { orders, mut updates, output } = connect(link, hello).await?;
             loop {
@@ -110,13 +160,24 @@ impl Agent {
         let (orders, updates, output, welcome) = tokio::time::timeout(WELCOME_TIMEOUT, greeting)
             .await
             .map_err(|_| AgentError::Silent(WELCOME_TIMEOUT))??;
-        let heartbeat = tokio::spawn(send_heartbeats(orders.clone()));
-        Ok(Agent { orders, updates, output: Some(output), heartbeat, welcome })
+        let heartbeat = tokio::spawn(send_heartbeats(orders.clone(), patience.heartbeat()));
+        Ok(Agent {
+            orders,
+            updates,
+            output: Some(output),
+            heartbeat,
+            connection,
+            patience,
+            last_heard: Instant::now(),
+            is_silent: false,
+            unread: None,
+            welcome,
+        })
     }
 
     /// The stream of what hooks, workers and tests write. Can be had once.
     pub fn take_output(&mut self) -> Option<OutputReader> {
-        self.output.take().map(OutputReader)
+        self.output.take().map(|chunks| OutputReader { chunks, connection: self.connection })
     }
 
     /// Hands the run's hooks, environment and launches over.
@@ -157,33 +218,61 @@ impl Agent {
         self.orders.send(wire::CoordinatorMessage { kind: Some(kind) }).await.map_err(|_| AgentError::Broken)
     }
 
-    /// The next thing the agent has to say; `None` once the run is over there. Cancel-safe.
+    /// The next thing the agent has to say, or that it is silent or heard again; `None` once the run is over there.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
     /// When the agent is silent for the lease, the connection breaks, or what it says makes no sense.
     pub async fn next(&mut self) -> Result<Option<News>, AgentError> {
         loop {
-            let message = tokio::time::timeout(LEASE, self.updates.message())
-                .await
-                .map_err(|_| AgentError::Silent(LEASE))?
-                .map_err(|_| AgentError::Broken)?
-                .ok_or(AgentError::Broken)?;
+            let message = match self.unread.take() {
+                Some(message) => message,
+                None => match self.listen().await? {
+                    Heard::Message(message) => message,
+                    Heard::Change(news) => return Ok(Some(news)),
+                },
+            };
             match message.kind {
                 None | Some(Update::Heartbeat(_)) => {}
                 Some(Update::RunEnded(_)) => return Ok(None),
                 Some(Update::Refusal(refusal)) => {
                     return Err(AgentError::Refused(refusal.failure.unwrap_or_default()));
                 }
-                Some(update) => return news(update).map(Some),
+                Some(update) => return news(update, self.connection).map(Some),
             }
         }
     }
+
+    /// Waits for the next message, as long as silence is borne. What is here already is heard however late it is read.
+    async fn listen(&mut self) -> Result<Heard, AgentError> {
+        let silence = if self.is_silent { self.patience.lease() } else { self.patience.host_timeout };
+        let Ok(message) = tokio::time::timeout_at(self.last_heard + silence, self.updates.message()).await
+        else {
+            if self.is_silent {
+                return Err(AgentError::Silent(silence));
+            }
+            self.is_silent = true;
+            return Ok(Heard::Change(News::Silent(silence)));
+        };
+        let message = message.map_err(|_| AgentError::Broken)?.ok_or(AgentError::Broken)?;
+        self.last_heard = Instant::now();
+        if std::mem::take(&mut self.is_silent) {
+            self.unread = Some(message);
+            return Ok(Heard::Change(News::Heard));
+        }
+        Ok(Heard::Message(message))
+    }
 }
 
-/// A third of the lease leaves room for two lost beats. A task of its own: the log's disk may be slow, the pulse not.
-async fn send_heartbeats(orders: mpsc::Sender<wire::CoordinatorMessage>) {
-    let mut pulse = tokio::time::interval(LEASE / 3);
+enum Heard {
+    Message(wire::AgentMessage),
+    Change(News),
+}
+
+/// A task of its own: the log's disk may be slow, the pulse not.
+async fn send_heartbeats(orders: mpsc::Sender<wire::CoordinatorMessage>, interval: Duration) {
+    let mut pulse = tokio::time::interval(interval);
     loop {
         pulse.tick().await;
         let beat = wire::CoordinatorMessage { kind: Some(OrderKind::Heartbeat(wire::Heartbeat {})) };
@@ -194,14 +283,18 @@ async fn send_heartbeats(orders: mpsc::Sender<wire::CoordinatorMessage>) {
 }
 
 /// What hooks, workers and tests of one host write.
-pub struct OutputReader(tonic::Streaming<wire::OutputChunk>);
+pub struct OutputReader {
+    chunks: tonic::Streaming<wire::OutputChunk>,
+    connection: u32,
+}
 
 impl OutputReader {
     /// Passes every byte on, as fast as it is taken, until no more will come.
     pub async fn forward(mut self, host: HostId, pieces: mpsc::Sender<OutputPiece>) {
-        while let Ok(Some(chunk)) = self.0.message().await {
+        while let Ok(Some(chunk)) = self.chunks.message().await {
             let stream = if chunk.stderr { OutputStream::Stderr } else { OutputStream::Stdout };
-            let piece = OutputPiece { host, block: chunk.block, stream, bytes: chunk.data.to_vec() };
+            let block = block_number(chunk.block, self.connection);
+            let piece = OutputPiece { host, block, stream, bytes: chunk.data.to_vec() };
             if pieces.send(piece).await.is_err() {
                 return;
             }
@@ -209,7 +302,7 @@ impl OutputReader {
     }
 }
 
-fn news(update: Update) -> Result<News, AgentError> {
+fn news(update: Update, connection: u32) -> Result<News, AgentError> {
     Ok(match update {
         Update::HookFinished(hook) => {
             let runner = runner_number(hook.runner);
@@ -219,7 +312,7 @@ fn news(update: Update) -> Result<News, AgentError> {
                 failure: hook.failure.map(host_failure),
                 skipped: hook.skipped,
                 duration: Duration::from_micros(hook.duration_microseconds),
-                block: agent_block(hook.block.unwrap_or_default()),
+                block: agent_block(hook.block.unwrap_or_default(), connection),
             }
         }
         Update::WorkerPrepared(worker) => News::WorkerPrepared {
@@ -227,12 +320,12 @@ fn news(update: Update) -> Result<News, AgentError> {
             framework: worker.framework,
             failure: worker.failure.map(host_failure),
             duration: Duration::from_micros(worker.duration_microseconds),
-            block: agent_block(worker.block.unwrap_or_default()),
+            block: agent_block(worker.block.unwrap_or_default(), connection),
         },
         Update::WorkerEnded(worker) => News::WorkerEnded {
             runner: runner_number(worker.runner),
             framework: worker.framework,
-            block: agent_block(worker.block.unwrap_or_default()),
+            block: agent_block(worker.block.unwrap_or_default(), connection),
         },
         Update::RunnerReady(ready) => {
             News::RunnerReady { runner: runner_number(ready.runner), identifier: ready.identifier }
@@ -252,7 +345,8 @@ fn news(update: Update) -> Result<News, AgentError> {
             failure: failed.failure.map(host_failure),
         },
         Update::AttemptStarted(started) => {
-            News::AttemptStarted { attempt: AttemptId(started.attempt), block: started.block }
+            let block = block_number(started.block, connection);
+            News::AttemptStarted { attempt: AttemptId(started.attempt), block }
         }
         Update::TestFinished(test) => News::TestFinished(
             AttemptId(test.attempt),
@@ -265,7 +359,7 @@ fn news(update: Update) -> Result<News, AgentError> {
             message: finished.message,
             details: finished.details,
             leaked: finished.leaked,
-            block: finished.block.map(agent_block),
+            block: finished.block.map(|block| agent_block(block, connection)),
         }),
         Update::Welcome(_) | Update::Refusal(_) | Update::Heartbeat(_) | Update::RunEnded(_) => {
             return Err(AgentError::NoWelcome);
@@ -278,8 +372,18 @@ fn runner_number(number: u32) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }
 
-fn agent_block(block: wire::OutputBlock) -> AgentBlock {
-    AgentBlock { number: block.number, bytes: block.bytes }
+fn agent_block(block: wire::OutputBlock, connection: u32) -> AgentBlock {
+    AgentBlock { number: block_number(block.number, connection), bytes: block.bytes }
+}
+
+/// A number that no other connection to the host uses.
+fn block_number(number: u64, connection: u32) -> u64 {
+    first_block(connection) | (number & ((1 << BLOCK_BITS) - 1))
+}
+
+/// The lowest number that blocks of this connection or a later one have.
+pub fn first_block(connection: u32) -> u64 {
+    u64::from(connection) << BLOCK_BITS
 }
 
 fn host_failure(failure: wire::Failure) -> HostFailure {

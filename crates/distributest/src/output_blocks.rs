@@ -62,7 +62,10 @@ impl OutputBlocks {
         self.blocks.entry(block).or_default().closing = Some((total, events));
         let events = self.release_if_complete(block);
         let events = self.in_lane(lane, events);
-        self.last_closed.insert(lane, block);
+        // A block that is complete keeps nothing waiting, but one before it may.
+        if self.blocks.contains_key(&block) {
+            self.last_closed.insert(lane, block);
+        }
         events
     }
 
@@ -78,10 +81,11 @@ impl OutputBlocks {
         events
     }
 
-    /// Gives up waiting for a host's output: it is gone. Returns what was waiting for it.
-    pub fn host_output_ended(&mut self, host: HostId) -> Vec<RunEvent> {
-        let mut ended: Vec<BlockId> =
-            self.blocks.keys().copied().filter(|block| block.host == host).collect();
+    /// Gives up waiting for the output of a host's blocks below a number: the connection is gone that would bring it.
+    /// Returns what was waiting for it.
+    pub fn output_ended(&mut self, host: HostId, below: u64) -> Vec<RunEvent> {
+        let is_meant = |block: &BlockId| block.host == host && block.number < below;
+        let mut ended: Vec<BlockId> = self.blocks.keys().copied().filter(is_meant).collect();
         ended.sort();
         ended.into_iter().flat_map(|block| self.release(block)).collect()
     }
@@ -169,8 +173,23 @@ mod tests {
         let elsewhere = BlockId { host: HostId(1), number: 1 };
         blocks.close(RUNNER, BLOCK, 5, event());
         blocks.close(Lane { host: HostId(1), ..RUNNER }, elsewhere, 5, event());
-        assert_eq!(blocks.host_output_ended(HostId(0)), event());
+        let next_connection = BlockId { number: 100, ..BLOCK };
+        assert_eq!(blocks.received(next_connection, 3), vec![]);
+        assert_eq!(blocks.output_ended(HostId(0), 100), event());
+        assert_eq!(blocks.close(RUNNER, next_connection, 3, event()), event());
         assert_eq!(blocks.received(elsewhere, 5), event());
+    }
+
+    #[test]
+    fn an_event_waits_for_an_older_block_behind_one_that_is_complete() {
+        let warning = |text: &str| vec![RunEvent::Warning { message: text.into() }];
+        let mut blocks = OutputBlocks::default();
+        blocks.close(RUNNER, BLOCK, 5, warning("runner_setup"));
+        let empty = BlockId { number: 2, ..BLOCK };
+        assert_eq!(blocks.close(RUNNER, empty, 0, warning("worker")), vec![]);
+        assert_eq!(blocks.in_lane(RUNNER, warning("started")), vec![]);
+        let told = blocks.received(BLOCK, 5);
+        assert_eq!(told, [warning("runner_setup"), warning("worker"), warning("started")].concat());
     }
 
     #[test]

@@ -2,8 +2,12 @@
 //! who can run what.
 //!
 //! A host goes from *awaited* to *present* to *lost*, a runner from *awaited* through *idle* and *busy* to
-//! *lost*; nobody comes back. A host whose runners are all lost is lost itself. A runner that says that it can't
-//! run a launch never can. Anything that does not fit is ignored: it is late.
+//! *lost*; of a lost host or runner nobody comes back. A host that is *away* has lost its runners and is awaited
+//! again. A host whose runners are all lost is lost itself. A runner that says that it can't run a launch never can.
+//! Anything that does not fit is ignored: it is late.
+//!
+//! A host may be *paused*, because it is silent or fenced: it is given nothing, and what waits does not wait for it
+//! as long as another host may run it.
 //!
 //! Each launch has its own view of the fleet, its [`Crew`]: the runners that can run it and wait for work, and how
 //! many hosts have or may still bring one.
@@ -24,6 +28,17 @@ pub(super) struct Fleet {
     crews: Vec<Crew>,
     /// What runners said that they can't run.
     unable: BTreeSet<(RunnerId, LaunchId)>,
+    /// Why hosts are paused; a host may be for more than one reason.
+    paused: BTreeSet<(HostId, Pause)>,
+}
+
+/// Why a host is given nothing for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pause {
+    /// Nothing is heard from it.
+    Silent,
+    /// What it fails passes elsewhere.
+    Fenced,
 }
 
 #[derive(Debug)]
@@ -52,13 +67,21 @@ struct Crew {
     idle: BTreeSet<RunnerId>,
     /// Hosts that have or may still bring a runner that can run it.
     hosts_left: usize,
+    /// Those of them that are paused.
+    hosts_paused: usize,
     /// Why the first hosts can't, each reason once.
     reasons: Vec<String>,
 }
 
 impl Crew {
-    fn lose_host(&mut self, reason: &str) {
+    /// Those that are not paused.
+    fn hosts_at_work(&self) -> usize {
+        self.hosts_left - self.hosts_paused
+    }
+
+    fn lose_host(&mut self, is_paused: bool, reason: &str) {
         self.hosts_left -= 1;
+        self.hosts_paused -= usize::from(is_paused);
         if self.reasons.len() < REASONS_LIMIT && !self.reasons.iter().any(|known| known == reason) {
             self.reasons.push(reason.to_owned());
         }
@@ -68,9 +91,10 @@ impl Crew {
 impl Fleet {
     pub(super) fn new(host_count: u32, launch_count: usize) -> Self {
         let hosts: Vec<Host> = (0..host_count).map(|_| Host::Awaited).collect();
-        let crew = Crew { idle: BTreeSet::new(), hosts_left: hosts.len(), reasons: Vec::new() };
+        let crew =
+            Crew { idle: BTreeSet::new(), hosts_left: hosts.len(), hosts_paused: 0, reasons: Vec::new() };
         let crews = vec![crew; launch_count];
-        Fleet { hosts_left: hosts.len(), hosts, crews, unable: BTreeSet::new() }
+        Fleet { hosts_left: hosts.len(), hosts, crews, unable: BTreeSet::new(), paused: BTreeSet::new() }
     }
 
     /// Whether a runner is there or may still come, whatever it can run.
@@ -83,19 +107,31 @@ impl Fleet {
         self.crew(launch).hosts_left > 0
     }
 
-    /// Whether hosts other than this one, which has a runner for the launch, have or may still bring one.
+    /// Whether hosts other than this one, which has an idle runner for the launch, have or may bring one without being
+    /// paused.
     pub(super) fn has_hope_for_besides_one_host(&self, launch: LaunchId) -> bool {
-        self.crew(launch).hosts_left > 1
+        self.crew(launch).hosts_at_work() > 1
     }
 
-    /// Whether a host other than this one has or may still bring a runner for the launch.
+    /// Whether a host other than this one has or may still bring a runner for the launch, and is not paused.
     pub(super) fn has_hope_elsewhere(&self, launch: LaunchId, host: HostId) -> bool {
-        let is_here = match self.hosts.get(host.0 as usize) {
+        let is_here = self.may_bring(host, launch) && !self.is_paused(host);
+        self.crew(launch).hosts_at_work() > usize::from(is_here)
+    }
+
+    /// Whether everybody who can run a launch is paused.
+    pub(super) fn is_all_paused(&self, launch: LaunchId) -> bool {
+        let crew = self.crew(launch);
+        crew.hosts_left > 0 && crew.hosts_at_work() == 0
+    }
+
+    /// Whether a host has or may still bring a runner for the launch, paused or not.
+    pub(super) fn may_bring(&self, host: HostId, launch: LaunchId) -> bool {
+        match self.hosts.get(host.0 as usize) {
             Some(Host::Awaited) => true,
             Some(Host::Present { able, .. }) => able[usize::from(launch.0)] > 0,
             Some(Host::Lost) | None => false,
-        };
-        self.crew(launch).hosts_left > usize::from(is_here)
+        }
     }
 
     /// What became of the hosts, once none of them can run a launch any more.
@@ -115,6 +151,102 @@ impl Fleet {
         }
         let last_there = RunnerId { host: first.host, number: u16::MAX };
         idle.range((Bound::Excluded(last_there), Bound::Unbounded)).next().copied()
+    }
+
+    /// The first idle runner of a host that can run a launch, even if the host is paused. A search.
+    pub(super) fn idle_runner_of(&self, host: HostId, launch: LaunchId) -> Option<RunnerId> {
+        self.idle_runners_of(host).into_iter().find(|runner| self.is_able(*runner, launch))
+    }
+
+    /// The attempts on a host, in the order of its runners. A search.
+    pub(super) fn attempts_on(&self, host: HostId) -> Vec<AttemptId> {
+        let Some(Host::Present { runners, .. }) = self.hosts.get(host.0 as usize) else { return Vec::new() };
+        let attempt = |runner: &Runner| match runner {
+            Runner::Busy(attempt) => Some(*attempt),
+            Runner::Awaited | Runner::Idle | Runner::Lost => None,
+        };
+        runners.iter().filter_map(attempt).collect()
+    }
+
+    /// Whether a host is there or may still come.
+    pub(super) fn is_left(&self, host: HostId) -> bool {
+        matches!(self.hosts.get(host.0 as usize), Some(Host::Awaited | Host::Present { .. }))
+    }
+
+    /// Whether a host is given nothing, for whatever reason.
+    pub(super) fn is_paused(&self, host: HostId) -> bool {
+        [Pause::Silent, Pause::Fenced].into_iter().any(|pause| self.is_paused_for(host, pause))
+    }
+
+    /// Whether a host is given nothing for this reason.
+    pub(super) fn is_paused_for(&self, host: HostId, pause: Pause) -> bool {
+        self.paused.contains(&(host, pause))
+    }
+
+    /// A host is given nothing for now.
+    pub(super) fn pause(&mut self, host: HostId, pause: Pause) {
+        let was_paused = self.is_paused(host);
+        if !self.is_left(host) || !self.paused.insert((host, pause)) || was_paused {
+            return;
+        }
+        for launch in self.launches() {
+            if self.may_bring(host, launch) {
+                self.crews[usize::from(launch.0)].hosts_paused += 1;
+            }
+        }
+        for runner in self.idle_runners_of(host) {
+            self.leave_crews(runner);
+        }
+    }
+
+    /// A reason to give a host nothing is gone.
+    pub(super) fn resume(&mut self, host: HostId, pause: Pause) {
+        if !self.paused.remove(&(host, pause)) || self.is_paused(host) {
+            return;
+        }
+        for launch in self.launches() {
+            if self.may_bring(host, launch) {
+                self.crews[usize::from(launch.0)].hosts_paused -= 1;
+            }
+        }
+        for runner in self.idle_runners_of(host) {
+            self.join_crews(runner);
+        }
+    }
+
+    /// A host has lost its runners and is awaited again. Returns the attempts it takes with it, as
+    /// [`Fleet::lose_host`] does.
+    pub(super) fn send_away(&mut self, host: HostId) -> Vec<AttemptId> {
+        if !matches!(self.hosts.get(host.0 as usize), Some(Host::Present { .. })) {
+            return Vec::new();
+        }
+        self.resume(host, Pause::Silent);
+        let is_paused = self.is_paused(host);
+        for launch in self.launches() {
+            if !self.may_bring(host, launch) {
+                let crew = &mut self.crews[usize::from(launch.0)];
+                crew.hosts_left += 1;
+                crew.hosts_paused += usize::from(is_paused);
+            }
+        }
+        let first = RunnerId { host, number: 0 };
+        let next = RunnerId { host: HostId(host.0 + 1), number: 0 };
+        let can_now: Vec<_> = self.unable.range((first, LaunchId(0))..(next, LaunchId(0))).copied().collect();
+        for unable in can_now {
+            self.unable.remove(&unable);
+        }
+        let attempts = self.attempts_on(host);
+        for runner in self.idle_runners_of(host) {
+            self.leave_crews(runner);
+        }
+        self.hosts[host.0 as usize] = Host::Awaited;
+        attempts
+    }
+
+    fn idle_runners_of(&self, host: HostId) -> Vec<RunnerId> {
+        let Some(Host::Present { runners, .. }) = self.hosts.get(host.0 as usize) else { return Vec::new() };
+        let named = (1..).zip(runners).map(|(number, state)| (RunnerId { host, number }, state));
+        named.filter(|(_, state)| matches!(state, Runner::Idle)).map(|(runner, _)| runner).collect()
     }
 
     /// Whether a runner has not said that it can't run a launch.
@@ -206,11 +338,13 @@ impl Fleet {
             Host::Present { runners, able, .. } => (runners, Some(able)),
         };
         self.hosts_left -= 1;
+        let is_paused = self.is_paused(host);
         for (index, crew) in self.crews.iter_mut().enumerate() {
             if able.as_ref().is_none_or(|able| able[index] > 0) {
-                crew.lose_host(reason);
+                crew.lose_host(is_paused, reason);
             }
         }
+        self.paused.retain(|(paused, _)| *paused != host);
         let mut attempts = Vec::new();
         for (number, runner) in (1..).zip(runners) {
             match runner {
@@ -224,15 +358,19 @@ impl Fleet {
 
     /// A host has one runner less that can run a launch.
     fn count_out(&mut self, host: HostId, launch: LaunchId, reason: &str) {
+        let is_paused = self.is_paused(host);
         let Host::Present { able, .. } = &mut self.hosts[host.0 as usize] else { return };
         let able = &mut able[usize::from(launch.0)];
         *able -= 1;
         if *able == 0 {
-            self.crews[usize::from(launch.0)].lose_host(reason);
+            self.crews[usize::from(launch.0)].lose_host(is_paused, reason);
         }
     }
 
     fn join_crews(&mut self, runner: RunnerId) {
+        if self.is_paused(runner.host) {
+            return;
+        }
         for launch in self.launches() {
             if self.is_able(runner, launch) {
                 self.crews[usize::from(launch.0)].idle.insert(runner);

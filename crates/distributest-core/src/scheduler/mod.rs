@@ -3,9 +3,10 @@
 //! # Theory of operation
 //!
 //! One event in, the state changed, commands out; nothing else goes in or out, so a run can be replayed from
-//! its events. At any time each file is in exactly one place: in the queue, in one live attempt, or decided.
-//! Moving a file out of a place is what gives the right to put it into the next, which is why no file is lost
-//! and none is decided twice.
+//! its events. At any time each file is in exactly one place: in the queue, in one live attempt, with a failure that
+//! does not count yet, or decided. Moving a file out of a place is what gives the right to put it into the next, which
+//! is why no file is lost and none is decided twice. The one exception has rules of its own: what a silent host has may
+//! be in the queue or with another host at the same time (rule 11).
 //!
 //! # Rules
 //!
@@ -18,8 +19,8 @@
 //!    that lost it as long as another host has or may still bring a runner that can run it; a host that can't run
 //!    anything must not use up a file's chances. A file that waits for this does not hold up the files behind it.
 //! 4. After [`INTERRUPTION_LIMIT`] interruptions a file is not run again. Two kinds do not count, because the file
-//!    cannot have been the cause: that of an attempt that had not started when its runner or host was lost, and
-//!    that of an attempt on a runner that can't run the file's launch. Either befalls a file once a runner at most,
+//!    cannot have been the cause: that of an attempt that had not started when its runner or host was lost for good,
+//!    and that of an attempt on a runner that can't run the file's launch. Either befalls a file once a runner at most,
 //!    so this stays bounded too.
 //! 5. A file in the queue that no runner is left to run, neither one that is there nor one that may still come, is
 //!    not run.
@@ -34,7 +35,17 @@
 //!    fresh worker.
 //! 10. A file that waits to be tried again and can't be (rules 4, 5 and 6) is decided by its last outcome: an outcome is
 //!     never lost.
-//! 11. A file that is gone when its turn comes is not run and not looked for elsewhere: hosts have what the project had.
+//! 11. A silent host is given nothing, and what it has goes back into the queue at no cost, to be run by another host as
+//!     well. The first outcome counts; the file's other attempts are cancelled then, and what comes of them is nothing.
+//!     When the host is heard again before another one took the file, it stays where it is.
+//! 12. A failure does not count at once: it is held until it is known whether the tests or the host are to blame, as
+//!     [`trust`] tells. A host that is to blame is fenced: it is given nothing, and what it failed runs elsewhere as if
+//!     it had not been run. Where no other host may run the file, and after a request to stop, a failure counts.
+//! 13. A fenced host is probed with files that it failed and others passed, and takes part again once it passes one, or
+//!     when all it failed failed elsewhere too, or when files wait that nobody else is left to run.
+//! 14. A host that is away has lost its attempts (rule 3), and is waited for as one that never came. Each counts as an
+//!     interruption: a test that brings its host down may do so before anybody hears that it started.
+//! 15. A file that is gone when its turn comes is not run and not looked for elsewhere: hosts have what the project had.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
@@ -42,17 +53,23 @@
 //! runners it stands for.
 
 mod fleet;
+mod outcomes;
 mod queue;
+mod trust;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
-use crate::outcome::{Interruption, NotRunReason, Outcome, Verdict};
+use crate::identity::{AttemptId, FileId, LaunchId, RunnerId};
+use crate::outcome::{Interruption, NotRunReason};
 use crate::scheduler_messages::{Command, Event};
 use fleet::Fleet;
+use outcomes::Trouble;
 use queue::{FileQueue, Waiting};
+use trust::Trust;
+
+pub use trust::{CHANCE_LIMIT, FENCES_LIMIT, PROBE_PAUSE, STREAK_LIMIT};
 
 /// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes
 /// the file with it, the next one is being shut down as well); at the third the file itself is the likely
@@ -75,9 +92,12 @@ pub struct SchedulerOptions {
 /// The state of a run. See the [module](self) for its rules.
 #[derive(Debug)]
 pub struct Scheduler {
+    /// When the last event happened.
+    now: Duration,
     file_launches: Vec<LaunchId>,
     queue: FileQueue,
     fleet: Fleet,
+    trust: Trust,
     attempts: BTreeMap<AttemptId, Attempt>,
     next_attempt: u64,
     /// Of the undecided files that had any.
@@ -91,25 +111,24 @@ pub struct Scheduler {
     finished: bool,
 }
 
-/// What befell a file that is not decided yet.
-#[derive(Debug, Default)]
-struct Trouble {
-    /// Those that count.
-    interruptions: u8,
-    /// The attempts that failed, in order.
-    failed: Vec<AttemptId>,
-    /// What the last of them said.
-    last_outcome: Option<Outcome>,
-    crashes: u8,
-    retries: u8,
-}
-
 /// A live attempt.
 #[derive(Debug)]
 struct Attempt {
     file: FileId,
     runner: RunnerId,
     started: bool,
+    role: Role,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Its outcome is the file's.
+    Counts,
+    /// Another attempt answered first.
+    Superseded,
+    /// Its outcome is about the host.
+    Probe,
 }
 
 impl Scheduler {
@@ -118,7 +137,9 @@ impl Scheduler {
         let SchedulerOptions { file_launches, retries, fail_fast, host_count } = options;
         let queue = FileQueue::new(&file_launches);
         Scheduler {
+            now: Duration::ZERO,
             fleet: Fleet::new(host_count, queue.launch_count()),
+            trust: Trust::new(host_count),
             queue,
             // Files are numbered in 32 bits.
             undecided: file_launches.len() as u32,
@@ -139,16 +160,27 @@ impl Scheduler {
         self.settle(commands);
     }
 
+    /// When [`Event::TimePassed`] is due, in time since the run's start, unless another event changes that before.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        if self.finished || !self.has_waiting() { None } else { self.trust.next_question(self.now) }
+    }
+
+    /// Files whose last failure does not count yet, because it may be their host's (rule 12).
+    pub fn held_files(&self) -> impl Iterator<Item = FileId> {
+        self.trust.suspects().into_iter().flat_map(|host| self.trust.held(host)).map(|held| held.file)
+    }
+
     /// Whether [`Command::Finish`] was given.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
     /// Takes in what happened at `now`, time since the run's start, and appends what is to be done about it.
-    ///
-    /// No rule depends on time so far; it is part of the call so that a journal of calls stays complete when
-    /// one does.
-    pub fn handle(&mut self, _now: Duration, event: Event, commands: &mut Vec<Command>) {
+    pub fn handle(&mut self, now: Duration, event: Event, commands: &mut Vec<Command>) {
+        if self.finished {
+            return;
+        }
+        self.now = now;
         match event {
             Event::RunnerReady { runner } => self.fleet.ready(runner),
             Event::HostExpected { host, runners } => self.fleet.expect(host, runners),
@@ -162,6 +194,13 @@ impl Scheduler {
                     self.runner_of_attempt_lost(attempt, &reason, commands);
                 }
             }
+            Event::HostAway { host, reason } => {
+                for attempt in self.fleet.send_away(host) {
+                    self.host_of_attempt_away(attempt, &reason, commands);
+                }
+            }
+            Event::HostSilent { host } => self.silence(host),
+            Event::HostHeard { host } => self.hear(host),
             Event::LaunchUnavailable { runner, launch, reason } => {
                 self.fleet.exclude(runner, launch, &reason);
             }
@@ -170,97 +209,19 @@ impl Scheduler {
                     attempt.started = true;
                 }
             }
-            Event::AttemptFinished { attempt: id, outcome, .. } => {
-                if let Some(attempt) = self.attempts.remove(&id) {
-                    self.fleet.release(attempt.runner);
-                    self.finished_with(id, &attempt, outcome, commands);
-                }
+            Event::AttemptFinished { attempt, outcome, .. } => {
+                self.attempt_finished(attempt, outcome, commands);
             }
             Event::AttemptInterrupted { attempt, interruption: Interruption::FileGone, reason } => {
-                if let Some(attempt) = self.attempts.remove(&attempt) {
-                    self.fleet.release(attempt.runner);
-                    self.decide_without(attempt.file, NotRunReason::FileGone(reason), commands);
-                }
+                self.file_gone(attempt, reason, commands);
             }
             Event::AttemptInterrupted { attempt, reason, .. } => {
-                if let Some(attempt) = self.attempts.remove(&attempt) {
-                    let counts = self.fleet.is_able(attempt.runner, self.launch_of(attempt.file));
-                    self.fleet.release(attempt.runner);
-                    self.interrupted(attempt.file, attempt.runner.host, counts, &reason, commands);
-                }
+                self.attempt_interrupted(attempt, &reason, commands);
             }
+            Event::TimePassed => {}
             Event::StopRequested => self.stop(NotRunReason::Stopped, commands),
         }
         self.settle(commands);
-    }
-
-    fn runner_of_attempt_lost(&mut self, attempt: AttemptId, reason: &str, commands: &mut Vec<Command>) {
-        if let Some(attempt) = self.attempts.remove(&attempt) {
-            self.interrupted(attempt.file, attempt.runner.host, attempt.started, reason, commands);
-        }
-    }
-
-    /// A file lost its attempt: back into the queue with it, unless that was once too often (rules 3, 4 and
-    /// 6).
-    fn interrupted(
-        &mut self,
-        file: FileId,
-        host: HostId,
-        counts: bool,
-        reason: &str,
-        commands: &mut Vec<Command>,
-    ) {
-        if let Some(why) = &self.stopping {
-            return self.decide_without(file, why.clone(), commands);
-        }
-        if counts {
-            let interruptions = &mut self.troubles.entry(file).or_default().interruptions;
-            *interruptions += 1;
-            if *interruptions >= INTERRUPTION_LIMIT {
-                let why = NotRunReason::TooManyInterruptions(reason.to_owned());
-                return self.decide_without(file, why, commands);
-            }
-        }
-        self.queue.put_back(self.launch_of(file), file, host);
-    }
-
-    /// A file has an outcome: it decides the file, unless it is to be tried again (rules 2, 8 and 9).
-    fn finished_with(
-        &mut self,
-        id: AttemptId,
-        attempt: &Attempt,
-        outcome: Outcome,
-        commands: &mut Vec<Command>,
-    ) {
-        let Attempt { file, runner, .. } = *attempt;
-        if outcome.is_success() {
-            let failed_before = self.troubles.get(&file).is_some_and(|trouble| !trouble.failed.is_empty());
-            let verdict = if failed_before { Verdict::Flaky } else { Verdict::Ran(outcome) };
-            return self.decide(file, verdict, Some(id), commands);
-        }
-        if self.stopping.is_none() && self.is_tried_again(file, runner.host, outcome) {
-            let trouble = self.troubles.entry(file).or_default();
-            trouble.failed.push(id);
-            trouble.last_outcome = Some(outcome);
-            return self.queue.put_back(self.launch_of(file), file, runner.host);
-        }
-        self.decide(file, Verdict::Ran(outcome), Some(id), commands);
-    }
-
-    /// Whether a file that just failed on this host is tried again; counts what that costs.
-    fn is_tried_again(&mut self, file: FileId, host: HostId, outcome: Outcome) -> bool {
-        let has_others = self.fleet.has_hope_elsewhere(self.launch_of(file), host);
-        let retries = self.retries.get(file.0 as usize).copied().unwrap_or_default();
-        let trouble = self.troubles.entry(file).or_default();
-        if outcome == Outcome::Crashed {
-            trouble.crashes += 1;
-            if trouble.crashes > 1 || has_others {
-                return trouble.crashes == 1;
-            }
-        }
-        let has_retries = trouble.retries < retries;
-        trouble.retries += u8::from(has_retries);
-        has_retries
     }
 
     fn stop(&mut self, why: NotRunReason, commands: &mut Vec<Command>) {
@@ -268,21 +229,43 @@ impl Scheduler {
             return;
         }
         self.stopping = Some(why.clone());
-        commands.extend(self.attempts.keys().map(|attempt| Command::Cancel { attempt: *attempt }));
+        let running = self.attempts.iter().filter(|(_, attempt)| attempt.role != Role::Superseded);
+        commands.extend(running.map(|(attempt, _)| Command::Cancel { attempt: *attempt }));
+        for host in self.trust.suspects() {
+            let held = self.trust.take_held(host);
+            self.count_all(held, commands);
+        }
         for launch in self.queue.launches() {
             self.give_up(launch, &why, commands);
         }
     }
 
-    /// Draws every conclusion the state allows: files to idle runners, nobody left to run some, all decided.
+    /// Draws every conclusion the state allows: whose failures they are, files to idle runners, nobody left to run some,
+    /// all decided.
     fn settle(&mut self, commands: &mut Vec<Command>) {
-        if self.finished {
-            return;
+        loop {
+            let before = commands.len();
+            self.judge_failures(commands);
+            self.stop_after_failures(commands);
+            self.readmit_last_resorts(commands);
+            while let Some((file, runner)) = self.match_file_to_runner() {
+                self.dispatch(file, runner, Role::Counts, commands);
+            }
+            let has_counted = self.count_what_nothing_can_tell(commands);
+            self.probe(commands);
+            self.give_up_hopeless(commands);
+            // What was decided may have ended the run early, brought a host back or put a file into the queue.
+            if !has_counted && commands[before..].iter().all(|command| !is_consequential(command)) {
+                break;
+            }
         }
-        self.stop_after_failures(commands);
-        while let Some((file, runner)) = self.match_file_to_runner() {
-            self.dispatch(file, runner, commands);
+        if self.undecided == 0 {
+            self.finished = true;
+            commands.push(Command::Finish);
         }
+    }
+
+    fn give_up_hopeless(&mut self, commands: &mut Vec<Command>) {
         for launch in self.queue.launches() {
             if !self.fleet.has_hope_for(launch) {
                 let why = self.fleet.why_no_hope_for(launch);
@@ -294,12 +277,10 @@ impl Scheduler {
                 self.give_up(launch, &reason, commands);
             }
         }
-        // What was given up may have been decided by an earlier failure.
-        self.stop_after_failures(commands);
-        if self.undecided == 0 {
-            self.finished = true;
-            commands.push(Command::Finish);
-        }
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.queue.launches().any(|launch| self.queue.first(launch, None).is_some())
     }
 
     fn stop_after_failures(&mut self, commands: &mut Vec<Command>) {
@@ -332,12 +313,16 @@ impl Scheduler {
         }
     }
 
-    fn dispatch(&mut self, file: FileId, runner: RunnerId, commands: &mut Vec<Command>) {
+    fn dispatch(&mut self, file: FileId, runner: RunnerId, role: Role, commands: &mut Vec<Command>) {
         let attempt = AttemptId(self.next_attempt);
         self.next_attempt += 1;
         self.fleet.occupy(runner, attempt);
-        self.attempts.insert(attempt, Attempt { file, runner, started: false });
-        let fresh = self.troubles.get(&file).is_some_and(|trouble| !trouble.failed.is_empty());
+        self.attempts.insert(attempt, Attempt { file, runner, started: false, role });
+        let mut fresh = role == Role::Probe;
+        if let Some(trouble) = self.troubles.get_mut(&file) {
+            trouble.dispatched(attempt);
+            fresh |= trouble.has_failed();
+        }
         commands.push(Command::Dispatch { attempt, file, runner, fresh });
     }
 
@@ -352,29 +337,9 @@ impl Scheduler {
     fn launch_of(&self, file: FileId) -> LaunchId {
         self.file_launches[file.0 as usize]
     }
+}
 
-    /// Decides a file that is not run, or not run again (rule 10).
-    fn decide_without(&mut self, file: FileId, why: NotRunReason, commands: &mut Vec<Command>) {
-        let trouble = self.troubles.get_mut(&file);
-        match trouble.and_then(|trouble| Some((trouble.failed.pop()?, trouble.last_outcome?))) {
-            Some((attempt, outcome)) => self.decide(file, Verdict::Ran(outcome), Some(attempt), commands),
-            None => self.decide(file, Verdict::NotRun(why), None, commands),
-        }
-    }
-
-    fn decide(
-        &mut self,
-        file: FileId,
-        verdict: Verdict,
-        attempt: Option<AttemptId>,
-        commands: &mut Vec<Command>,
-    ) {
-        self.undecided -= 1;
-        let has_failed = matches!(verdict, Verdict::Ran(outcome) if !outcome.is_success());
-        let failed_before = self.troubles.remove(&file).map(|trouble| trouble.failed).unwrap_or_default();
-        commands.push(Command::Decide { file, verdict, attempt, failed_before });
-        if let (true, Some(left)) = (has_failed, &mut self.failures_left) {
-            *left = left.saturating_sub(1);
-        }
-    }
+/// Whether a command may let others follow from it in the same event.
+fn is_consequential(command: &Command) -> bool {
+    !matches!(command, Command::Dispatch { .. } | Command::Cancel { .. })
 }

@@ -8,3 +8,4 @@ mod scale;
 mod scheduler_properties;
 mod scheduler_scripts;
 mod slots;
+mod words;

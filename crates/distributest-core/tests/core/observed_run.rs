@@ -15,6 +15,9 @@ use crate::model::{Effect, Host, Model, Runner};
 /// Each attempt that ends took this long, and reported one test.
 pub(crate) const ATTEMPT_DURATION: Duration = Duration::from_secs(1);
 
+/// How much time passes in an event for it: longer than after the first failed probe, not than after the second.
+const LONG_ENOUGH: Duration = Duration::from_secs(15);
+
 pub(crate) struct ObservedRun {
     scheduler: Scheduler,
     ledger: Ledger,
@@ -48,19 +51,20 @@ impl ObservedRun {
         let mut commands = Vec::new();
         run.scheduler.start(&mut commands);
         run.observe_commands(&commands);
-        run.model.check();
+        run.check();
         run
     }
 
     /// Lets an event happen and checks everything that must hold then. Returns the commands it led to.
     pub(crate) fn apply(&mut self, event: Event) -> Vec<Command> {
-        self.now += Duration::from_millis(1);
+        let waits = matches!(event, Event::TimePassed);
+        self.now += if waits { LONG_ENOUGH } else { Duration::from_millis(1) };
         let effect = self.model.observe_event(&event);
         let mut commands = Vec::new();
         self.scheduler.handle(self.now, event.clone(), &mut commands);
         match effect {
             Effect::Nothing => {
-                assert!(commands.is_empty(), "late, repeated and unknown events change nothing")
+                assert_eq!(commands, [], "late, repeated and unknown events change nothing: {event:?}")
             }
             Effect::Changed { ended } => {
                 self.tell_what_changed(&event);
@@ -73,15 +77,17 @@ impl ObservedRun {
                 late.into_iter().for_each(|attempt| self.tell_attempt_end(attempt));
             }
         }
-        self.model.check();
+        self.check();
         assert_eq!(self.scheduler.is_finished(), self.model.finished);
         commands
     }
 
-    /// Lets everybody who is still awaited come and every live attempt pass, until the run is finished.
+    /// Lets everybody who is silent speak, everybody who is still awaited come and every live attempt pass, until the run is finished.
     pub(crate) fn run_to_end(&mut self) {
         while !self.model.finished {
-            let event = if let Some(attempt) = self.model.attempts.keys().next().copied() {
+            let event = if let Some(host) = self.model.silent.first().copied() {
+                Event::HostHeard { host }
+            } else if let Some(attempt) = self.model.attempts.keys().next().copied() {
                 Event::AttemptFinished { attempt, outcome: Outcome::Passed, duration: ATTEMPT_DURATION }
             } else if let Some(runner) =
                 self.model.runners(|runner| runner == Runner::Awaited).first().copied()
@@ -95,6 +101,10 @@ impl ObservedRun {
             self.apply(event);
         }
         self.check_summary();
+    }
+
+    fn check(&mut self) {
+        self.model.check(&self.scheduler.held_files().collect());
     }
 
     /// Compares the summary with the model.

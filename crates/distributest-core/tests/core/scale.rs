@@ -49,7 +49,10 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
             match command {
                 Command::Dispatch { attempt, runner, .. } => live.push_back((attempt, runner.host)),
                 Command::Decide { .. } => decided += 1,
-                Command::Cancel { .. } | Command::Finish => {}
+                Command::Cancel { .. }
+                | Command::Fence { .. }
+                | Command::Readmit { .. }
+                | Command::Finish => {}
             }
         }
         let Some((attempt, host)) = live.pop_front() else { break };

@@ -16,8 +16,11 @@ use crate::observed_run::{ATTEMPT_DURATION, ObservedRun};
 /// nobody.
 ///
 /// Its remainder by [`KINDS`] is the kind of event, by the weights below, and the rest of it picks whom it
-/// befalls. One number an event keeps the generator faster than what it tests.
-fn event_of(number: u32, model: &Model, history: &[Event]) -> Option<Event> {
+/// befalls. What is run on the broken host fails, and little else befalls a run that has one. One number an event keeps the generator faster than what it tests.
+fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event]) -> Option<Event> {
+    let is_calm = broken.is_some() && !(number / KINDS).is_multiple_of(13);
+    let kind =
+        if is_calm { CALM_KINDS[(number % KINDS) as usize % CALM_KINDS.len()] } else { number % KINDS };
     let choice = number / KINDS;
     let reason = "as generated".to_owned();
     let host = |wanted: fn(&Host) -> bool| {
@@ -26,12 +29,18 @@ fn event_of(number: u32, model: &Model, history: &[Event]) -> Option<Event> {
     };
     let runner = |wanted: fn(Runner) -> bool| pick(&model.runners(wanted), choice);
     let attempt = || pick(&model.attempts.keys().copied().collect::<Vec<_>>(), choice);
-    Some(match number % KINDS {
+    Some(match kind {
         0..12 => Event::RunnerReady { runner: runner(|runner| runner == Runner::Awaited)? },
         12..24 => Event::AttemptStarted { attempt: attempt()? },
         24..36 => {
-            let outcome = pick(&Outcome::ALL, choice / 16)?;
-            Event::AttemptFinished { attempt: attempt()?, outcome, duration: ATTEMPT_DURATION }
+            let attempt = attempt()?;
+            let host = model.attempts[&attempt].runner.host;
+            let outcome = match broken {
+                Some(broken) if host == broken => Outcome::Failed,
+                Some(_) if !(choice / 16).is_multiple_of(8) => Outcome::Passed,
+                _ => pick(&Outcome::ALL, choice / 128)?,
+            };
+            Event::AttemptFinished { attempt, outcome, duration: ATTEMPT_DURATION }
         }
         36..41 => {
             let interruption = pick(&INTERRUPTIONS, choice / 16)?;
@@ -50,11 +59,18 @@ fn event_of(number: u32, model: &Model, history: &[Event]) -> Option<Event> {
             launch: LaunchId((choice / 16 % u32::from(LAUNCHES)) as u16),
             reason,
         },
-        _ => Event::StopRequested,
+        63 => Event::StopRequested,
+        64 => Event::HostAway { host: host(|host| matches!(host, Host::Present(_)))?, reason },
+        65..68 => Event::HostSilent { host: host(|host| *host != Host::Lost)? },
+        68..71 => Event::HostHeard { host: host(|host| *host != Host::Lost)? },
+        _ => Event::TimePassed,
     })
 }
 
-const KINDS: u32 = 64;
+const KINDS: u32 = 72;
+
+/// What happens in most runs most of the time: ready, started, finished, expected, and time passes.
+const CALM_KINDS: [u32; 8] = [0, 0, 12, 24, 24, 24, 41, 71];
 
 /// Launches of the files of a run.
 const LAUNCHES: u16 = 3;
@@ -73,6 +89,9 @@ fn events_about_nobody() -> Vec<Event> {
     vec![
         Event::HostExpected { host, runners: 3 },
         Event::HostLost { host, reason: reason() },
+        Event::HostAway { host, reason: reason() },
+        Event::HostSilent { host },
+        Event::HostHeard { host },
         Event::RunnerReady { runner: RunnerId { host, number: 1 } },
         Event::RunnerReady { runner: RunnerId { host: HostId(0), number: 0 } },
         Event::RunnerReady { runner: RunnerId { host: HostId(0), number: 1000 } },
@@ -98,11 +117,12 @@ proptest! {
 
     #[test]
     fn the_invariants_hold_in_every_history(
-        launches in prop::collection::vec(0..LAUNCHES, 0..12),
+        launches in prop::collection::vec(0..LAUNCHES, 0..24),
         retries in prop::collection::vec(0..3_u8, 0..12),
         fail_fast in prop::option::weighted(0.2, 1..4_u32),
         host_count in 0..4_u32,
-        numbers in prop::collection::vec(any::<u32>(), 0..80),
+        broken in prop::option::of((0..3_u32).prop_map(HostId)),
+        numbers in prop::collection::vec(any::<u32>(), 0..120),
     ) {
         let file_launches = launches.into_iter().map(LaunchId).collect();
         let mut run = ObservedRun::new(SchedulerOptions {
@@ -113,7 +133,7 @@ proptest! {
         });
         let mut history = Vec::new();
         for number in numbers {
-            if let Some(event) = event_of(number, &run.model, &history) {
+            if let Some(event) = event_of(number, broken, &run.model, &history) {
                 run.apply(event.clone());
                 history.push(event);
             }

@@ -3,15 +3,13 @@
 
 use std::num::NonZeroU32;
 
-use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
-use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
+use distributest_core::identity::{AttemptId, HostId};
+use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
 use distributest_core::scheduler::SchedulerOptions;
 use distributest_core::scheduler_messages::{Command, Event};
 
-use crate::observed_run::{ATTEMPT_DURATION, ObservedRun};
-
-const RUBY: u16 = 0;
-const PYTHON: u16 = 1;
+use crate::observed_run::ObservedRun;
+use crate::words::*;
 
 struct Script {
     options: SchedulerOptions,
@@ -79,10 +77,127 @@ scripts! {
         expect(1, 1) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
         finished(1, Outcome::Failed) => [dispatch(2, 1, 0, 1)];
-        ready(1, 1) => [dispatch_again(3, 0, 1, 1)];
-        finished(3, Outcome::TimedOut) => [];
-        finished(2, Outcome::Failed) => [ran(1, Outcome::Failed, 2), dispatch_again(4, 0, 0, 1)];
+        ready(1, 1) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch_again(3, 0, 1, 1)];
+        finished(3, Outcome::TimedOut) => [dispatch_again(4, 0, 0, 1)];
         finished(4, Outcome::Broken) => [ran_after(0, Verdict::Ran(Outcome::Broken), 4, &[1, 3]), Command::Finish];
+    }
+
+    a_broken_host_is_fenced_until_it_passes_what_it_failed([RUBY; 8], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 2, 1, 1)];
+        finished(3, Outcome::Passed) => [ran(2, Outcome::Passed, 3), dispatch(4, 3, 1, 1)];
+        finished(4, Outcome::Passed) => [ran(3, Outcome::Passed, 4), dispatch(5, 4, 1, 1)];
+        finished(1, Outcome::Failed) => [dispatch(6, 5, 0, 1)];
+        finished(6, Outcome::Broken) => [dispatch(7, 6, 0, 1)];
+        finished(7, Outcome::Failed) => [Command::Fence { host: HostId(0), failures: 3 }];
+        finished(5, Outcome::Passed) => [ran(4, Outcome::Passed, 5), dispatch_again(8, 0, 1, 1)];
+        finished(8, Outcome::Passed) => [
+            ran(0, Outcome::Passed, 8),
+            dispatch_again(9, 5, 1, 1),
+            dispatch_again(10, 0, 0, 1)
+        ];
+        finished(10, Outcome::Failed) => [];
+        Event::TimePassed => [dispatch_again(11, 0, 0, 1)];
+        finished(11, Outcome::Passed) => [Command::Readmit { host: HostId(0) }, dispatch(12, 7, 0, 1)];
+        finished(9, Outcome::Passed) => [ran(5, Outcome::Passed, 9), dispatch_again(13, 6, 1, 1)];
+        finished(13, Outcome::Passed) => [ran(6, Outcome::Passed, 13)];
+        finished(12, Outcome::Failed) => [ran(7, Outcome::Failed, 12), Command::Finish];
+    }
+
+    a_host_is_not_to_blame_for_what_fails_everywhere([RUBY; 7], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        finished(1, Outcome::Failed) => [dispatch(3, 2, 0, 1)];
+        finished(3, Outcome::Failed) => [dispatch(4, 3, 0, 1)];
+        finished(4, Outcome::Failed) => [dispatch(5, 4, 0, 1)];
+        finished(2, Outcome::Failed) => [ran(1, Outcome::Failed, 2), dispatch(6, 5, 1, 1)];
+        finished(6, Outcome::Failed) => [ran(5, Outcome::Failed, 6), dispatch(7, 6, 1, 1)];
+        finished(7, Outcome::Failed) => [
+            ran(0, Outcome::Failed, 1),
+            ran(2, Outcome::Failed, 3),
+            ran(3, Outcome::Failed, 4),
+            ran(6, Outcome::Failed, 7)
+        ];
+        finished(5, Outcome::Failed) => [ran(4, Outcome::Failed, 5), Command::Finish];
+    }
+
+    a_crash_on_a_broken_host_and_another_elsewhere_are_two([RUBY; 7], retries [5], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 2, 1, 1)];
+        finished(3, Outcome::Passed) => [ran(2, Outcome::Passed, 3), dispatch(4, 3, 1, 1)];
+        finished(4, Outcome::Passed) => [ran(3, Outcome::Passed, 4), dispatch(5, 4, 1, 1)];
+        finished(1, Outcome::Crashed) => [dispatch(6, 5, 0, 1)];
+        finished(6, Outcome::Failed) => [dispatch(7, 6, 0, 1)];
+        finished(7, Outcome::Failed) => [Command::Fence { host: HostId(0), failures: 3 }];
+        finished(5, Outcome::Passed) => [ran(4, Outcome::Passed, 5), dispatch_again(8, 0, 1, 1)];
+        finished(8, Outcome::Crashed) => [ran(0, Outcome::Crashed, 8), dispatch_again(9, 5, 1, 1)];
+        finished(9, Outcome::Failed) => [ran(5, Outcome::Failed, 9), dispatch_again(10, 6, 1, 1)];
+        finished(10, Outcome::Failed) => [
+            ran(6, Outcome::Failed, 10),
+            Command::Readmit { host: HostId(0) },
+            Command::Finish
+        ];
+    }
+
+    what_a_silent_host_has_runs_elsewhere_too_and_the_first_answer_counts([RUBY; 2], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        silent(0) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 0, 1, 1)];
+        heard(0) => [];
+        finished(1, Outcome::Passed) => [
+            Command::Cancel { attempt: AttemptId(3) },
+            ran(0, Outcome::Passed, 1),
+            Command::Finish
+        ];
+        finished(3, Outcome::Failed) => [];
+    }
+
+    a_silent_host_that_speaks_in_time_keeps_what_it_has([RUBY; 2], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        silent(0) => [];
+        heard(0) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2)];
+        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), Command::Finish];
+    }
+
+    an_answer_that_comes_too_late_is_dropped([RUBY; 2], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 2) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        ready(1, 2) => [];
+        silent(0) => [dispatch(3, 0, 1, 2)];
+        finished(3, Outcome::Passed) => [Command::Cancel { attempt: AttemptId(1) }, ran(0, Outcome::Passed, 3)];
+        heard(0) => [];
+        finished(1, Outcome::Failed) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), Command::Finish];
+    }
+
+    a_host_that_was_away_starts_anew([RUBY, PYTHON], 1 hosts) {
+        expect(0, 1) => [];
+        unavailable(0, 1, RUBY) => [not_run(0, NotRunReason::NoRunnerAble("host 0 has no ruby".to_owned()))];
+        ready(0, 1) => [dispatch(1, 1, 0, 1)];
+        started(1) => [];
+        away(0) => [];
+        expect(0, 1) => [];
+        ready(0, 1) => [dispatch(2, 1, 0, 1)];
+        finished(1, Outcome::Passed) => [];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), Command::Finish];
     }
 
     a_file_that_passes_in_the_end_is_flaky([RUBY; 1], retries [1], 1 hosts) {
@@ -410,110 +525,15 @@ fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
     assert!(injected > 1000, "the scripts are long enough to matter: {injected}");
 }
 
-fn options(file_launches: &[u16], host_count: u32) -> SchedulerOptions {
-    let file_launches = file_launches.iter().copied().map(LaunchId).collect();
-    SchedulerOptions { file_launches, retries: Vec::new(), fail_fast: None, host_count }
-}
-
-/// A stop, the loss of each host, the loss of each of its runners, and what each of those can't run.
+/// A stop, the loss, absence and silence of each host, the loss of each of its runners, and what each of those can't run.
 fn failures(script: &Script) -> Vec<Event> {
     let mut failures = vec![Event::StopRequested];
     for host in 0..script.options.host_count {
-        failures.push(host_lost(host));
+        failures.extend([host_lost(host), away(host), silent(host)]);
         for number in 1..=5 {
             failures.push(runner_lost(host, number));
             failures.extend([RUBY, PYTHON].map(|launch| unavailable(host, number, launch)));
         }
     }
     failures
-}
-
-fn expect(host: u32, runners: u16) -> Event {
-    Event::HostExpected { host: HostId(host), runners }
-}
-
-fn ready(host: u32, number: u16) -> Event {
-    Event::RunnerReady { runner: RunnerId { host: HostId(host), number } }
-}
-
-fn runner_lost(host: u32, number: u16) -> Event {
-    Event::RunnerLost {
-        runner: RunnerId { host: HostId(host), number },
-        reason: format!("runner {number} is gone"),
-    }
-}
-
-fn unavailable(host: u32, number: u16, launch: u16) -> Event {
-    let runner = RunnerId { host: HostId(host), number };
-    let reason = format!("host {host} has no {}", if launch == RUBY { "ruby" } else { "python" });
-    Event::LaunchUnavailable { runner, launch: LaunchId(launch), reason }
-}
-
-fn host_lost(host: u32) -> Event {
-    Event::HostLost { host: HostId(host), reason: format!("host {host} is gone") }
-}
-
-fn started(attempt: u64) -> Event {
-    Event::AttemptStarted { attempt: AttemptId(attempt) }
-}
-
-fn finished(attempt: u64, outcome: Outcome) -> Event {
-    Event::AttemptFinished { attempt: AttemptId(attempt), outcome, duration: ATTEMPT_DURATION }
-}
-
-fn interrupted(attempt: u64) -> Event {
-    let interruption = Interruption::RunnerLost;
-    Event::AttemptInterrupted { attempt: AttemptId(attempt), interruption, reason: "worker gone".to_owned() }
-}
-
-fn gone(attempt: u64) -> Event {
-    let interruption = Interruption::FileGone;
-    Event::AttemptInterrupted {
-        attempt: AttemptId(attempt),
-        interruption,
-        reason: "it is not in /x".to_owned(),
-    }
-}
-
-fn cancelled(attempt: u64) -> Event {
-    let interruption = Interruption::Cancelled;
-    Event::AttemptInterrupted { attempt: AttemptId(attempt), interruption, reason: "stopped".to_owned() }
-}
-
-fn dispatch(attempt: u64, file: u32, host: u32, number: u16) -> Command {
-    let runner = RunnerId { host: HostId(host), number };
-    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: false }
-}
-
-fn dispatch_again(attempt: u64, file: u32, host: u32, number: u16) -> Command {
-    let runner = RunnerId { host: HostId(host), number };
-    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: true }
-}
-
-fn ran_after(file: u32, verdict: Verdict, attempt: u64, failed_before: &[u64]) -> Command {
-    let failed_before = failed_before.iter().copied().map(AttemptId).collect();
-    Command::Decide { file: FileId(file), verdict, attempt: Some(AttemptId(attempt)), failed_before }
-}
-
-fn ran(file: u32, outcome: Outcome, attempt: u64) -> Command {
-    let verdict = Verdict::Ran(outcome);
-    Command::Decide {
-        file: FileId(file),
-        verdict,
-        attempt: Some(AttemptId(attempt)),
-        failed_before: Vec::new(),
-    }
-}
-
-fn no_ruby() -> NotRunReason {
-    NotRunReason::NoRunnerAble("host 0 has no ruby; host 2 is gone; host 1 has no ruby".to_owned())
-}
-
-fn not_run(file: u32, reason: NotRunReason) -> Command {
-    Command::Decide {
-        file: FileId(file),
-        verdict: Verdict::NotRun(reason),
-        attempt: None,
-        failed_before: Vec::new(),
-    }
 }

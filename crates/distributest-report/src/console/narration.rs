@@ -2,7 +2,7 @@
 
 use distributest_core::identity::RunnerId;
 use distributest_core::outcome::{Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
+use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, HostChange, RunEvent, RunSummary};
 
 use super::ending::Ending;
 use super::excerpt::Room;
@@ -55,6 +55,14 @@ impl Console {
             RunEvent::HostFailed { host, reason, hint } => {
                 let what = format!("host {}: {}", self.names.host(*host), clean_one_line(reason));
                 Text::message(self.warning_with_hint(&what, hint.as_deref()))
+            }
+            RunEvent::HostChanged { host, change } => {
+                let what =
+                    format!("host {}: {}", self.names.host(*host), clean_one_line(&change.to_string()));
+                match change {
+                    HostChange::Heard | HostChange::Readmitted => Text::message(format!("{what}\n")),
+                    _ => Text::message(self.warning(&what)),
+                }
             }
             RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
                 // The other runners of the host are not likely to do better.

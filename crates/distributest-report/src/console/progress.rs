@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::Verdict;
-use distributest_core::run_event::RunEvent;
+use distributest_core::run_event::{HostChange, RunEvent};
 
 /// How far a run is.
 #[derive(Debug, Default)]
@@ -59,6 +59,10 @@ impl Progress {
             }
             RunEvent::HostFailed { host, .. } => {
                 self.preparing.remove(host);
+                self.ready_runners.retain(|runner| runner.host != *host);
+            }
+            RunEvent::HostChanged { host, change: HostChange::Away(_) } => {
+                self.preparing.insert(*host, "connecting".into());
                 self.ready_runners.retain(|runner| runner.host != *host);
             }
             RunEvent::RunnerReady { runner, .. } => {

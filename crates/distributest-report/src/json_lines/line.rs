@@ -58,6 +58,11 @@ enum Event<'a> {
         reason: &'a str,
         hint: Option<&'a str>,
     },
+    HostChanged {
+        host: &'a str,
+        change: &'static str,
+        message: String,
+    },
     HookFinished(HookLine<'a>),
     WorkerPrepared(WorkerLine<'a>),
     WorkerEnded {
@@ -238,6 +243,11 @@ impl<'a> Event<'a> {
             RunEvent::HostFailed { host, reason, hint } => {
                 Event::HostFailed { host: host_name(host), reason, hint: hint.as_deref() }
             }
+            RunEvent::HostChanged { host, change } => Event::HostChanged {
+                host: host_name(host),
+                change: change.word(),
+                message: change.to_string(),
+            },
             RunEvent::HookFinished { host, runner, hook, failure, skipped, duration, block } => {
                 Event::HookFinished(HookLine {
                     host: host_name(host),

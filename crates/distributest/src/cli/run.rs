@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::{RunArgs, resume};
+use crate::agents::Patience;
 use crate::config::{self, Config, ConfigSources, Flag, Hook, HookSource, LOCALHOST, find_hooks, flag_of};
 use crate::driver::{DriverOptions, drive};
 use crate::dry_run;
@@ -335,6 +336,7 @@ fn run_spec(
         },
         own_environment,
         sync: config.sync.clone(),
+        patience: Patience { host_timeout: config.host_timeout },
         sync_rules: OnceCell::new(),
         bootstrap: config.bootstrap,
     }

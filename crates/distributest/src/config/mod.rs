@@ -95,6 +95,8 @@ pub struct Config {
     pub isolation: Option<Isolation>,
     /// The longest a test file may take; `None`: for ever.
     pub timeout: Option<Duration>,
+    /// Silence of a host after which its files run elsewhere as well.
+    pub host_timeout: Duration,
     /// How often a file that fails is tried again, up to [`RETRIES_LIMIT`].
     pub retries: u8,
     /// The same for files that match a glob, by glob.

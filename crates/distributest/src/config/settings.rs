@@ -39,6 +39,7 @@ pub(super) const RESULTS: Auto<Text> = Auto(
     },
     "the exit status decides, or what is in {results} if `command` has it",
 );
+const HOST_TIMEOUT_SECONDS: Number<u16> = Number { minimum: 1, maximum: 600 };
 /// How often a file that fails is tried again.
 pub(super) const RETRIES: Number<u8> = Number { minimum: 0, maximum: RETRIES_LIMIT };
 const FRAMEWORK_NAMES: List = List {
@@ -101,6 +102,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         runners: reader.get("runners", runners, None),
         isolation: isolation(reader, "isolation"),
         timeout: reader.get("timeout", Limit, seconds(600)),
+        host_timeout: Duration::from_secs(reader.get("host_timeout", HOST_TIMEOUT_SECONDS, 10).into()),
         retries: reader.get("retries", RETRIES, 0),
         retry: Default::default(),
         flaky_fails: reader.get("flaky", Choice(vec!["pass", "fail"]), "pass".to_owned()) == "fail",

@@ -38,6 +38,18 @@ pub struct HostFailure {
 pub enum News {
     /// What the host is busy with before its runners are ready.
     Progress(String),
+    /// Nothing was heard from its agent for this long.
+    Silent(Duration),
+    /// A silent agent is heard again; what it says follows.
+    Heard,
+    /// The connection to its agent broke, after the last piece of its output; another one is being made. What comes next
+    /// is [`News::Connected`] or [`News::Ended`].
+    Away {
+        /// Why.
+        failure: HostFailure,
+        /// The numbers of the connection's blocks are below this one, those of later connections are not.
+        next_block: u64,
+    },
     /// Its agent answered; this many runners will announce themselves or fail.
     Connected {
         /// Words for people: `private agent`, `resident agent 0.1.0`.
@@ -152,6 +164,15 @@ pub struct OutputPiece {
     pub stream: OutputStream,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+/// An order to a host.
+#[derive(Clone, Debug)]
+pub struct HostOrder {
+    /// How many sessions of the host the driver knows to have been lost: what was ordered of those is void.
+    pub session: u32,
+    /// What to do.
+    pub order: Order,
 }
 
 /// What the driver wants a host to do.

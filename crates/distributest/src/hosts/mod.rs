@@ -1,7 +1,9 @@
 //! One task per host: connects, syncs, prepares, then passes orders one way and news the other.
 //!
 //! All hosts work at once and none waits for another. A host that fails at any step says so in its last news, with the
-//! reason and what to do about it, and the run goes on without it.
+//! reason and what to do about it, and the run goes on without it. A host whose connection breaks in the middle of the
+//! run may have a second session, and a third: everything begins anew there, while the agent ends what is left of the
+//! session before.
 
 pub mod link;
 pub mod messages;
@@ -21,14 +23,15 @@ use distributest_protocol::client::ConnectError;
 use distributest_protocol::wire;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::link::{Dial, Link};
 use self::local_agent::LocalAgentError;
-use self::messages::{HostFailure, HostNews, News, Order, OutputPiece};
+use self::messages::{HostFailure, HostNews, HostOrder, News, Order, OutputPiece};
 use self::remote_agent::RemoteAgentError;
 use self::ssh::{SshConnection, SshError};
 use self::sync::SyncError;
-use crate::agents::{Agent, AgentError, LEASE};
+use crate::agents::{self, Agent, AgentError, Patience};
 use crate::config::{HostConfig, SyncConfig};
 use crate::error::chain;
 use crate::news_channel::NewsSender;
@@ -77,6 +80,8 @@ pub struct RunSpec {
     pub sync_rules: OnceCell<Vec<u8>>,
     /// Whether a host without an agent gets a private one.
     pub bootstrap: bool,
+    /// How long silence is borne.
+    pub patience: Patience,
 }
 
 /// Where a host's news and output go.
@@ -99,10 +104,14 @@ enum HostError {
     RemoteAgent(#[from] RemoteAgentError),
     #[error("failed to reach an agent")]
     LocalAgent(#[from] LocalAgentError),
-    #[error("failed to connect: nothing came of it within {} s", CONNECT_LIMIT.as_secs())]
-    Unreachable,
+    #[error("failed to connect: nothing came of it within {} s", .0.as_secs())]
+    Unreachable(Duration),
     #[error("failed to copy the project")]
     Sync(#[from] SyncError),
+    #[error(transparent)]
+    Lost(AgentError),
+    #[error("failed to connect anew after its connection was lost: {}", .0.reason)]
+    NotRegained(HostFailure),
     #[error(transparent)]
     Agent(#[from] AgentError),
 }
@@ -114,8 +123,9 @@ impl HostError {
             HostError::Ssh(error) => error.hint(),
             HostError::RemoteAgent(error) => error.hint(),
             HostError::Sync(error) => error.hint(),
-            HostError::Agent(error) => error.hint(),
-            HostError::LocalAgent(_) | HostError::Dial(_) | HostError::Unreachable => None,
+            HostError::Agent(error) | HostError::Lost(error) => error.hint(),
+            HostError::NotRegained(failure) => failure.hint.clone(),
+            HostError::LocalAgent(_) | HostError::Dial(_) | HostError::Unreachable(_) => None,
         };
         HostFailure { reason, hint }
     }
@@ -127,6 +137,16 @@ const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long connecting may take in all, a copy of the agent over a slow link included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(180);
 
+/// How often a host may lose its connection and be connected to anew. One more than the interruptions after which a file
+/// is not run again: a test that brings its agent down must not take the host with it.
+const RECONNECTIONS: u32 = 3;
+
+/// How long connecting anew is tried: a reboot, or a laptop on its way to another room.
+const RECONNECTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between two tries.
+const RECONNECTION_PAUSE: Duration = Duration::from_secs(2);
+
 /// How long the output of a lost host is waited for.
 const LOST_OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -135,23 +155,82 @@ const LOST_OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 pub async fn participate(
     host: HostSpec,
     run: Arc<RunSpec>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::UnboundedReceiver<HostOrder>,
     outlets: Outlets,
 ) {
-    let participant = Participant { host, run, outlets };
-    let mut output = JoinSet::new();
-    let ended = participant.run(&mut orders, &mut output).await.map_err(|error| error.failure());
-    // Of a host that has ended in order all the output comes; of one that is lost, what is here already.
-    let patience = if ended.is_ok() { Duration::MAX } else { LOST_OUTPUT_PATIENCE };
-    let _ = tokio::time::timeout(patience, output.join_next()).await;
-    output.shutdown().await;
-    participant.tell(News::Ended(ended)).await;
+    let mut participant = Participant { host, run, outlets, session: 0, connection: 0, regain_until: None };
+    let mut orders = Orders { orders, ending: false };
+    let ended = loop {
+        let mut output = JoinSet::new();
+        let ended = participant.run(&mut orders, &mut output).await;
+        participant.connection += 1;
+        // Of a host that has ended in order all the output comes; of one that is lost, what is here already.
+        let patience = if ended.is_ok() { Duration::MAX } else { LOST_OUTPUT_PATIENCE };
+        let _ = tokio::time::timeout(patience, output.join_next()).await;
+        output.shutdown().await;
+        match ended {
+            Err(error @ HostError::Lost(_)) if participant.session < RECONNECTIONS && !orders.ending => {
+                participant.session += 1;
+                let next_block = agents::first_block(participant.connection);
+                participant.tell(News::Away { failure: error.failure(), next_block }).await;
+                participant.regain_until = Some(Instant::now() + RECONNECTION_LIMIT);
+            }
+            Err(error @ HostError::Lost(_)) => break Err(error),
+            Err(error) => match participant.regain_until {
+                Some(until) if Instant::now() + RECONNECTION_PAUSE < until => {
+                    tokio::select! {
+                        () = tokio::time::sleep(RECONNECTION_PAUSE) => {}
+                        () = orders.end(participant.session) => break Ok(()),
+                    }
+                }
+                Some(_) => break Err(HostError::NotRegained(error.failure())),
+                None => break Err(error),
+            },
+            Ok(()) => break Ok(()),
+        }
+    };
+    participant.tell(News::Ended(ended.map_err(|error| error.failure()))).await;
+}
+
+/// What the driver wants of the host.
+struct Orders {
+    orders: mpsc::UnboundedReceiver<HostOrder>,
+    /// The last order was that the run is over.
+    ending: bool,
+}
+
+impl Orders {
+    /// The next order that is meant for a session; the last one is the end of the run. Cancel-safe.
+    async fn next(&mut self, session: u32) -> Order {
+        loop {
+            match self.orders.recv().await {
+                Some(HostOrder { order: Order::EndRun, .. }) | None => {
+                    self.ending = true;
+                    return Order::EndRun;
+                }
+                Some(order) if order.session == session => return order.order,
+                // Ordered before the driver knew that the session before was lost.
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Waits for the end of the run. Before a runner is ready there is no other order.
+    async fn end(&mut self, session: u32) {
+        while !matches!(self.next(session).await, Order::EndRun) {}
+    }
 }
 
 struct Participant {
     host: HostSpec,
     run: Arc<RunSpec>,
     outlets: Outlets,
+    /// How many sessions were lost.
+    session: u32,
+    /// How often connecting was tried before.
+    connection: u32,
+    /// Until when the connection may be made anew that was lost; `None` while none was.
+    regain_until: Option<Instant>,
 }
 
 impl Participant {
@@ -165,14 +244,12 @@ impl Participant {
     }
 
     /// Takes part. What hooks, workers and tests write is passed on by a task in `output_tasks`.
-    async fn run(
-        &self,
-        orders: &mut mpsc::UnboundedReceiver<Order>,
-        output_tasks: &mut JoinSet<()>,
-    ) -> Result<(), HostError> {
+    async fn run(&self, orders: &mut Orders, output_tasks: &mut JoinSet<()>) -> Result<(), HostError> {
         self.progress("connecting").await;
-        let connecting = tokio::time::timeout(CONNECT_LIMIT, self.connect());
-        let (mut agent, ssh) = connecting.await.map_err(|_| HostError::Unreachable)??;
+        let left = self.regain_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(CONNECT_LIMIT, |left| left.min(CONNECT_LIMIT));
+        let connecting = tokio::time::timeout(limit, self.connect());
+        let (mut agent, ssh) = connecting.await.map_err(|_| HostError::Unreachable(limit))??;
         let runners =
             self.host.runners.unwrap_or(u16::try_from(agent.welcome.cores).unwrap_or(u16::MAX).max(1));
         let kind = if agent.welcome.resident { "resident" } else { "private" };
@@ -185,32 +262,25 @@ impl Participant {
         if !self.in_place() {
             tokio::select! {
                 synced = self.sync(&agent.welcome.workspace, ssh.as_ref()) => synced?,
-                // Before a runner is ready the only order is that the run is over.
-                _ = orders.recv() => return Ok(()),
+                () = orders.end(self.session) => return Ok(()),
             }
         }
         self.progress("preparing").await;
-        agent.prepare(self.prepare(runners, agent.welcome.resident)).await?;
+        agent.prepare(self.prepare(runners, agent.welcome.resident)).await.map_err(HostError::Lost)?;
         self.converse(agent, orders).await
     }
 
     /// Passes orders and news until the run is over here.
-    async fn converse(
-        &self,
-        mut agent: Agent,
-        orders: &mut mpsc::UnboundedReceiver<Order>,
-    ) -> Result<(), HostError> {
-        let mut ending = false;
+    async fn converse(&self, mut agent: Agent, orders: &mut Orders) -> Result<(), HostError> {
+        let lost = |error: AgentError| {
+            if error.is_loss() { HostError::Lost(error) } else { HostError::Agent(error) }
+        };
         loop {
             tokio::select! {
                 // Orders are few, and the news that follow from them need not wait for older news to be told.
                 biased;
-                order = orders.recv(), if !ending => {
-                    let order = order.unwrap_or(Order::EndRun);
-                    ending = matches!(order, Order::EndRun);
-                    agent.order(order).await?;
-                }
-                news = agent.next() => match news? {
+                order = orders.next(self.session), if !orders.ending => agent.order(order).await.map_err(lost)?,
+                news = agent.next() => match news.map_err(lost)? {
                     Some(news) => self.tell(news).await,
                     None => return Ok(()),
                 },
@@ -227,7 +297,7 @@ impl Participant {
             }
             HostPlace::Dialed(way) => {
                 let link = way.dial().await.map_err(HostError::Dial)?;
-                Ok((Agent::greet(link, self.hello()).await?, None))
+                Ok((self.greet(link).await?, None))
             }
         }
     }
@@ -236,7 +306,7 @@ impl Participant {
     /// reasons.
     async fn connect_locally(&self) -> Result<Agent, HostError> {
         if let Some(link) = local_agent::resident().await {
-            let greeted = tokio::time::timeout(LOCAL_PATIENCE, Agent::greet(link, self.hello())).await;
+            let greeted = tokio::time::timeout(LOCAL_PATIENCE, self.greet(link)).await;
             match greeted {
                 Ok(Ok(agent)) => return Ok(agent),
                 Ok(Err(refused @ AgentError::Refused(_))) => return Err(refused.into()),
@@ -245,7 +315,7 @@ impl Participant {
                 }
             }
         }
-        Ok(Agent::greet(local_agent::private()?, self.hello()).await?)
+        Ok(self.greet(local_agent::private()?).await?)
     }
 
     /// Connects over ssh. A connection left from an earlier run may lead nowhere by now (the host was restarted, the
@@ -270,13 +340,17 @@ impl Participant {
 
     async fn reach(&self, ssh: &SshConnection) -> Result<Agent, HostError> {
         let link: Link = remote_agent::reach(ssh, self.run.bootstrap).await?;
-        match Agent::greet(link, self.hello()).await {
+        match self.greet(link).await {
             Err(AgentError::Connect(ConnectError::Version)) if self.run.bootstrap => {
                 let link = remote_agent::reach_private(ssh).await?;
-                Ok(Agent::greet(link, self.hello()).await?)
+                Ok(self.greet(link).await?)
             }
             greeted => Ok(greeted?),
         }
+    }
+
+    async fn greet(&self, link: Link) -> Result<Agent, AgentError> {
+        Agent::greet(link, self.hello(), self.connection, self.run.patience).await
     }
 
     fn in_place(&self) -> bool {
@@ -293,12 +367,7 @@ impl Participant {
                 wire::hello::Place::WorkspaceRoot(config.remote_dir.clone().unwrap_or_default())
             }
         };
-        wire::Hello {
-            host_name: self.host.name.clone(),
-            place: Some(place),
-            lease_milliseconds: distributest_protocol::conversions::milliseconds(LEASE),
-            ..self.run.hello.clone()
-        }
+        wire::Hello { host_name: self.host.name.clone(), place: Some(place), ..self.run.hello.clone() }
     }
 
     /// A private agent on this machine inherits our environment; the resident one was started by somebody else and is

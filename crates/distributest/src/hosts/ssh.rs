@@ -207,7 +207,8 @@ async fn start_master(host: &HostConfig, control_path: &Path) -> Result<(), SshE
     command.args(["-M", "-N", "-f", "-T"]).arg("-S").arg(control_path);
     command.arg("-o").arg(format!("ControlPersist={MASTER_PERSISTS_SECONDS}"));
     command.arg("-o").arg(format!("ConnectTimeout={CONNECT_TIMEOUT_SECONDS}"));
-    command.args(["-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]);
+    // Longer than the lease: whether a silent host is given up is not for ssh to say.
+    command.args(["-o", "BatchMode=yes", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=7"]);
     for option in &host.ssh_options {
         command.arg("-o").arg(option);
     }

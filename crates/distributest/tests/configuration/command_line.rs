@@ -159,6 +159,7 @@ fn the_merged_configuration_is_printed_with_origins() {
     runners = 4  # --runners
     isolation = "auto"  # default
     timeout = "1m 30s"  # DISTRIBUTEST_TIMEOUT
+    host_timeout = 10  # default
     retries = 0  # default
     flaky = "pass"  # default
     fail_fast = 0  # default

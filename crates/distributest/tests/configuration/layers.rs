@@ -159,6 +159,7 @@ fn every_value_knows_where_it_comes_from() {
     runners = 4  # DISTRIBUTEST_RUNNERS
     isolation = "auto"  # default
     timeout = "5s"  # ROOT/home/.config/distributest/config.toml:1
+    host_timeout = 10  # default
     retries = 0  # default
     flaky = "pass"  # default
     fail_fast = 0  # default

@@ -7,9 +7,10 @@ use rustix::process::Signal;
 
 use crate::sandbox::{Running, Sandbox, kill};
 
-/// A test that hangs and has started a daemon: forked twice, in a session of its own, without environment, in another
+/// A test that hangs, the first time it is run, and has started a daemon: forked twice, in a session of its own, without environment, in another
 /// directory, ignoring signals. Both name the project in their command line, so that the sandbox finds them.
 const HANGS: &str = "\
+[ -e started ] && exit 0
 project=$PWD
 (trap '' HUP INT TERM; cd /
  setsid env -i sh -c 'touch \"$0/daemon\"; exec tail -f \"$0/tests/2-hangs\"' \"$project\" >/dev/null 2>&1 &)
@@ -160,64 +161,72 @@ fn nothing_outlives_a_killed_coordinator_where_workers_fork() {
 }
 
 #[test]
-fn a_killed_agent_leaves_nothing_and_its_files_are_not_run() {
+fn a_killed_agent_leaves_nothing_and_another_takes_over() {
     let sandbox = hanging_project();
     let running = hanging(&sandbox);
     let [_coordinator, _guardian, agent, ..] = running.family()[..] else { panic!("there is no agent") };
     kill(agent, Signal::KILL);
     // Nobody is left to remove its temporary directory; the next agent does.
     insta::assert_snapshot!(running.wait_for_processes().seen(), @"
-    exit status: 3
+    exit status: 1
     ----- standard output
+    FAILED tests/3-waits  1 of 1 test failed  (runner 1, TIME)
+      exit status 1
 
-    Not run
-      2 files: no runner was left: the connection to its agent broke
-        tests/2-hangs
-        tests/3-waits
-      $ distributest --resume
+      tests/3-waits  tests/3-waits
+        exit status 1
+
+    Failed
+      tests/3-waits
+        exit status 1
+        tests/3-waits: exit status 1
+        $ distributest tests/3-waits
 
     Hosts
-      localhost  1 runner, 1 file, busy SHARE
+      localhost  1 runner, 3 files, busy SHARE
         the connection to its agent broke
 
-    3 files: 1 passed, 2 not run; 1 test: 1 passed
+    3 files: 2 passed, 1 failed; 3 tests: 2 passed, 1 failed
     TIME; testing took TIME, RATIO × the least possible TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     3 files
-    warning: host localhost: the connection to its agent broke
-             the system log there (journalctl) may tell whether it ran out of memory, was shut down or cut off
+    warning: host localhost: the connection to its agent broke; connecting anew
     ");
     sandbox.run(&["--runners", "1", "tests/1-passes"]);
 }
 
 #[test]
-fn a_killed_guardian_takes_its_agent_along_and_leaves_nothing() {
+fn a_killed_guardian_takes_its_agent_along_and_another_takes_over() {
     let sandbox = hanging_project();
     let running = hanging(&sandbox);
     let [_coordinator, guardian, ..] = running.family()[..] else { panic!("there is no guardian") };
     kill(guardian, Signal::KILL);
     insta::assert_snapshot!(running.wait().seen(), @"
-    exit status: 3
+    exit status: 1
     ----- standard output
+    FAILED tests/3-waits  1 of 1 test failed  (runner 1, TIME)
+      exit status 1
 
-    Not run
-      2 files: no runner was left: the connection to its agent broke
-        tests/2-hangs
-        tests/3-waits
-      $ distributest --resume
+      tests/3-waits  tests/3-waits
+        exit status 1
+
+    Failed
+      tests/3-waits
+        exit status 1
+        tests/3-waits: exit status 1
+        $ distributest tests/3-waits
 
     Hosts
-      localhost  1 runner, 1 file, busy SHARE
+      localhost  1 runner, 3 files, busy SHARE
         the connection to its agent broke
 
-    3 files: 1 passed, 2 not run; 1 test: 1 passed
+    3 files: 2 passed, 1 failed; 3 tests: 2 passed, 1 failed
     TIME; testing took TIME, RATIO × the least possible TIME
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     3 files
-    warning: host localhost: the connection to its agent broke
-             the system log there (journalctl) may tell whether it ran out of memory, was shut down or cut off
+    warning: host localhost: the connection to its agent broke; connecting anew
     ");
 }
 

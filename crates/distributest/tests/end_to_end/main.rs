@@ -12,6 +12,7 @@ mod floods;
 mod frameworks;
 mod history;
 mod hooks;
+mod lost_agents;
 mod outcomes;
 mod resume;
 mod retries;

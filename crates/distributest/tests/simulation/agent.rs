@@ -123,6 +123,7 @@ struct Session {
     number: usize,
     random: Random,
     lease: Duration,
+    heartbeat: Duration,
     heard: Instant,
     /// By time and the order of planning.
     timeline: BTreeMap<(Instant, u64), Action>,
@@ -149,6 +150,7 @@ impl Session {
             number,
             random,
             lease: Duration::from_millis(hello.lease_milliseconds.into()),
+            heartbeat: Duration::from_millis(hello.heartbeat_milliseconds.into()),
             heard: Instant::now(),
             timeline: BTreeMap::new(),
             planned: 0,
@@ -235,7 +237,7 @@ impl Session {
             Action::Greet => return self.greet(),
             Action::Beat => {
                 self.say(Kind::Heartbeat(wire::Heartbeat {}));
-                self.plan(self.lease / 3, Action::Beat);
+                self.plan(self.heartbeat, Action::Beat);
             }
             Action::NodeReady => return self.node_ready(),
             Action::RunnerReady(runner) => self.runner_ready(runner),
@@ -362,7 +364,7 @@ impl Session {
         self.machine.world.lock().begin_attempt(order.attempt, file, self.number, runner);
         let state = usize::from(runner).checked_sub(1).and_then(|index| self.runners.get(index)).copied();
         match state {
-            Some(Runner::Idle) => {}
+            Some(Runner::Idle) => self.machine.world.lock().check_alone(order.attempt),
             // The order and the news of the failure crossed on their way.
             Some(Runner::Failed) => return self.interrupt(order.attempt, "the runner has failed"),
             other => {

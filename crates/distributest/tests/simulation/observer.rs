@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
+use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, HostChange, RunEvent, RunSummary};
 use distributest_core::scheduler::INTERRUPTION_LIMIT;
 use distributest_core::test_result::TestStatus;
 use distributest_report::{ReportError, Reporter};
@@ -63,6 +63,18 @@ impl Reporter for Observer {
             }
             other => format!("says {other:?}"),
         });
+        match event {
+            RunEvent::HostChanged { host, change: HostChange::Silent(_) } => world.doubt(host.0 as usize),
+            RunEvent::HostChanged { host, change: HostChange::Heard | HostChange::Away(_) }
+            | RunEvent::HostFailed { host, .. } => _ = world.silent.remove(&(host.0 as usize)),
+            RunEvent::FileVerdict { file, .. } => _ = world.decided.insert(file.0 as usize),
+            RunEvent::AttemptFinished(report) => {
+                if let Some(attempt) = world.attempts.get_mut(&report.attempt.0) {
+                    attempt.is_told = true;
+                }
+            }
+            _ => {}
+        }
         for broken in self.check(&world, event) {
             world.violation(broken);
         }
@@ -146,6 +158,7 @@ impl Observer {
             RunEvent::RunResumed(_)
             | RunEvent::HostProgress { .. }
             | RunEvent::HostConnected { .. }
+            | RunEvent::HostChanged { .. }
             | RunEvent::HostFailed { .. }
             | RunEvent::RunnerReady { .. }
             | RunEvent::LaunchUnavailable { .. }
@@ -177,7 +190,8 @@ impl Observer {
         let started =
             self.attempts.values().filter(|attempt| attempt.place.is_some_and(|(of, _)| of == file));
         let most = world.scenario.tries_of(file.0 as usize);
-        if started.count() >= most {
+        // A file that is decided may still be asked of a host that failed it.
+        if started.count() >= most && !world.decided.contains(&(file.0 as usize)) {
             broken.push(format!("{file:?} is run more than {most} times"));
         }
         let attempt = self.attempts.entry(id).or_default();
@@ -232,7 +246,8 @@ impl Observer {
         };
         let is_lost = report.result == AttemptResult::Interrupted(Interruption::HostLost);
         // Two requests to stop, or one that a host does not follow in time, end the run as it is.
-        let is_abandoned = (self.stop_requested || world.scenario.require_hosts)
+        let is_superseded = world.is_doubted(real.file);
+        let is_abandoned = (self.stop_requested || world.scenario.require_hosts || is_superseded)
             && report.result == AttemptResult::Interrupted(Interruption::Cancelled);
         if is_lost && !world.may_be_lost(real.session) && !world.sessions[real.session].is_over {
             broken.push(format!("attempt {id} is lost with its host, which is well"));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use distributest::agents::Patience;
 use distributest::config::SyncConfig;
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
@@ -199,6 +200,7 @@ fn options(scenario: &Scenario, machines: &[Arc<Machine>]) -> DriverOptions {
             sync: SyncConfig::default(),
             sync_rules: OnceCell::new(),
             bootstrap: false,
+            patience: Patience { host_timeout: Duration::from_secs(10) },
         }),
         timeout: Some(FILE_TIMEOUT),
         fail_fast: scenario.fail_fast.and_then(NonZeroU32::new),

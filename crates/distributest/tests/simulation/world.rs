@@ -1,7 +1,7 @@
 //! What really happened, as the hosts know it: every attempt that reached an agent, every session, and every rule that
 //! was broken on the way. The observer compares it with what the coordinator says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ impl SharedWorld {
             scenario,
             attempts: BTreeMap::new(),
             sessions: Vec::new(),
+            silent: BTreeSet::new(),
+            decided: BTreeSet::new(),
             violations: Vec::new(),
             counts: Counts::new(),
             trace: traced.then(Vec::new),
@@ -43,6 +45,10 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) attempts: BTreeMap<u64, Attempt>,
     pub(crate) sessions: Vec<Session>,
+    /// Hosts that the coordinator said are silent.
+    pub(crate) silent: BTreeSet<usize>,
+    /// Files that have their verdict.
+    pub(crate) decided: BTreeSet<usize>,
     /// The rules that were broken, each with its time.
     pub(crate) violations: Vec<String>,
     /// How often what happened.
@@ -60,6 +66,10 @@ pub(crate) struct Attempt {
     pub(crate) has_started: bool,
     /// Nothing of it runs any more.
     pub(crate) has_ended: bool,
+    /// The coordinator said that it is over.
+    pub(crate) is_told: bool,
+    /// Its host was silent while it was live: another attempt at its file may take its place.
+    pub(crate) is_doubted: bool,
     /// What the agent said came of it.
     pub(crate) answer: Option<AttemptResult>,
     /// Bytes it wrote.
@@ -142,6 +152,20 @@ impl World {
         session.is_disturbed || session.cable.is_dropped_by_coordinator()
     }
 
+    /// The coordinator says that a host is silent.
+    pub(crate) fn doubt(&mut self, host: usize) {
+        self.silent.insert(host);
+        let sessions = &self.sessions;
+        let live = self.attempts.values_mut().filter(|attempt| !attempt.is_told);
+        let its = live.filter(|attempt| sessions[attempt.session].host == host);
+        its.for_each(|attempt| attempt.is_doubted = true);
+    }
+
+    /// Whether a file may have attempts on more than one host, because the coordinator said that one is silent.
+    pub(crate) fn is_doubted(&self, file: usize) -> bool {
+        self.attempts.values().any(|attempt| attempt.file == file && attempt.is_doubted)
+    }
+
     /// An order to run a file reaches its host.
     pub(crate) fn begin_attempt(&mut self, number: u64, file: usize, session: usize, runner: u16) {
         self.count("attempts");
@@ -150,17 +174,9 @@ impl World {
         let times = self.attempts.values().filter(|other| other.file == file).count();
         let runners: usize = self.sessions.iter().map(|session| usize::from(session.runners)).sum();
         let most = self.scenario.tries_of(file) + runners;
-        if times >= most {
+        // A file that is decided may still be asked of a host that failed it.
+        if times >= most && !self.decided.contains(&file) {
             self.violation(format!("file {file} is ordered more than {most} times"));
-        }
-        // An order may cross the news that its runner has failed or that its host was given up.
-        let may_run = !self.may_be_lost(session) && !self.sessions[session].failed_runners.contains(&runner);
-        let live = self.attempts.iter().filter(|(_, other)| other.file == file && !other.has_ended);
-        let undisturbed: Vec<u64> =
-            live.filter(|(_, other)| !self.may_be_lost(other.session)).map(|(number, _)| *number).collect();
-        if !undisturbed.is_empty() && may_run {
-            let others = format!("{undisturbed:?} of it run on hosts that are well");
-            self.violation(format!("attempt {number} of file {file} starts while {others}"));
         }
         let attempt = Attempt {
             file,
@@ -168,12 +184,30 @@ impl World {
             runner,
             has_started: false,
             has_ended: false,
+            is_told: false,
+            is_doubted: self.silent.contains(&host),
             answer: None,
             output: 0,
             tests: 0,
         };
         if self.attempts.insert(number, attempt).is_some() {
             self.violation(format!("attempt {number} was ordered twice"));
+        }
+    }
+
+    /// An attempt is about to run: no other one of its file does, unless a host was silent.
+    pub(crate) fn check_alone(&mut self, number: u64) {
+        let attempt = &self.attempts[&number];
+        let (file, session) = (attempt.file, attempt.session);
+        let host = self.sessions[session].host;
+        let is_meant = |id: u64, other: &Attempt| id != number && other.file == file && !other.has_ended;
+        let others = self.attempts.iter().filter(|(id, other)| is_meant(**id, other));
+        let undisturbed: Vec<u64> =
+            others.filter(|(_, other)| !self.may_be_lost(other.session)).map(|(id, _)| *id).collect();
+        let may_cross = self.may_be_lost(session) || self.is_doubted(file) || self.silent.contains(&host);
+        if !undisturbed.is_empty() && !may_cross {
+            let others = format!("{undisturbed:?} of it run on hosts that are well");
+            self.violation(format!("attempt {number} of file {file} starts while {others}"));
         }
     }
 

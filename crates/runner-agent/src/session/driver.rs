@@ -90,12 +90,14 @@ impl Driver {
     pub(crate) async fn drive(self, tasks: &mut JoinSet<TaskEnd>) -> RunOver {
         let lease = Duration::from_millis(self.hello.lease_milliseconds.max(1).into());
         let Driver { hello, home, workspace, mut orders, updates, output, slots, cgroups } = self;
-        let mut beat = heartbeat(lease);
+        let mut beat = heartbeat(&hello);
         let mut run = Run::new(updates.clone());
         let mut setting = Some(Setting { hello, home, workspace, output, slots, cgroups });
         let mut silence_ends = Instant::now() + lease;
         loop {
             tokio::select! {
+                // What came while this host was asleep must be seen before the silence that was none.
+                biased;
                 order = orders.recv() => {
                     let Some(order) = order else { return RunOver::CoordinatorGone };
                     silence_ends = Instant::now() + lease;
@@ -136,8 +138,12 @@ impl Driver {
     }
 }
 
-fn heartbeat(lease: Duration) -> Interval {
-    let mut beat = interval((lease / 3).max(Duration::from_millis(1)));
+fn heartbeat(hello: &wire::Hello) -> Interval {
+    let milliseconds = match hello.heartbeat_milliseconds {
+        0 => hello.lease_milliseconds / 3,
+        wanted => wanted,
+    };
+    let mut beat = interval(Duration::from_millis(milliseconds.max(1).into()));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beat
 }

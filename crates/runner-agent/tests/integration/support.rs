@@ -71,6 +71,7 @@ impl Site {
             project_hash: "0123abcd".into(),
             place: Some(Place::InPlace(self.project().to_str().unwrap().into())),
             lease_milliseconds: 60_000,
+            heartbeat_milliseconds: 0,
             host_name: "h1".into(),
         }
     }

@@ -4,15 +4,17 @@
 //! It decides nothing about files. What it does decide is about its own process: the first Ctrl-C asks the scheduler to
 //! stop, a second one or `STOP_TIMEOUT` later ends the loop as it is.
 
+mod news;
+
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::ledger::{EXIT_NOT_RUN, EXIT_PASSED};
 use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
+use distributest_core::run_event::{HostChange, RunEvent, RunSummary};
 use distributest_core::scheduler::{Scheduler, SchedulerOptions};
 use distributest_core::scheduler_messages::{Command, Event};
 use tokio::sync::mpsc;
@@ -20,10 +22,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::event_sinks::EventSinks;
-use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, HostNews, News, Order, OutputPiece};
+use crate::hosts::messages::{HostFailure, HostOrder, Order, OutputPiece};
 use crate::hosts::{HostSpec, Outlets, RunSpec, participate};
 use crate::news_channel::{NewsReceiver, news_channel};
-use crate::output_blocks::{Lane, OutputBlocks};
+use crate::output_blocks::OutputBlocks;
 use crate::plan::RunPlan;
 use crate::signals::Signals;
 
@@ -80,6 +82,7 @@ pub async fn drive(
             .blocks
             .is_full()
             .then(|| *output_expected.get_or_insert_with(|| Instant::now() + OUTPUT_PATIENCE));
+        let due = driver.time_to_next_step();
         tokio::select! {
             biased;
             () = signals.next() => driver.signal(),
@@ -89,6 +92,7 @@ pub async fn drive(
                     break;
                 }
             }
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => driver.step(Event::TimePassed),
             _ = ticks.tick() => driver.sinks.tick(),
             () = tokio::time::sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
                 driver.do_without_output();
@@ -113,8 +117,13 @@ struct LiveAttempt {
 }
 
 struct HostState {
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<HostOrder>,
+    /// How many of its sessions were lost.
+    session: u32,
     connected: bool,
+    /// Runners it was asked to start.
+    runners: u16,
+    silent: bool,
     ended: bool,
 }
 
@@ -180,7 +189,14 @@ impl<'run> Driver<'run> {
         }
         for host in self.options.hosts.clone() {
             let (sender, orders) = mpsc::unbounded_channel();
-            self.hosts.push(HostState { orders: sender, connected: false, ended: false });
+            self.hosts.push(HostState {
+                orders: sender,
+                session: 0,
+                connected: false,
+                runners: 0,
+                silent: false,
+                ended: false,
+            });
             self.tasks.spawn(participate(host, Arc::clone(&self.options.run), orders, outlets.clone()));
         }
         let mut commands = Vec::new();
@@ -190,16 +206,17 @@ impl<'run> Driver<'run> {
     }
 
     /// Over when every file is decided, every host that took part has ended its part, and all it wrote is here.
-    /// Hosts that are still being reached are waited for only if they have to take part.
+    /// Hosts that are silent are not waited for, and those that are still being reached only if they have to take part.
     fn is_over(&self) -> bool {
         let waits_for_all = self.options.require_hosts && !self.stopping;
-        let host_is_over = |host: &HostState| host.ended || (host.is_awaited() && !waits_for_all);
+        let host_is_over =
+            |host: &HostState| host.ended || host.silent || (host.is_awaited() && !waits_for_all);
         self.aborted || (self.finished && self.hosts.iter().all(host_is_over))
     }
 
     fn end(mut self) -> RunSummary {
         for host in 0..self.hosts.len() {
-            let late = self.blocks.host_output_ended(HostId(u32::try_from(host).unwrap_or(u32::MAX)));
+            let late = self.blocks.output_ended(HostId(u32::try_from(host).unwrap_or(u32::MAX)), u64::MAX);
             self.emit(late);
         }
         // Only after a second Ctrl-C or a host that did not end in time.
@@ -228,6 +245,21 @@ impl<'run> Driver<'run> {
                     self.miss_required_host(host);
                 }
             }
+        }
+    }
+
+    /// A run without a host that has to take part is no success, and need not go on.
+    fn miss_required_host(&mut self, host: HostId) {
+        self.required_host_missing = true;
+        if self.stopping {
+            return;
+        }
+        let name = &self.options.hosts[host.0 as usize].name;
+        let stopping = if self.finished { "" } else { "stopping: " };
+        let message = format!("{stopping}{name} takes no part and require_hosts is set");
+        self.sinks.emit(&RunEvent::Warning { message });
+        if !self.finished {
+            self.stop();
         }
     }
 
@@ -279,6 +311,11 @@ impl<'run> Driver<'run> {
         self.carry_out(commands)
     }
 
+    /// How long the scheduler would wait before it wants to know that time has passed.
+    fn time_to_next_step(&self) -> Option<Duration> {
+        Some(self.scheduler.next_deadline()?.saturating_sub(self.sinks.now()))
+    }
+
     fn carry_out(&mut self, commands: Vec<Command>) -> Vec<RunEvent> {
         let mut events = Vec::new();
         for command in commands {
@@ -294,6 +331,12 @@ impl<'run> Driver<'run> {
                 Command::Decide { file, verdict, attempt, failed_before } => {
                     self.decided[file.0 as usize] = true;
                     events.push(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
+                }
+                Command::Fence { host, failures } => {
+                    events.push(RunEvent::HostChanged { host, change: HostChange::Fenced { failures } });
+                }
+                Command::Readmit { host } => {
+                    events.push(RunEvent::HostChanged { host, change: HostChange::Readmitted });
                 }
                 Command::Finish => self.finish(),
             }
@@ -337,225 +380,8 @@ impl<'run> Driver<'run> {
 
     fn order(&self, host: HostId, order: Order) {
         // A host that has ended does not take orders any more; its end is on its way to the scheduler as news.
-        let _ = self.hosts[host.0 as usize].orders.send(order);
-    }
-
-    fn output(&mut self, piece: OutputPiece) {
-        let block = BlockId { host: piece.host, number: piece.block };
-        let count = piece.bytes.len() as u64;
-        self.sinks.emit(&RunEvent::Output { block, stream: piece.stream, bytes: piece.bytes });
-        let events = self.blocks.received(block, count);
-        self.emit(events);
-        // What is still coming after the last verdict comes as fast as the link lets it.
-        if self.finished && !self.stopping {
-            self.deadline = Some(Instant::now() + STOP_TIMEOUT);
-        }
-    }
-
-    /// Tells what waits for output that does not come: its host is gone, or counts wrongly.
-    fn do_without_output(&mut self) {
-        let message = "output that was announced did not come; the log may lack some".to_owned();
-        self.sinks.emit(&RunEvent::Warning { message });
-        let events = self.blocks.release_all();
-        self.emit(events);
-    }
-
-    fn news(&mut self, HostNews { host, news }: HostNews, output: &mut mpsc::Receiver<OutputPiece>) {
-        match news {
-            News::Progress(activity) => self.sinks.emit(&RunEvent::HostProgress { host, activity }),
-            News::Connected { agent, cores, runners } => {
-                self.hosts[host.0 as usize].connected = true;
-                self.sinks.emit(&RunEvent::HostConnected { host, agent, cores, runners });
-                self.step(Event::HostExpected { host, runners });
-            }
-            News::HookFinished { runner, hook, failure, skipped, duration, block } => {
-                let lane = Lane { host, runner };
-                let runner = runner.map(|number| RunnerId { host, number });
-                let failure = failure.map(told);
-                self.close(lane, block, |block| RunEvent::HookFinished {
-                    host,
-                    runner,
-                    hook,
-                    failure,
-                    skipped,
-                    duration,
-                    block,
-                });
-            }
-            News::WorkerPrepared { runner, framework, failure, duration, block } => {
-                let runner = RunnerId { host, number: runner };
-                let failure = failure.map(told);
-                self.close(runner.into(), block, |block| RunEvent::WorkerPrepared {
-                    runner,
-                    framework,
-                    failure,
-                    duration,
-                    block,
-                });
-            }
-            News::WorkerEnded { runner, framework, block } => {
-                let runner = RunnerId { host, number: runner };
-                self.close(runner.into(), block, |block| RunEvent::WorkerEnded { runner, framework, block });
-            }
-            News::RunnerReady { runner, identifier } => {
-                let runner = RunnerId { host, number: runner };
-                self.emit_in_order(runner, RunEvent::RunnerReady { runner, identifier });
-                self.step(Event::RunnerReady { runner });
-            }
-            News::LaunchUnavailable { runner, launch, failure } => {
-                self.launch_unavailable(RunnerId { host, number: runner }, launch, failure);
-            }
-            News::RunnerFailed { runner, failure } => {
-                self.runner_failed(RunnerId { host, number: runner }, failure);
-            }
-            News::AttemptStarted { attempt, block } => self.attempt_started(attempt, block),
-            News::TestFinished(attempt, test) => {
-                if let Some(live) = self.attempts.get(&attempt) {
-                    let (file, runner) = (live.file, live.runner);
-                    self.emit_in_order(runner, RunEvent::TestFinished { attempt, file, test });
-                }
-            }
-            News::AttemptFinished(finished) => self.attempt_finished(host, finished),
-            News::Ended(result) => {
-                // Every piece was sent before this was: what is in the channel now is all there is.
-                while let Ok(piece) = output.try_recv() {
-                    self.output(piece);
-                }
-                let events = self.blocks.host_output_ended(host);
-                self.emit(events);
-                self.host_ended(host, result);
-            }
-        }
-    }
-
-    fn close(&mut self, lane: Lane, block: AgentBlock, event: impl FnOnce(BlockId) -> RunEvent) {
-        let id = BlockId { host: lane.host, number: block.number };
-        let events = self.blocks.close(lane, id, block.bytes, vec![event(id)]);
-        self.emit(events);
-    }
-
-    /// Tells what happened on a runner after everything that happened there before.
-    fn emit_in_order(&mut self, runner: RunnerId, event: RunEvent) {
-        let events = self.blocks.in_lane(runner.into(), vec![event]);
-        self.emit(events);
-    }
-
-    fn launch_unavailable(&mut self, runner: RunnerId, launch: u32, failure: HostFailure) {
-        let known = u16::try_from(launch).ok().filter(|_| (launch as usize) < self.plan.launches.len());
-        let Some(index) = known else { return };
-        let framework = self.plan.launches[usize::from(index)].framework.clone();
-        let HostFailure { reason, hint } = failure.clone();
-        self.emit_in_order(runner, RunEvent::LaunchUnavailable { runner, framework, reason, hint });
-        self.step(Event::LaunchUnavailable { runner, launch: LaunchId(index), reason: told(failure) });
-    }
-
-    fn runner_failed(&mut self, runner: RunnerId, failure: Option<HostFailure>) {
-        let reason = failure.map(told);
-        self.emit_in_order(runner, RunEvent::RunnerFailed { runner, reason: reason.clone() });
-        let reason = reason.unwrap_or_else(|| "it can run none of the frameworks".to_owned());
-        self.step(Event::RunnerLost { runner, reason });
-    }
-
-    fn attempt_started(&mut self, attempt: AttemptId, block: u64) {
-        let now = self.sinks.now();
-        let Some(live) = self.attempts.get_mut(&attempt) else { return };
-        live.started = now;
-        live.block = Some(block);
-        let (file, runner) = (live.file, live.runner);
-        self.emit_in_order(runner, RunEvent::AttemptStarted { attempt, file, runner });
-        self.step(Event::AttemptStarted { attempt });
-    }
-
-    fn attempt_finished(&mut self, host: HostId, finished: FinishedAttempt) {
-        let FinishedAttempt { attempt, result, duration, message, details, leaked, block } = finished;
-        let Some(live) = self.attempts.remove(&attempt) else { return };
-        let block_id = block.map(|block| BlockId { host, number: block.number });
-        let event = match result {
-            AttemptResult::Outcome(outcome) => Event::AttemptFinished { attempt, outcome, duration },
-            AttemptResult::Interrupted(interruption) => {
-                Event::AttemptInterrupted { attempt, interruption, reason: message.clone() }
-            }
-        };
-        let report = AttemptReport {
-            attempt,
-            file: live.file,
-            runner: live.runner,
-            result,
-            duration,
-            message,
-            details,
-            leaked,
-            block: block_id,
-        };
-        let mut events = vec![RunEvent::AttemptFinished(report)];
-        events.extend(self.step_quietly(event));
-        let events = match (block, block_id) {
-            (Some(block), Some(id)) => self.blocks.close(live.runner.into(), id, block.bytes, events),
-            _ => self.blocks.in_lane(live.runner.into(), events),
-        };
-        self.emit(events);
-    }
-
-    fn host_ended(&mut self, host: HostId, result: Result<(), HostFailure>) {
-        self.hosts[host.0 as usize].ended = true;
-        let failure = match result {
-            Ok(()) if self.finished => return,
-            Ok(()) => HostFailure { reason: "its agent ended the run".into(), hint: None },
-            Err(failure) => failure,
-        };
-        if self.finished && self.hosts[host.0 as usize].connected {
-            // Every file has its verdict already: worth knowing, nobody's loss.
-            let name = &self.options.hosts[host.0 as usize].name;
-            let message = format!("{name}: {}, after the last verdict", failure.reason);
-            self.sinks.emit(&RunEvent::Warning { message });
-            return;
-        }
-        let HostFailure { reason, hint } = failure;
-        self.sinks.emit(&RunEvent::HostFailed { host, reason: reason.clone(), hint });
-        self.interrupt_attempts(Some(host), Interruption::HostLost, &reason);
-        self.step(Event::HostLost { host, reason });
-        if self.options.require_hosts {
-            self.miss_required_host(host);
-        }
-    }
-
-    /// A run without a host that has to take part is no success, and need not go on.
-    fn miss_required_host(&mut self, host: HostId) {
-        self.required_host_missing = true;
-        if self.stopping {
-            return;
-        }
-        let name = &self.options.hosts[host.0 as usize].name;
-        let stopping = if self.finished { "" } else { "stopping: " };
-        let message = format!("{stopping}{name} takes no part and require_hosts is set");
-        self.sinks.emit(&RunEvent::Warning { message });
-        if !self.finished {
-            self.stop();
-        }
-    }
-
-    /// Tells the reporters what became of the attempts on a lost host, or on all; the scheduler knows by itself.
-    fn interrupt_attempts(&mut self, of: Option<HostId>, interruption: Interruption, reason: &str) {
-        let is_meant = |live: &LiveAttempt| of.is_none_or(|host| live.runner.host == host);
-        let interrupted =
-            self.attempts.iter().filter(|(_, live)| is_meant(live)).map(|(attempt, _)| *attempt);
-        let mut interrupted: Vec<AttemptId> = interrupted.collect();
-        interrupted.sort();
-        for attempt in interrupted {
-            let Some(live) = self.attempts.remove(&attempt) else { continue };
-            let report = AttemptReport {
-                attempt,
-                file: live.file,
-                runner: live.runner,
-                result: AttemptResult::Interrupted(interruption),
-                duration: self.sinks.now().saturating_sub(live.started),
-                message: reason.to_owned(),
-                details: String::new(),
-                leaked: Vec::new(),
-                block: live.block.map(|number| BlockId { host: live.runner.host, number }),
-            };
-            self.sinks.emit(&RunEvent::AttemptFinished(report));
-        }
+        let host = &self.hosts[host.0 as usize];
+        let _ = host.orders.send(HostOrder { session: host.session, order });
     }
 }
 

@@ -1,0 +1,182 @@
+//! What the model demands of commands.
+
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
+use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
+use distributest_core::run_event::AttemptResult;
+use distributest_core::scheduler::{CHANCE_LIMIT, INTERRUPTION_LIMIT, STREAK_LIMIT};
+use distributest_core::scheduler_messages::Command;
+
+use super::{Host, LiveAttempt, Model, Role, Runner};
+
+impl Model {
+    pub(crate) fn observe_command(&mut self, command: &Command) {
+        assert!(!self.finished, "Finish is the last command, and comes once: {command:?}");
+        match command {
+            Command::Dispatch { attempt, file, runner, fresh } => {
+                if self.files[file.0 as usize].verdict.is_some() {
+                    assert!(*fresh, "a probe is not disturbed by files before it");
+                    self.observe_probe(*attempt, *file, *runner);
+                } else {
+                    self.count_failure(*file);
+                    let state = &self.files[file.0 as usize];
+                    let has_failed = !state.failed.is_empty() || !state.set_aside.is_empty();
+                    assert_eq!(
+                        *fresh, has_failed,
+                        "a file that is tried again gets a fresh worker: {file:?}"
+                    );
+                    self.observe_dispatch(*attempt, *file, *runner);
+                }
+            }
+            Command::Cancel { attempt } => {
+                let is_ending = self.is_ending();
+                let attempt = self.attempts.get_mut(attempt).expect("live attempts are cancelled");
+                assert!(!attempt.cancelled, "an attempt is cancelled once");
+                attempt.cancelled = true;
+                if !is_ending {
+                    assert_eq!(attempt.role, Role::Counts, "only what may still count is superseded");
+                    attempt.role = Role::Superseded;
+                }
+            }
+            Command::Fence { host, failures } => {
+                assert!(self.fenced.insert(*host), "a host is fenced once: {host:?}");
+                self.observe_fence(*host, *failures);
+                self.set_aside_failures_of(*host);
+            }
+            Command::Readmit { host } => {
+                assert!(self.fenced.remove(host), "only a fenced host is readmitted: {host:?}");
+            }
+            Command::Decide { file, verdict, attempt, failed_before } => {
+                self.count_failure(*file);
+                let failed = self.files[file.0 as usize].failed.iter().map(|(id, _)| *id);
+                let before: Vec<AttemptId> = failed.filter(|id| Some(*id) != *attempt).collect();
+                assert_eq!(*failed_before, before, "a verdict names every attempt before it that failed");
+                self.observe_verdict(*file, verdict, *attempt);
+            }
+            Command::Finish => self.finished = true,
+        }
+    }
+
+    fn observe_fence(&self, host: HostId, failures: u32) {
+        let its = self.files.iter().filter(|file| file.pending.is_some_and(|failure| failure.host == host));
+        assert_eq!(its.count() as u32, failures, "all failures of the host that don't count yet");
+        assert!(failures >= STREAK_LIMIT, "a few failures don't speak against a host");
+        let others = self.records.iter().filter(|(other, _)| **other != host && !self.fenced.contains(other));
+        let chances = others.map(|(_, (finished, failed))| f64::from(failed + 1) / f64::from(finished + 2));
+        let best = chances.fold(1.0, f64::min);
+        assert!(best.powf(f64::from(failures)) < CHANCE_LIMIT, "others pass what the host fails");
+    }
+
+    fn observe_probe(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
+        assert!(self.fenced.contains(&runner.host), "only a fenced host is probed");
+        assert!(!self.silent.contains(&runner.host), "a silent host is given nothing");
+        assert_eq!(self.runner(runner), Some(Runner::Idle), "probes go to idle runners only: {runner:?}");
+        assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
+        let state = &self.files[file.0 as usize];
+        assert!(state.set_aside.iter().any(|failure| failure.host == runner.host), "the host failed it");
+        let has_passed = matches!(state.verdict, Some(Verdict::Ran(Outcome::Passed) | Verdict::Flaky));
+        assert!(has_passed, "another host passed it");
+        let probes = self.attempts.values().filter(|live| live.role == Role::Probe);
+        assert!(probes.into_iter().all(|live| live.runner.host != runner.host), "one probe at a time");
+        self.give(attempt, file, runner, Role::Probe);
+    }
+
+    fn give(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId, role: Role) {
+        let used = self.attempts.contains_key(&attempt) || self.ended.contains_key(&attempt);
+        assert!(!used, "attempt ids are never reused");
+        self.set_runner(runner, Runner::Busy);
+        let live = LiveAttempt { file, runner, started: false, cancelled: false, role };
+        self.attempts.insert(attempt, live);
+    }
+
+    fn observe_dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
+        assert!(!self.is_ending(), "nothing starts after a stop");
+        assert_eq!(self.runner(runner), Some(Runner::Idle), "attempts go to idle runners only: {runner:?}");
+        assert!(
+            self.is_waiting(file),
+            "a file has one live attempt at most on hosts that are heard: {file:?}"
+        );
+        assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
+        assert!(self.may_take(file, runner), "a file goes to another host than the one that lost it");
+        let first = self.waiting().into_iter().find(|file| self.may_take(*file, runner));
+        assert_eq!(first, Some(file), "a runner takes the first file it may take");
+        let state = &mut self.files[file.0 as usize];
+        assert_eq!(state.verdict, None, "a decided file is not run again");
+        assert!(state.counted_interruptions < INTERRUPTION_LIMIT, "re-queues are bounded");
+        assert!(state.crashes() < 2, "a file that crashed twice is never run a third time");
+        let most_failures = usize::from(state.retries) + usize::from(state.may_have_second_opinion);
+        assert!(state.failed.len() <= most_failures, "retries are bounded: {:?}", state.failed);
+        state.dispatches += 1;
+        let interruptions = u32::from(INTERRUPTION_LIMIT) + state.interrupted_by.len() as u32;
+        let most = interruptions + (state.failed.len() + state.set_aside.len()) as u32 + state.doubts;
+        assert!(
+            state.dispatches <= most,
+            "a file is dispatched once, and once more for each interruption, retry or doubt"
+        );
+        self.give(attempt, file, runner, Role::Counts);
+    }
+
+    fn observe_verdict(&mut self, file: FileId, verdict: &Verdict, attempt: Option<AttemptId>) {
+        let left = self.attempts.values().find(|live| live.is_for(file));
+        assert!(left.is_none_or(|live| live.cancelled), "a file is decided after its attempts: {file:?}");
+        let state = &self.files[file.0 as usize];
+        assert_eq!(state.verdict, None, "a file has exactly one verdict: {file:?}");
+        let gone = AttemptResult::Interrupted(Interruption::FileGone);
+        let is_gone = self.ended.values().any(|ended| ended.file == file && ended.result == gone);
+        match verdict {
+            Verdict::Ran(outcome) => {
+                let deciding = &self.ended[&attempt.expect("an outcome comes from an attempt")];
+                assert_eq!(
+                    (deciding.file, deciding.role),
+                    (file, Role::Counts),
+                    "an attempt decides its file"
+                );
+                assert_eq!(
+                    deciding.result,
+                    AttemptResult::Outcome(*outcome),
+                    "a verdict is what the tests said"
+                );
+                let is_final = outcome.is_success() && state.failed.is_empty()
+                    || state.failed.len() > usize::from(state.retries)
+                    || state.crashes() > 1;
+                let can_not_go_on = is_gone
+                    || self.is_ending()
+                    || self.hosts_for(state.launch).is_empty()
+                    || state.counted_interruptions >= INTERRUPTION_LIMIT;
+                assert!(is_final || can_not_go_on, "a file that can be tried again is: {file:?}");
+            }
+            Verdict::Flaky => {
+                let deciding = &self.ended[&attempt.expect("an outcome comes from an attempt")];
+                assert_eq!(
+                    deciding.result,
+                    AttemptResult::Outcome(Outcome::Passed),
+                    "a flaky file passed in the end"
+                );
+                assert!(!state.failed.is_empty(), "a flaky file failed before");
+            }
+            Verdict::NotRun(reason) => {
+                assert_eq!(attempt, None, "no attempt decided a file that was not run");
+                let has_failed = !state.failed.is_empty() || !state.set_aside.is_empty();
+                assert!(!has_failed, "an outcome is never lost");
+                let is_true = match reason {
+                    NotRunReason::Stopped => self.stopping,
+                    NotRunReason::FailedFast => self.has_failed_enough(),
+                    NotRunReason::NoRunnerLeft(_) => self.hosts.iter().all(|host| *host == Host::Lost),
+                    NotRunReason::NoRunnerAble(_) => {
+                        let anybody_left = self.hosts.iter().any(|host| *host != Host::Lost);
+                        anybody_left && self.hosts_for(state.launch).is_empty()
+                    }
+                    NotRunReason::TooManyInterruptions(_) => {
+                        state.counted_interruptions >= INTERRUPTION_LIMIT
+                    }
+                    NotRunReason::FileGone(_) => is_gone,
+                    NotRunReason::UnusableName => false,
+                };
+                assert!(is_true, "the reason for not running a file is true: {reason:?}");
+            }
+        }
+        self.files[file.0 as usize].verdict = Some(verdict.clone());
+        for live in self.attempts.values_mut().filter(|live| live.is_for(file)) {
+            live.role = Role::Superseded;
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! A second bookkeeper of a run: a plain model of files, hosts, runners and attempts, which asserts at every
+//! event and command what must hold. It scans where the scheduler indexes, so that it can't share the
+//! scheduler's mistakes.
+
+mod commands;
+mod events;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
+use distributest_core::outcome::{Outcome, Verdict};
+use distributest_core::run_event::AttemptResult;
+use distributest_core::scheduler::{INTERRUPTION_LIMIT, SchedulerOptions};
+
+pub(crate) struct Model {
+    pub(crate) files: Vec<File>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) attempts: BTreeMap<AttemptId, LiveAttempt>,
+    pub(crate) ended: BTreeMap<AttemptId, EndedAttempt>,
+    /// What runners said that they can't run.
+    unable: BTreeSet<(RunnerId, LaunchId)>,
+    pub(crate) silent: BTreeSet<HostId>,
+    fenced: BTreeSet<HostId>,
+    /// How often each host was away.
+    absences: BTreeMap<HostId, u32>,
+    /// Files finished on each host, and how many of them failed.
+    records: BTreeMap<HostId, (u32, u32)>,
+    /// Failing files that end the run.
+    fail_fast: Option<u32>,
+    /// The user asked to stop.
+    pub(crate) stopping: bool,
+    pub(crate) finished: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct File {
+    launch: LaunchId,
+    pub(crate) verdict: Option<Verdict>,
+    last_lost_by: Option<HostId>,
+    dispatches: u32,
+    counted_interruptions: u8,
+    /// How often it may be tried again after a failure.
+    retries: u8,
+    /// A failure of which nobody knows yet whether it counts.
+    pending: Option<Failure>,
+    /// Attempts that failed, in order, with what they said.
+    failed: Vec<(AttemptId, Outcome)>,
+    /// Those that failed because of their hosts.
+    set_aside: Vec<Failure>,
+    /// How often it was given to another host because of a silence.
+    doubts: u32,
+    /// It crashed for the first time: that may lead to an attempt that is no retry.
+    may_have_second_opinion: bool,
+    /// The runners, and the absences of their hosts before, on which it was interrupted without the file being the
+    /// cause.
+    interrupted_by: BTreeSet<(RunnerId, u32)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Failure {
+    attempt: AttemptId,
+    host: HostId,
+    outcome: Outcome,
+}
+
+impl File {
+    fn new(launch: LaunchId, retries: u8) -> Self {
+        File {
+            launch,
+            verdict: None,
+            last_lost_by: None,
+            dispatches: 0,
+            counted_interruptions: 0,
+            retries,
+            pending: None,
+            failed: Vec::new(),
+            set_aside: Vec::new(),
+            doubts: 0,
+            may_have_second_opinion: false,
+            interrupted_by: BTreeSet::new(),
+        }
+    }
+
+    fn crashes(&self) -> usize {
+        let set_aside = self.set_aside.iter().map(|failure| failure.outcome);
+        let outcomes = self.failed.iter().map(|(_, outcome)| *outcome).chain(set_aside);
+        outcomes.filter(|outcome| *outcome == Outcome::Crashed).count()
+    }
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Host {
+    Awaited,
+    Present(Vec<Runner>),
+    Lost,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Runner {
+    Awaited,
+    Idle,
+    Busy,
+    Lost,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct LiveAttempt {
+    pub(crate) file: FileId,
+    pub(crate) runner: RunnerId,
+    started: bool,
+    cancelled: bool,
+    role: Role,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Role {
+    Counts,
+    Superseded,
+    Probe,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct EndedAttempt {
+    role: Role,
+    pub(crate) file: FileId,
+    pub(crate) runner: RunnerId,
+    pub(crate) result: AttemptResult,
+}
+
+/// What an event did to the model.
+pub(crate) enum Effect {
+    /// It is late, repeated or about nobody: it must not lead to any command.
+    Nothing,
+    /// It changed something; these attempts ended by it.
+    Changed { ended: Vec<AttemptId> },
+}
+
+/// State.
+impl Model {
+    pub(crate) fn new(options: &SchedulerOptions) -> Self {
+        let retries = |file: usize| options.retries.get(file).copied().unwrap_or(0);
+        Model {
+            files: (0..)
+                .zip(&options.file_launches)
+                .map(|(file, launch)| File::new(*launch, retries(file)))
+                .collect(),
+            hosts: vec![Host::Awaited; options.host_count as usize],
+            attempts: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            unable: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            fenced: BTreeSet::new(),
+            absences: BTreeMap::new(),
+            records: BTreeMap::new(),
+            fail_fast: options.fail_fast.map(u32::from),
+            stopping: false,
+            finished: false,
+        }
+    }
+
+    /// The runners in a state.
+    pub(crate) fn runners(&self, wanted: impl Fn(Runner) -> bool) -> Vec<RunnerId> {
+        let mut named = Vec::new();
+        for (host, state) in (0..).map(HostId).zip(&self.hosts) {
+            if let Host::Present(runners) = state {
+                let chosen = (1..).zip(runners).filter(|(_, runner)| wanted(**runner));
+                named.extend(chosen.map(|(number, _)| RunnerId { host, number }));
+            }
+        }
+        named
+    }
+
+    /// What must hold between events. `held`: the files whose last failure does not count yet.
+    pub(crate) fn check(&mut self, held: &BTreeSet<FileId>) {
+        self.check_held(held);
+        for attempt in self.ended.values().filter(|attempt| attempt.role == Role::Counts) {
+            let file = &self.files[attempt.file.0 as usize];
+            if let AttemptResult::Outcome(Outcome::Passed) = attempt.result {
+                let expected =
+                    if file.failed.is_empty() { Verdict::Ran(Outcome::Passed) } else { Verdict::Flaky };
+                assert_eq!(file.verdict, Some(expected), "an outcome is never lost");
+            }
+        }
+        for attempt in self.attempts.values().filter(|attempt| attempt.role == Role::Superseded) {
+            let mut others = self.ended.values().filter(|ended| ended.file == attempt.file);
+            let answered = others.any(|ended| matches!(ended.result, AttemptResult::Outcome(_)));
+            let decided = self.files[attempt.file.0 as usize].verdict.is_some();
+            assert!(answered || decided, "an attempt is superseded by an answer");
+            assert!(attempt.cancelled, "what is superseded is cancelled");
+        }
+        let busy = self.runners(|runner| runner == Runner::Busy);
+        let mut used: Vec<RunnerId> = self.attempts.values().map(|attempt| attempt.runner).collect();
+        used.sort_unstable();
+        assert_eq!(
+            used, busy,
+            "capacity is never exceeded: one live attempt on each busy runner, none elsewhere"
+        );
+        let waiting = self.waiting();
+        assert!(!self.is_ending() || waiting.is_empty(), "nothing waits after a stop");
+        for runner in self.runners(|runner| runner == Runner::Idle) {
+            let taken = waiting.iter().find(|file| self.may_take(**file, runner));
+            assert_eq!(taken, None, "no runner is idle while there is a file it may take: {runner:?}");
+        }
+        let hopeless =
+            waiting.iter().find(|file| self.hosts_for(self.files[file.0 as usize].launch).is_empty());
+        assert_eq!(hopeless, None, "no file waits that nobody is left to run");
+        let needs_fenced = waiting.iter().find(|file| {
+            let launch = self.files[file.0 as usize].launch;
+            let may = |host: &HostId| self.fenced.contains(host) && !self.silent.contains(host);
+            self.hosts_at_work_for(launch).is_empty() && self.hosts_for(launch).iter().any(may)
+        });
+        assert_eq!(needs_fenced, None, "a fenced host is better than none");
+        let all_decided = self.files.iter().all(|file| file.verdict.is_some());
+        assert_eq!(self.finished, all_decided, "a run is finished exactly when every file is decided");
+    }
+
+    fn check_held(&mut self, held: &BTreeSet<FileId>) {
+        for file in (0..self.files.len() as u32).map(FileId) {
+            if !held.contains(&file) {
+                self.count_failure(file);
+            }
+        }
+        assert!(held.is_empty() || !self.is_ending(), "a failure counts after a stop");
+        let is_at_work =
+            |live: &LiveAttempt| live.role == Role::Counts && !self.silent.contains(&live.runner.host);
+        assert!(held.is_empty() || self.attempts.values().any(is_at_work), "nothing is held for ever");
+        for file in held {
+            let file = &self.files[file.0 as usize];
+            let failure = file.pending.expect("only a failure is held");
+            assert_eq!(file.verdict, None);
+            assert!(!self.fenced.contains(&failure.host), "it is known whose a fenced host's failures are");
+        }
+    }
+
+    fn runner(&self, runner: RunnerId) -> Option<Runner> {
+        let Host::Present(runners) = self.hosts.get(runner.host.0 as usize)? else { return None };
+        runners.get(usize::from(runner.number).checked_sub(1)?).copied()
+    }
+
+    fn set_runner(&mut self, runner: RunnerId, state: Runner) {
+        if let Host::Present(runners) = &mut self.hosts[runner.host.0 as usize] {
+            runners[usize::from(runner.number) - 1] = state;
+        }
+    }
+
+    /// The files that wait for a runner, in order.
+    fn waiting(&self) -> Vec<FileId> {
+        (0..self.files.len() as u32).map(FileId).filter(|file| self.is_waiting(*file)).collect()
+    }
+
+    /// Whether a file is neither decided nor held nor at work on a host that is heard.
+    fn is_waiting(&self, file: FileId) -> bool {
+        let is_heard = |live: &LiveAttempt| self.is_ending() || !self.silent.contains(&live.runner.host);
+        let state = &self.files[file.0 as usize];
+        let mut live = self.attempts.values().filter(|live| live.is_for(file));
+        let may_run = state.counted_interruptions < INTERRUPTION_LIMIT;
+        state.verdict.is_none() && state.pending.is_none() && may_run && !live.any(is_heard)
+    }
+
+    /// Whether nothing new starts, because somebody asked for that or enough files have failed.
+    fn is_ending(&self) -> bool {
+        self.stopping || self.has_failed_enough()
+    }
+
+    fn has_failed_enough(&self) -> bool {
+        let has_failed =
+            |file: &&File| matches!(file.verdict, Some(Verdict::Ran(outcome)) if !outcome.is_success());
+        let failed = self.files.iter().filter(has_failed).count() as u32;
+        self.fail_fast.is_some_and(|limit| failed >= limit)
+    }
+
+    /// Whether a runner may be given a file: not what it can't run, and not what its host lost itself, while another
+    /// host has or may bring runners that can run it.
+    fn may_take(&self, file: FileId, runner: RunnerId) -> bool {
+        let state = &self.files[file.0 as usize];
+        let at_work = self.hosts_at_work_for(state.launch);
+        let others_may = at_work.iter().any(|host| *host != runner.host);
+        let is_paused = self.silent.contains(&runner.host) || self.fenced.contains(&runner.host);
+        self.is_able(runner, file) && !is_paused && !(state.last_lost_by == Some(runner.host) && others_may)
+    }
+
+    fn is_able(&self, runner: RunnerId, file: FileId) -> bool {
+        !self.unable.contains(&(runner, self.files[file.0 as usize].launch))
+    }
+
+    /// The same without those that are given nothing for now.
+    fn hosts_at_work_for(&self, launch: LaunchId) -> Vec<HostId> {
+        let is_at_work = |host: &HostId| !self.silent.contains(host) && !self.fenced.contains(host);
+        self.hosts_for(launch).into_iter().filter(is_at_work).collect()
+    }
+
+    /// The hosts that have or may still bring a runner that can run a launch.
+    fn hosts_for(&self, launch: LaunchId) -> Vec<HostId> {
+        let can = |host: HostId| match &self.hosts[host.0 as usize] {
+            Host::Awaited => true,
+            Host::Present(runners) => (1..).zip(runners).any(|(number, state)| {
+                *state != Runner::Lost && !self.unable.contains(&(RunnerId { host, number }, launch))
+            }),
+            Host::Lost => false,
+        };
+        (0..self.hosts.len() as u32).map(HostId).filter(|host| can(*host)).collect()
+    }
+}
