@@ -131,6 +131,7 @@ impl Ledger {
             RunEvent::RunResumed(_)
             | RunEvent::RunnerFailed { reason: None, .. }
             | RunEvent::HostProgress { .. }
+            | RunEvent::HostSynced { .. }
             | RunEvent::HostChanged { .. }
             | RunEvent::HostConnected { .. }
             | RunEvent::HookFinished { .. }

@@ -272,6 +272,14 @@ pub enum RunEvent {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// The project was copied to a host.
+    HostSynced {
+        /// The host.
+        host: HostId,
+        /// The number of the state of the project that it was given, from 1 for the one the run began with. Attempts on
+        /// the host run this one until the next event of this kind.
+        snapshot: u32,
+    },
     /// How far a host is counted on has changed.
     HostChanged {
         /// The host.

@@ -141,6 +141,9 @@ impl AggregatedLog {
                 self.names.host(*host),
                 in_brackets(hint.as_ref())
             )),
+            RunEvent::HostSynced { host, snapshot } => {
+                Some(format!("host {} has snapshot {snapshot} of the project", self.names.host(*host)))
+            }
             RunEvent::HostChanged { host, change } => {
                 Some(format!("host {}: {change}", self.names.host(*host)))
             }

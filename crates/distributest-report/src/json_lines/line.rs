@@ -58,6 +58,10 @@ enum Event<'a> {
         reason: &'a str,
         hint: Option<&'a str>,
     },
+    HostSynced {
+        host: &'a str,
+        snapshot: u32,
+    },
     HostChanged {
         host: &'a str,
         change: &'static str,
@@ -242,6 +246,9 @@ impl<'a> Event<'a> {
             }
             RunEvent::HostFailed { host, reason, hint } => {
                 Event::HostFailed { host: host_name(host), reason, hint: hint.as_deref() }
+            }
+            RunEvent::HostSynced { host, snapshot } => {
+                Event::HostSynced { host: host_name(host), snapshot: *snapshot }
             }
             RunEvent::HostChanged { host, change } => Event::HostChanged {
                 host: host_name(host),

@@ -338,6 +338,7 @@ fn run_spec(
         sync: config.sync.clone(),
         patience: Patience { host_timeout: config.host_timeout },
         sync_rules: OnceCell::new(),
+        snapshots: Arc::default(),
         bootstrap: config.bootstrap,
     }
 }

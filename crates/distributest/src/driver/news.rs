@@ -50,6 +50,7 @@ impl Driver<'_> {
                 self.sinks.emit(&RunEvent::HostConnected { host, agent, cores, runners });
                 self.step(Event::HostExpected { host, runners });
             }
+            News::Synced { snapshot } => self.sinks.emit(&RunEvent::HostSynced { host, snapshot }),
             News::Silent(silence) => self.host_silent(host, silence),
             News::Heard => self.host_heard(host),
             News::Away { failure, next_block } => {

@@ -38,6 +38,11 @@ pub struct HostFailure {
 pub enum News {
     /// What the host is busy with before its runners are ready.
     Progress(String),
+    /// It has the project.
+    Synced {
+        /// The number of the state it was given.
+        snapshot: u32,
+    },
     /// Nothing was heard from its agent for this long.
     Silent(Duration),
     /// A silent agent is heard again; what it says follows.

@@ -10,6 +10,7 @@ pub mod messages;
 
 mod local_agent;
 mod remote_agent;
+pub mod snapshots;
 mod ssh;
 mod sync;
 mod sync_rules;
@@ -29,6 +30,7 @@ use self::link::{Dial, Link};
 use self::local_agent::LocalAgentError;
 use self::messages::{HostFailure, HostNews, HostOrder, News, Order, OutputPiece};
 use self::remote_agent::RemoteAgentError;
+use self::snapshots::Snapshots;
 use self::ssh::{SshConnection, SshError};
 use self::sync::SyncError;
 use crate::agents::{self, Agent, AgentError, Patience};
@@ -78,6 +80,8 @@ pub struct RunSpec {
     pub sync: SyncConfig,
     /// The same as filter rules for rsync: made once, by the first host that needs them.
     pub sync_rules: OnceCell<Vec<u8>>,
+    /// The states of the project that hosts were given.
+    pub snapshots: Arc<Snapshots>,
     /// Whether a host without an agent gets a private one.
     pub bootstrap: bool,
     /// How long silence is borne.
@@ -387,9 +391,26 @@ impl Participant {
     async fn sync_rules(&self) -> Result<&[u8], HostError> {
         let rules = self.run.sync_rules.get_or_try_init(async || {
             let (project, sync) = (self.run.project.clone(), self.run.sync.clone());
-            tokio::task::spawn_blocking(move || sync_rules::rules(&project, &sync)).await
+            let snapshots = Arc::clone(&self.run.snapshots);
+            tokio::task::spawn_blocking(move || {
+                snapshots.number(&project);
+                sync_rules::rules(&project, &sync)
+            })
+            .await
         });
         Ok(rules.await.map_err(|error| SyncError::Rules(error.into()))?)
+    }
+
+    /// Tells which state of the project the host has, without keeping it waiting for that.
+    fn tell_snapshot(&self) {
+        let (run, outlets, host) = (Arc::clone(&self.run), self.outlets.clone(), self.host.id);
+        tokio::spawn(async move {
+            let walk = move || run.snapshots.number(&run.project);
+            if let Ok(snapshot) = tokio::task::spawn_blocking(walk).await {
+                // Late is as good as never.
+                let _ = outlets.news.send(HostNews { host, news: News::Synced { snapshot } }).await;
+            }
+        });
     }
 
     async fn sync(&self, workspace: &str, ssh: Option<&SshConnection>) -> Result<(), HostError> {
@@ -402,7 +423,11 @@ impl Participant {
         tokio::pin!(syncing);
         loop {
             tokio::select! {
-                synced = &mut syncing => return Ok(synced?),
+                synced = &mut syncing => {
+                    synced?;
+                    self.tell_snapshot();
+                    return Ok(());
+                }
                 Ok(()) = reader.changed() => {
                     let percentage = *reader.borrow_and_update();
                     self.progress(&format!("copying the project, {percentage} %")).await;

@@ -158,6 +158,7 @@ impl Observer {
             RunEvent::RunResumed(_)
             | RunEvent::HostProgress { .. }
             | RunEvent::HostConnected { .. }
+            | RunEvent::HostSynced { .. }
             | RunEvent::HostChanged { .. }
             | RunEvent::HostFailed { .. }
             | RunEvent::RunnerReady { .. }

@@ -199,6 +199,7 @@ fn options(scenario: &Scenario, machines: &[Arc<Machine>]) -> DriverOptions {
             own_environment: Vec::new(),
             sync: SyncConfig::default(),
             sync_rules: OnceCell::new(),
+            snapshots: Arc::default(),
             bootstrap: false,
             patience: Patience { host_timeout: Duration::from_secs(10) },
         }),
