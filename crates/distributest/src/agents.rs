@@ -196,7 +196,7 @@ impl Agent {
     /// When the connection is gone.
     pub async fn order(&self, order: Order) -> Result<(), AgentError> {
         self.send(match order {
-            Order::Dispatch { attempt, runner, launch, file, tests, fresh, timeout } => {
+            Order::Dispatch { attempt, runner, launch, file, tests, fresh, timeout, expected } => {
                 OrderKind::Dispatch(wire::Dispatch {
                     attempt: attempt.0,
                     runner: u32::from(runner),
@@ -206,6 +206,7 @@ impl Agent {
                     timeout_milliseconds: timeout.map_or(0, |limit| milliseconds(limit).max(1)),
                     tests,
                     fresh_worker: fresh,
+                    expected_milliseconds: expected.map_or(0, milliseconds),
                 })
             }
             Order::Cancel(attempt) => OrderKind::Cancel(wire::Cancel { attempt: attempt.0 }),

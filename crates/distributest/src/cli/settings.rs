@@ -50,7 +50,7 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "HOW")]
     pub isolation: Option<String>,
 
-    /// The longest a file may take, such as 90s or 10m; 0: for ever [default: 10m]
+    /// The longest a file may be silent, such as 90s or 10m; 0: for ever [default: 10m]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
 

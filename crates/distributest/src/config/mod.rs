@@ -93,7 +93,7 @@ pub struct Config {
     pub runners: Option<u16>,
     /// How files are kept apart; `None`: the safest that is fast for the framework.
     pub isolation: Option<Isolation>,
-    /// The longest a test file may take; `None`: for ever.
+    /// The longest a test file may be silent; `None`: for ever.
     pub timeout: Option<Duration>,
     /// Silence of a host after which its files run elsewhere as well.
     pub host_timeout: Duration,

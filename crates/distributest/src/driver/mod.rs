@@ -372,6 +372,7 @@ impl<'run> Driver<'run> {
             tests: planned.tests.clone(),
             fresh,
             timeout: self.options.timeout,
+            expected: planned.predicted,
         };
         let started = self.sinks.now();
         self.attempts.insert(attempt, LiveAttempt { file, runner, started, block: None });

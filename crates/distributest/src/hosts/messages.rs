@@ -197,8 +197,10 @@ pub enum Order {
         tests: Vec<String>,
         /// On a worker that no file has run on.
         fresh: bool,
-        /// `None`: no limit.
+        /// The longest silence; `None`: no limit.
         timeout: Option<Duration>,
+        /// How long the file should take, if that is known.
+        expected: Option<Duration>,
     },
     /// End this attempt's processes.
     Cancel(AttemptId),

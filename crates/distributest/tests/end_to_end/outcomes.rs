@@ -107,7 +107,7 @@ fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
     exit status: 1
     ----- standard output
     TIMED OUT test_hang.py  after 2 tests, 1 of them failed  (runner 1, TIME)
-      ran longer than its time limit of 2 s, while test_hang.py::test_hangs ran
+      no output for 2s, while test_hang.py::test_hangs ran
 
       test_hangs  test_hang.py:5
         timed out
@@ -117,7 +117,7 @@ fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
 
     Timed out
       test_hang.py
-        ran longer than its time limit of 2 s, while test_hang.py::test_hangs ran
+        no output for 2s, while test_hang.py::test_hangs ran
         test_hangs: timed out
         $ distributest test_hang.py
 
@@ -167,14 +167,14 @@ fn a_command_is_ended_at_its_time_limit_with_all_it_started() {
     exit status: 1
     ----- standard output
     TIMED OUT tests/hang  (runner 1, TIME)
-      ran longer than its time limit of 1 s
+      no output for 1s
 
       its last output:
         hanging
 
     Timed out
       tests/hang
-        ran longer than its time limit of 1 s
+        no output for 1s
         $ distributest tests/hang
 
     1 file: 1 timed out

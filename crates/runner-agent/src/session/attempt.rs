@@ -9,6 +9,8 @@ use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio_util::sync::CancellationToken;
 
+use super::time_limit::{TimeLimit, TimedOut};
+
 /// An attempt to make.
 pub(crate) struct Attempt {
     /// Its number.
@@ -21,8 +23,8 @@ pub(crate) struct Attempt {
     pub(crate) tests: Vec<String>,
     /// Not on a worker that another file has run on.
     pub(crate) fresh_worker: bool,
-    /// The longest it may take once it has its slot.
-    pub(crate) timeout: Option<Duration>,
+    /// How long it may take, and be silent, once it has its slot.
+    pub(crate) time_limit: Option<TimeLimit>,
     /// Cancelled when nobody wants its outcome any more, and when it is over.
     pub(crate) cancelled: CancellationToken,
 }
@@ -62,9 +64,8 @@ impl Ended {
     }
 
     /// The time limit ended it.
-    pub(crate) fn timed_out(limit: Option<Duration>) -> Self {
-        let seconds = limit.unwrap_or_default().as_secs_f64();
-        Ended::outcome(Outcome::TimedOut, format!("ran longer than its time limit of {seconds} s"))
+    pub(crate) fn timed_out(timed_out: TimedOut) -> Self {
+        Ended::outcome(Outcome::TimedOut, timed_out.to_string())
     }
 
     /// This test of it was running at the time.
@@ -110,7 +111,7 @@ mod tests {
             file: "a_spec.rb".into(),
             tests: Vec::new(),
             fresh_worker: false,
-            timeout: None,
+            time_limit: None,
             cancelled: cancelled.clone(),
         };
         assert!(!cancelled.is_cancelled());

@@ -14,8 +14,9 @@ use distributest_protocol::wire::agent_message::Kind;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Ended};
-use super::context::{Program, RunContext, STOP_GRACE, run_out};
+use super::context::{Program, RunContext, STOP_GRACE};
 use super::environment::Environment;
+use super::time_limit::overrun;
 use crate::failure::{self, Failure};
 
 /// How long processes may take to leave by themselves after their attempt's end before they count as leaked.
@@ -38,13 +39,13 @@ pub(crate) async fn run(
         Ok(started) => started,
         Err(error) => return could_not_start(launch, &shown, &error),
     };
-    let block = started.capture.block_number();
+    let (block, heard) = (started.capture.block_number(), started.capture.heard());
     context.updates.send(Kind::AttemptStarted(wire::AttemptStarted { attempt: attempt.number, block })).await;
 
     let mut ended = tokio::select! {
         biased;
         () = attempt.cancelled.cancelled() => Ended::cancelled(),
-        () = run_out(attempt.timeout) => Ended::timed_out(attempt.timeout),
+        timed_out = overrun(attempt.time_limit, &heard) => Ended::timed_out(timed_out),
         exit = started.tree.wait() => judge(exit),
     };
     ended.duration = begin.elapsed();

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Ended};
-use super::context::{Cgroups, Launch, RunContext, Updates, time_limit};
+use super::context::{Cgroups, Launch, RunContext, Updates};
 use super::environment::{Environment, RunFacts};
 use super::hooks::{Hook, Prepared, Subject};
 use super::identifiers::Identifiers;
@@ -28,6 +28,7 @@ use super::lane;
 use super::output::OutputSink;
 use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
+use super::time_limit::TimeLimit;
 use super::worker::WorkerLaunch;
 use super::workspace::Workspace;
 use crate::failure::Failure;
@@ -294,13 +295,14 @@ impl Run {
         let launches = self.context.as_ref().map_or(0, |context| context.launches.len());
         let runner = usize::try_from(dispatch.runner).unwrap_or(usize::MAX).wrapping_sub(1);
         let cancelled = self.ending.child_token();
+        let time_limit = TimeLimit::of(&dispatch);
         let attempt = Attempt {
             number: dispatch.attempt,
             launch,
             file: dispatch.file,
             tests: dispatch.tests,
             fresh_worker: dispatch.fresh_worker,
-            timeout: time_limit(dispatch.timeout_milliseconds),
+            time_limit,
             cancelled: cancelled.clone(),
         };
         let problem = match self.lanes.get(runner) {

@@ -17,6 +17,7 @@ mod output;
 mod private_directory;
 mod programs;
 mod slots;
+mod time_limit;
 mod worker;
 mod worker_messages;
 mod workspace;

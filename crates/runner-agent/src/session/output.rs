@@ -15,6 +15,8 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::time_limit::LastHeard;
+
 /// The most bytes one chunk carries.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -40,6 +42,7 @@ impl OutputSink {
 pub(crate) struct Capture {
     requests: mpsc::Sender<oneshot::Sender<OutputBlock>>,
     open_block: Arc<AtomicU64>,
+    heard: LastHeard,
     task: AbortHandle,
 }
 
@@ -50,14 +53,20 @@ impl Capture {
         let pipes = [Pipe::new(stdout, false), Pipe::new(stderr, true)];
         let block = sink.open_block();
         let open_block = Arc::new(AtomicU64::new(block.number));
-        let reader = Reader { sink, block, open_block: open_block.clone() };
+        let heard = LastHeard::now();
+        let reader = Reader { sink, block, open_block: open_block.clone(), heard: heard.clone() };
         let task = tokio::spawn(reader.read_both(pipes, receiver));
-        Capture { requests, open_block, task: task.abort_handle() }
+        Capture { requests, open_block, heard, task: task.abort_handle() }
     }
 
     /// The number of the open block.
     pub(crate) fn block_number(&self) -> u64 {
         self.open_block.load(Ordering::Relaxed)
+    }
+
+    /// When the processes were last heard: to the knowledge of this reader, and of who else notes it.
+    pub(crate) fn heard(&self) -> LastHeard {
+        self.heard.clone()
     }
 
     /// Closes the open block with everything written until now, and opens the next.
@@ -82,6 +91,7 @@ struct Reader {
     sink: OutputSink,
     block: OutputBlock,
     open_block: Arc<AtomicU64>,
+    heard: LastHeard,
 }
 
 impl Reader {
@@ -112,7 +122,7 @@ impl Reader {
         if !bytes.is_empty() {
             self.block.bytes += bytes.len() as u64;
             let chunk = OutputChunk { block: self.block.number, stderr, data: bytes.into() };
-            let _ = self.sink.chunks.send(chunk).await;
+            let _ = self.heard.while_passing_on(self.sink.chunks.send(chunk)).await;
         }
     }
 }

@@ -25,6 +25,7 @@ use super::command::{Known, name_leaked};
 use super::context::{Program, RunContext, STOP_GRACE, Started, run_out, time_limit};
 use super::environment::Environment;
 use super::programs::{self, NoProgram};
+use super::time_limit::{TimedOut, overrun};
 use super::worker_messages::{
     FileOutcome, Finished, WorkerLink, WorkerLinkError, WorkerMessage, WorkerOrder,
 };
@@ -275,7 +276,8 @@ impl Worker {
 
     /// Takes what the worker says until the file is over, one way or another.
     async fn converse(&mut self, context: &RunContext, attempt: &Attempt) -> Ending {
-        let limit = run_out(attempt.timeout);
+        let heard = self.started.capture.heard();
+        let limit = overrun(attempt.time_limit, &heard);
         tokio::pin!(limit);
         let mut cut_short = None;
         let mut tests = 0;
@@ -283,9 +285,10 @@ impl Worker {
             let event = tokio::select! {
                 biased;
                 () = attempt.cancelled.cancelled() => return Ending::Cancelled,
-                () = &mut limit => return Ending::TimedOut,
+                timed_out = &mut limit => return Ending::TimedOut(timed_out),
                 event = self.next_event() => event,
             };
+            heard.note();
             match (event, cut_short.take()) {
                 (Event::Message(WorkerMessage::Test(test)), cut) => {
                     cut_short = cut;
@@ -321,9 +324,9 @@ impl Worker {
                     self.isolation == wire::Isolation::Shared && finished.outcome == FileOutcome::Crashed;
                 (from_finished(finished), !server_died)
             }
-            Ending::TimedOut => {
+            Ending::TimedOut(timed_out) => {
                 let (last_tests, stays) = self.end_file().await;
-                let ended = Ended::timed_out(attempt.timeout);
+                let ended = Ended::timed_out(timed_out);
                 match tell_what_timed_out(context, attempt, last_tests).await {
                     Some(test) => (ended.during(&test), stays),
                     None => (ended, stays),
@@ -442,7 +445,7 @@ impl Worker {
 /// How a conversation about a file ended.
 enum Ending {
     Finished(Finished),
-    TimedOut,
+    TimedOut(TimedOut),
     Cancelled,
     Lost(WorkerLinkError),
     OutOfTurn,

@@ -89,8 +89,52 @@ async fn a_time_limit_ends_the_whole_tree() {
     let attempt = coordinator.dispatch(1, "slow", 1500).await;
     let (finished, _) = coordinator.finished(attempt).await;
     assert_result(&finished, AttemptResult::TimedOut);
-    assert!(finished.message.contains("1.5 s"), "{}", finished.message);
+    assert!(finished.message.contains("no output for 1s 500ms"), "{}", finished.message);
     gone(&[pid_in(&site, "slow.pid").await, pid_in(&site, "daemon").await]).await;
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn what_is_heard_is_not_ended_for_its_age_but_in_the_end_it_is() {
+    let site = Site::new();
+    site.script("slow", "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.5; done");
+    site.script("endless", "while :; do echo again; sleep 0.05; done");
+    let (mut coordinator, _agent) = coordinator(&site, &["{file}"]).await;
+    let slow = coordinator.dispatch(1, "slow", 4000).await;
+    assert_result(&coordinator.finished(slow).await.0, AttemptResult::Passed);
+    let endless = coordinator.dispatch(1, "endless", 300).await;
+    let (finished, _) = coordinator.finished(endless).await;
+    assert_result(&finished, AttemptResult::TimedOut);
+    // On a machine that stands still for a moment, that is a silence.
+    let possible = ["not done after 3s, although never silent for long", "no output for 300ms"];
+    assert!(possible.contains(&finished.message.as_str()), "{}", finished.message);
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn a_file_known_to_be_slow_may_be_silent_for_ten_times_what_it_should_take() {
+    let site = Site::new();
+    site.script("slow", "sleep 1");
+    let (mut coordinator, _agent) = coordinator(&site, &["{file}"]).await;
+    for (attempt, expected_milliseconds, result) in
+        [(1, 60_000, AttemptResult::Passed), (2, 20, AttemptResult::TimedOut)]
+    {
+        let dispatch = wire::Dispatch {
+            attempt,
+            runner: 1,
+            file: "slow".into(),
+            timeout_milliseconds: 100,
+            expected_milliseconds,
+            ..Default::default()
+        };
+        coordinator.order(Order::Dispatch(dispatch)).await;
+        let (finished, _) = coordinator.finished(attempt).await;
+        assert_result(&finished, result);
+        if result == AttemptResult::TimedOut {
+            let message = "no output any more, and not done after 200ms, 10 times as long as expected";
+            assert_eq!(finished.message, message);
+        }
+    }
     coordinator.end().await;
 }
 
@@ -160,6 +204,7 @@ async fn orders_that_make_no_sense_are_answered_and_repeated_ones_ignored() {
             timeout_milliseconds: 0,
             tests: Vec::new(),
             fresh_worker: false,
+            expected_milliseconds: 0,
         };
         coordinator.order(Order::Dispatch(dispatch)).await;
         assert_result(&coordinator.finished(attempt).await.0, AttemptResult::RunnerLost);
@@ -175,6 +220,7 @@ async fn orders_that_make_no_sense_are_answered_and_repeated_ones_ignored() {
         timeout_milliseconds: 0,
         tests: Vec::new(),
         fresh_worker: false,
+        expected_milliseconds: 0,
     };
     coordinator.order(Order::Dispatch(repeated)).await;
     coordinator.run("count").await;

@@ -58,6 +58,7 @@ async fn single_tests_reach_the_worker() {
         timeout_milliseconds: 0,
         tests: vec!["1 - adds".into()],
         fresh_worker: false,
+        expected_milliseconds: 0,
     };
     coordinator.order(Order::Dispatch(dispatch)).await;
     let (finished, before) = coordinator.finished(7).await;
@@ -83,6 +84,7 @@ async fn a_command_is_run_as_a_whole() {
             timeout_milliseconds: 0,
             tests: vec![test.into()],
             fresh_worker: false,
+            expected_milliseconds: 0,
         };
         coordinator.order(Order::Dispatch(dispatch)).await;
         let (finished, _) = coordinator.finished(attempt).await;

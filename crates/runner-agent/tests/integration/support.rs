@@ -227,6 +227,7 @@ impl Coordinator {
             timeout_milliseconds,
             tests: Vec::new(),
             fresh_worker: false,
+            expected_milliseconds: 0,
         };
         self.order(Order::Dispatch(dispatch)).await;
         attempt
