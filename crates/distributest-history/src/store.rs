@@ -165,8 +165,8 @@ impl History {
         Ok((history, opened.warnings))
     }
 
-    /// What every file of a project took lately: at most [`RECENT_LIMIT`] for each, newest first, only attempts
-    /// that passed or failed. A file without any is absent.
+    /// What every file of a project took lately: at most [`RECENT_LIMIT`] for each, newest first, only attempts that
+    /// passed, or failed and decided their file. A file without any is absent.
     ///
     /// # Errors
     ///
@@ -241,10 +241,11 @@ const RECENT: &str = "
     JOIN files ON files.project_id = projects.id
     JOIN attempts ON attempts.file_id = files.id
     WHERE projects.key = :project
-      AND attempts.result IN ('passed', 'failed')
+      AND (attempts.result = 'passed' OR (attempts.result = 'failed' AND attempts.deciding))
       AND attempts.finished_at >= coalesce(
           (SELECT newer.finished_at FROM attempts AS newer
-           WHERE newer.file_id = files.id AND newer.result IN ('passed', 'failed')
+           WHERE newer.file_id = files.id
+             AND (newer.result = 'passed' OR (newer.result = 'failed' AND newer.deciding))
            ORDER BY newer.finished_at DESC, newer.id DESC LIMIT 1 OFFSET :beyond),
           :ever)
     ORDER BY files.id, attempts.finished_at DESC, attempts.id DESC";

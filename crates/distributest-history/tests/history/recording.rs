@@ -30,6 +30,21 @@ fn the_newest_attempts_come_first_with_host_and_time() {
 }
 
 #[test]
+fn a_failure_that_did_not_decide_says_nothing_about_next_time() {
+    let place = Place::new();
+    let mut run = Run::start(place.open(), info("blog", 0), &["a"]);
+    run.attempt(0, AttemptResult::Outcome(Outcome::Failed), SECOND);
+    let failed = run.attempt(0, AttemptResult::Outcome(Outcome::Failed), SECOND * 60);
+    run.decide(0, Outcome::Failed, failed);
+    run.attempt(0, AttemptResult::Outcome(Outcome::Passed), SECOND * 50);
+    run.attempt(0, AttemptResult::Outcome(Outcome::Failed), SECOND);
+    run.finish();
+    let recent = place.open().recent("blog").unwrap();
+    let durations: Vec<Duration> = recent["a"].iter().map(|past| past.duration).collect();
+    assert_eq!(durations, [SECOND * 50, SECOND * 60]);
+}
+
+#[test]
 fn projects_do_not_see_each_other() {
     let place = Place::new();
     let mut run = Run::start(place.open(), info("blog", 0), &["tests/test_a.py"]);
@@ -173,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// Whatever happened in whatever order and across however many runs: the answer is exactly the newest attempts
-    /// that passed or failed.
+    /// that passed, or failed and decided.
     #[test]
     fn what_is_recorded_is_what_is_returned(runs in prop::collection::vec((any::<i32>(), steps()), 1..4)) {
         let place = Place::new();
@@ -191,7 +206,7 @@ proptest! {
                 if *decides {
                     run.decide(*file, outcome, attempt);
                 }
-                if matches!(outcome, Outcome::Passed | Outcome::Failed) {
+                if outcome == Outcome::Passed || (outcome == Outcome::Failed && *decides) {
                     let finished = start + i64::try_from(run.now.as_millis()).unwrap();
                     let path = paths[*file as usize].to_string();
                     expected.entry(path).or_default().push((finished, recorded, duration));
