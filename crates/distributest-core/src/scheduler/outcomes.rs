@@ -224,9 +224,9 @@ impl Scheduler {
         }
     }
 
-    /// A fenced host takes part again.
+    /// A fenced host takes part again, unless it is lost.
     pub(super) fn readmit(&mut self, host: HostId, commands: &mut Vec<Command>) {
-        if !self.trust.is_fenced(host) {
+        if !self.trust.is_fenced(host) || !self.fleet.is_left(host) {
             return;
         }
         self.trust.readmit(host);

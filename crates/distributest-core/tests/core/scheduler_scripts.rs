@@ -108,6 +108,24 @@ scripts! {
         finished(12, Outcome::Failed) => [ran(7, Outcome::Failed, 12), Command::Finish];
     }
 
+    a_fenced_host_that_is_lost_does_not_take_part_again([RUBY; 7], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 2, 1, 1)];
+        finished(3, Outcome::Passed) => [ran(2, Outcome::Passed, 3), dispatch(4, 3, 1, 1)];
+        finished(4, Outcome::Passed) => [ran(3, Outcome::Passed, 4), dispatch(5, 4, 1, 1)];
+        finished(1, Outcome::Failed) => [dispatch(6, 5, 0, 1)];
+        finished(6, Outcome::Broken) => [dispatch(7, 6, 0, 1)];
+        finished(7, Outcome::Failed) => [Command::Fence { host: HostId(0), failures: 3 }];
+        host_lost(0) => [];
+        finished(5, Outcome::Passed) => [ran(4, Outcome::Passed, 5), dispatch_again(8, 0, 1, 1)];
+        finished(8, Outcome::Failed) => [ran(0, Outcome::Failed, 8), dispatch_again(9, 5, 1, 1)];
+        finished(9, Outcome::Broken) => [ran(5, Outcome::Broken, 9), dispatch_again(10, 6, 1, 1)];
+        finished(10, Outcome::Failed) => [ran(6, Outcome::Failed, 10), Command::Finish];
+    }
+
     a_host_is_not_to_blame_for_what_fails_everywhere([RUBY; 7], 2 hosts) {
         expect(0, 1) => [];
         expect(1, 1) => [];
