@@ -119,10 +119,12 @@ impl Fleet {
         self.crew(launch).hosts_at_work() > usize::from(is_here)
     }
 
-    /// Whether everybody who can run a launch is paused.
-    pub(super) fn is_all_paused(&self, launch: LaunchId) -> bool {
-        let crew = self.crew(launch);
-        crew.hosts_left > 0 && crew.hosts_at_work() == 0
+    /// Whether a host other than this one has or may bring a runner for the launch, and is not fenced; one that is silent
+    /// now may be heard again. A search.
+    pub(super) fn has_unfenced_hope_elsewhere(&self, launch: LaunchId, host: HostId) -> bool {
+        let hosts = (0..).map(HostId).take(self.hosts.len());
+        let mut others = hosts.filter(|other| *other != host && !self.is_paused_for(*other, Pause::Fenced));
+        others.any(|other| self.may_bring(other, launch))
     }
 
     /// Whether a host has or may still bring a runner for the launch, paused or not.

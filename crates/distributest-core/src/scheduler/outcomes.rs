@@ -123,7 +123,8 @@ impl Scheduler {
             trouble.interruptions >= INTERRUPTION_LIMIT
                 || (outcome == Outcome::Crashed && trouble.crashes > 0)
         };
-        if trouble.is_some_and(may_not) || !self.fleet.has_hope_elsewhere(self.launch_of(file), host) {
+        if trouble.is_some_and(may_not) || !self.fleet.has_unfenced_hope_elsewhere(self.launch_of(file), host)
+        {
             return self.count(held, commands);
         }
         let trouble = self.troubles.entry(file).or_default();
@@ -174,7 +175,8 @@ impl Scheduler {
     /// Finds out whose the failures are that hosts hold back (rule 12).
     pub(super) fn judge_failures(&mut self, commands: &mut Vec<Command>) {
         for host in self.trust.suspects() {
-            let elsewhere = |held: &Held| self.fleet.has_hope_elsewhere(self.launch_of(held.file), host);
+            let elsewhere =
+                |held: &Held| self.fleet.has_unfenced_hope_elsewhere(self.launch_of(held.file), host);
             let judgement = if self.trust.held(host).iter().any(elsewhere) {
                 self.trust.judge(host)
             } else {
@@ -234,13 +236,14 @@ impl Scheduler {
         commands.push(Command::Readmit { host });
     }
 
-    /// Fenced hosts take part again where files wait that nobody else is left to run.
+    /// Fenced hosts take part again where files wait that nobody else is left to run. A silent host is left: it is heard
+    /// again or lost before long, and what a broken one says meanwhile would count.
     pub(super) fn readmit_last_resorts(&mut self, commands: &mut Vec<Command>) {
         for host in self.trust.fenced() {
             let is_needed = self.queue.launches().any(|launch| {
                 self.queue.first(launch, None).is_some()
-                    && self.fleet.is_all_paused(launch)
                     && self.fleet.may_bring(host, launch)
+                    && !self.fleet.has_unfenced_hope_elsewhere(launch, host)
             });
             if is_needed && !self.fleet.is_paused_for(host, Pause::Silent) {
                 self.readmit(host, commands);

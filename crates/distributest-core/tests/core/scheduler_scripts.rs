@@ -108,6 +108,27 @@ scripts! {
         finished(12, Outcome::Failed) => [ran(7, Outcome::Failed, 12), Command::Finish];
     }
 
+    a_fenced_host_does_not_stand_in_for_one_that_is_silent([RUBY; 7], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 2, 1, 1)];
+        finished(3, Outcome::Passed) => [ran(2, Outcome::Passed, 3), dispatch(4, 3, 1, 1)];
+        finished(4, Outcome::Passed) => [ran(3, Outcome::Passed, 4), dispatch(5, 4, 1, 1)];
+        finished(1, Outcome::Failed) => [dispatch(6, 5, 0, 1)];
+        finished(6, Outcome::Broken) => [dispatch(7, 6, 0, 1)];
+        silent(1) => [];
+        finished(7, Outcome::Failed) => [Command::Fence { host: HostId(0), failures: 3 }];
+        heard(1) => [];
+        finished(5, Outcome::Passed) => [ran(4, Outcome::Passed, 5), dispatch_again(8, 0, 1, 1)];
+        silent(1) => [];
+        host_lost(1) => [Command::Readmit { host: HostId(0) }, dispatch_again(9, 0, 0, 1)];
+        finished(9, Outcome::Passed) => [ran(0, Outcome::Passed, 9), dispatch_again(10, 5, 0, 1)];
+        finished(10, Outcome::Broken) => [ran(5, Outcome::Broken, 10), dispatch_again(11, 6, 0, 1)];
+        finished(11, Outcome::Failed) => [ran(6, Outcome::Failed, 11), Command::Finish];
+    }
+
     a_fenced_host_that_is_lost_does_not_take_part_again([RUBY; 7], 2 hosts) {
         expect(0, 1) => [];
         expect(1, 1) => [];

@@ -178,7 +178,7 @@ impl Model {
     pub(super) fn set_aside_failures_of(&mut self, host: HostId) {
         for index in 0..self.files.len() {
             let others_may =
-                self.hosts_at_work_for(self.files[index].launch).iter().any(|other| *other != host);
+                self.unfenced_hosts_for(self.files[index].launch).iter().any(|other| *other != host);
             let file = &mut self.files[index];
             if let Some(failure) = file.pending.filter(|failure| failure.host == host) {
                 let crashed_twice = failure.outcome == Outcome::Crashed && file.crashes() > 0;

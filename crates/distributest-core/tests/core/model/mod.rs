@@ -208,7 +208,7 @@ impl Model {
         let needs_fenced = waiting.iter().find(|file| {
             let launch = self.files[file.0 as usize].launch;
             let may = |host: &HostId| self.fenced.contains(host) && !self.silent.contains(host);
-            self.hosts_at_work_for(launch).is_empty() && self.hosts_for(launch).iter().any(may)
+            self.unfenced_hosts_for(launch).is_empty() && self.hosts_for(launch).iter().any(may)
         });
         assert_eq!(needs_fenced, None, "a fenced host is better than none");
         let all_decided = self.files.iter().all(|file| file.verdict.is_some());
@@ -286,8 +286,14 @@ impl Model {
 
     /// The same without those that are given nothing for now.
     fn hosts_at_work_for(&self, launch: LaunchId) -> Vec<HostId> {
-        let is_at_work = |host: &HostId| !self.silent.contains(host) && !self.fenced.contains(host);
-        self.hosts_for(launch).into_iter().filter(is_at_work).collect()
+        let is_heard = |host: &HostId| !self.silent.contains(host);
+        self.unfenced_hosts_for(launch).into_iter().filter(is_heard).collect()
+    }
+
+    /// The same without those that are to blame for what they fail.
+    fn unfenced_hosts_for(&self, launch: LaunchId) -> Vec<HostId> {
+        let is_unfenced = |host: &HostId| !self.fenced.contains(host);
+        self.hosts_for(launch).into_iter().filter(is_unfenced).collect()
     }
 
     /// The hosts that have or may still bring a runner that can run a launch.
