@@ -59,7 +59,9 @@ impl OutputBlocks {
     /// Closes a block of a lane: `events` come after its `total` bytes. Returns them when nothing is missing.
     pub fn close(&mut self, lane: Lane, block: BlockId, total: u64, events: Vec<RunEvent>) -> Vec<RunEvent> {
         self.waiting_bytes += bytes_of(&events);
-        self.blocks.entry(block).or_default().closing = Some((total, events));
+        // An agent that closes a block twice is mistaken; what waits there waits on.
+        let closing = &mut self.blocks.entry(block).or_default().closing;
+        closing.get_or_insert((total, Vec::new())).1.extend(events);
         let events = self.release_if_complete(block);
         let events = self.in_lane(lane, events);
         // A block that is complete keeps nothing waiting, but one before it may.
@@ -178,6 +180,16 @@ mod tests {
         assert_eq!(blocks.output_ended(HostId(0), 100), event());
         assert_eq!(blocks.close(RUNNER, next_connection, 3, event()), event());
         assert_eq!(blocks.received(elsewhere, 5), event());
+    }
+
+    #[test]
+    fn a_block_that_is_closed_twice_loses_no_event() {
+        let warning = |text: &str| vec![RunEvent::Warning { message: text.into() }];
+        let mut blocks = OutputBlocks::default();
+        assert_eq!(blocks.close(RUNNER, BLOCK, 5, warning("one")), vec![]);
+        assert_eq!(blocks.close(RUNNER, BLOCK, 3, warning("other")), vec![]);
+        assert_eq!(blocks.received(BLOCK, 5), [warning("one"), warning("other")].concat());
+        assert_eq!(blocks.waiting_bytes, 0);
     }
 
     #[test]
