@@ -233,7 +233,7 @@ struct Participant {
     session: u32,
     /// How often connecting was tried before.
     connection: u32,
-    /// Until when the connection may be made anew that was lost; `None` while none was.
+    /// Until when the connection may be made anew that was lost; `None` when none is missing.
     regain_until: Option<Instant>,
 }
 
@@ -248,7 +248,7 @@ impl Participant {
     }
 
     /// Takes part. What hooks, workers and tests write is passed on by a task in `output_tasks`.
-    async fn run(&self, orders: &mut Orders, output_tasks: &mut JoinSet<()>) -> Result<(), HostError> {
+    async fn run(&mut self, orders: &mut Orders, output_tasks: &mut JoinSet<()>) -> Result<(), HostError> {
         self.progress("connecting").await;
         let left = self.regain_until.map(|until| until.saturating_duration_since(Instant::now()));
         let limit = left.map_or(CONNECT_LIMIT, |left| left.min(CONNECT_LIMIT));
@@ -275,7 +275,7 @@ impl Participant {
     }
 
     /// Passes orders and news until the run is over here.
-    async fn converse(&self, mut agent: Agent, orders: &mut Orders) -> Result<(), HostError> {
+    async fn converse(&mut self, mut agent: Agent, orders: &mut Orders) -> Result<(), HostError> {
         let lost = |error: AgentError| {
             if error.is_loss() { HostError::Lost(error) } else { HostError::Agent(error) }
         };
@@ -285,7 +285,12 @@ impl Participant {
                 biased;
                 order = orders.next(self.session), if !orders.ending => agent.order(order).await.map_err(lost)?,
                 news = agent.next() => match news.map_err(lost)? {
-                    Some(news) => self.tell(news).await,
+                    Some(news) => {
+                        if matches!(news, News::RunnerReady { .. }) {
+                            self.regain_until = None;
+                        }
+                        self.tell(news).await;
+                    }
                     None => return Ok(()),
                 },
             }
@@ -436,3 +441,6 @@ impl Participant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
