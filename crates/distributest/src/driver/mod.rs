@@ -121,6 +121,8 @@ struct HostState {
     /// How many of its sessions were lost.
     session: u32,
     connected: bool,
+    /// It was connected at some time.
+    took_part: bool,
     /// Runners it was asked to start.
     runners: u16,
     silent: bool,
@@ -130,7 +132,12 @@ struct HostState {
 impl HostState {
     /// Neither its agent nor the reason why there is none was heard of so far.
     fn is_awaited(&self) -> bool {
-        !self.connected && !self.ended
+        !self.took_part && !self.ended
+    }
+
+    /// Its connection was lost, and another one is not there yet.
+    fn is_away(&self) -> bool {
+        self.took_part && !self.connected
     }
 }
 
@@ -141,6 +148,10 @@ struct Driver<'run> {
     scheduler: Scheduler,
     blocks: OutputBlocks,
     attempts: HashMap<AttemptId, LiveAttempt>,
+    /// Attempts whose end waits for their output, and their files.
+    untold: HashMap<AttemptId, FileId>,
+    /// The verdicts on those files.
+    early_verdicts: Vec<RunEvent>,
     decided: Vec<bool>,
     hosts: Vec<HostState>,
     /// Dropping it ends every host's part.
@@ -170,6 +181,8 @@ impl<'run> Driver<'run> {
             scheduler: Scheduler::new(scheduler_options),
             blocks: OutputBlocks::default(),
             attempts: HashMap::new(),
+            untold: HashMap::new(),
+            early_verdicts: Vec::new(),
             decided: vec![false; plan.files.len() + plan.unusable.len()],
             hosts: Vec::new(),
             tasks: JoinSet::new(),
@@ -193,6 +206,7 @@ impl<'run> Driver<'run> {
                 orders: sender,
                 session: 0,
                 connected: false,
+                took_part: false,
                 runners: 0,
                 silent: false,
                 ended: false,
@@ -206,11 +220,13 @@ impl<'run> Driver<'run> {
     }
 
     /// Over when every file is decided, every host that took part has ended its part, and all it wrote is here.
-    /// Hosts that are silent are not waited for, and those that are still being reached only if they have to take part.
+    /// Hosts that are silent or away are not waited for, and those that are still being reached for the first time only if
+    /// they have to take part.
     fn is_over(&self) -> bool {
         let waits_for_all = self.options.require_hosts && !self.stopping;
-        let host_is_over =
-            |host: &HostState| host.ended || host.silent || (host.is_awaited() && !waits_for_all);
+        let host_is_over = |host: &HostState| {
+            host.ended || host.silent || host.is_away() || (host.is_awaited() && !waits_for_all)
+        };
         self.aborted || (self.finished && self.hosts.iter().all(host_is_over))
     }
 
@@ -292,19 +308,36 @@ impl<'run> Driver<'run> {
         }
     }
 
+    /// Tells events in their order, but a verdict only once the ends of all attempts at its file are told: those may have
+    /// run on several hosts, and the output of each has a way of its own.
     fn emit(&mut self, events: Vec<RunEvent>) {
         for event in events {
+            if self.is_early(&event) {
+                self.early_verdicts.push(event);
+                continue;
+            }
             self.sinks.emit(&event);
+            if let RunEvent::AttemptFinished(report) = &event
+                && self.untold.remove(&report.attempt).is_some()
+            {
+                let verdicts = std::mem::take(&mut self.early_verdicts);
+                self.emit(verdicts);
+            }
         }
     }
 
-    /// Feeds the scheduler and carries out what it wants.
+    fn is_early(&self, event: &RunEvent) -> bool {
+        let RunEvent::FileVerdict { file, .. } = event else { return false };
+        self.untold.values().any(|untold| untold == file)
+    }
+
+    /// Feeds the scheduler, carries out what it wants and tells what follows.
     fn step(&mut self, event: Event) {
         let events = self.step_quietly(event);
         self.emit(events);
     }
 
-    /// As `step`, but leaves the verdicts to be told by the caller.
+    /// As `step`, but leaves what follows to be told by the caller.
     fn step_quietly(&mut self, event: Event) -> Vec<RunEvent> {
         let mut commands = Vec::new();
         self.scheduler.handle(self.sinks.now(), event, &mut commands);

@@ -46,7 +46,7 @@ impl Driver<'_> {
             News::Progress(activity) => self.sinks.emit(&RunEvent::HostProgress { host, activity }),
             News::Connected { agent, cores, runners } => {
                 let state = &mut self.hosts[host.0 as usize];
-                (state.connected, state.runners) = (true, runners);
+                (state.connected, state.took_part, state.runners) = (true, true, runners);
                 self.sinks.emit(&RunEvent::HostConnected { host, agent, cores, runners });
                 self.step(Event::HostExpected { host, runners });
             }
@@ -190,13 +190,15 @@ impl Driver<'_> {
             leaked,
             block: block_id,
         };
-        let mut events = vec![RunEvent::AttemptFinished(report)];
-        events.extend(self.step_quietly(event));
+        self.untold.insert(attempt, live.file);
+        let consequences = self.step_quietly(event);
+        let events = vec![RunEvent::AttemptFinished(report)];
         let events = match (block, block_id) {
             (Some(block), Some(id)) => self.blocks.close(live.runner.into(), id, block.bytes, events),
             _ => self.blocks.in_lane(live.runner.into(), events),
         };
         self.emit(events);
+        self.emit(consequences);
     }
 
     /// Every piece of a connection was sent before the news that it is over: what is in the channel now is all there is
@@ -245,7 +247,7 @@ impl Driver<'_> {
             Ok(()) => HostFailure { reason: "its agent ended the run".into(), hint: None },
             Err(failure) => failure,
         };
-        if self.finished && self.hosts[host.0 as usize].connected {
+        if self.finished && self.hosts[host.0 as usize].took_part {
             // Every file has its verdict already: worth knowing, nobody's loss.
             let name = &self.options.hosts[host.0 as usize].name;
             let message = format!("{name}: {}, after the last verdict", failure.reason);

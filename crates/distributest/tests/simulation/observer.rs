@@ -1,9 +1,9 @@
 //! Watches everything the coordinator says, and checks after every event that it is true and that no promise is broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use distributest_core::identity::{AttemptId, FileId, RunnerId};
+use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, HostChange, RunEvent, RunSummary};
 use distributest_core::scheduler::INTERRUPTION_LIMIT;
@@ -21,6 +21,9 @@ pub(crate) struct Observer {
     has_begun: bool,
     has_finished: bool,
     stop_requested: bool,
+    connected: BTreeSet<HostId>,
+    /// A host was never connected to, or failed before the last verdict.
+    is_host_missing: bool,
     /// By file.
     verdicts: Vec<Option<Verdict>>,
     attempts: BTreeMap<AttemptId, Attempt>,
@@ -96,6 +99,8 @@ impl Observer {
             has_begun: false,
             has_finished: false,
             stop_requested: false,
+            connected: BTreeSet::new(),
+            is_host_missing: false,
             verdicts: Vec::new(),
             attempts: BTreeMap::new(),
             blocks: BTreeMap::new(),
@@ -151,16 +156,18 @@ impl Observer {
                 broken.extend(self.reasons_of_verdict(world, *file, verdict, *attempt, failed_before));
             }
             RunEvent::StopRequested => self.stop_requested = true,
+            RunEvent::HostConnected { host, .. } => _ = self.connected.insert(*host),
+            RunEvent::HostFailed { host, .. } => {
+                self.is_host_missing |= !self.connected.contains(host) || self.verdicts.contains(&None);
+            }
             RunEvent::RunFinished(summary) => {
                 self.has_finished = true;
                 broken.extend(self.run_finished(world, summary));
             }
             RunEvent::RunResumed(_)
             | RunEvent::HostProgress { .. }
-            | RunEvent::HostConnected { .. }
             | RunEvent::HostSynced { .. }
             | RunEvent::HostChanged { .. }
-            | RunEvent::HostFailed { .. }
             | RunEvent::RunnerReady { .. }
             | RunEvent::LaunchUnavailable { .. }
             | RunEvent::RunnerFailed { .. }
@@ -308,6 +315,11 @@ impl Observer {
             let answer = attempt.and_then(answer_of);
             broken.push(format!("{file:?} is {verdict:?} by {attempt:?}, which said {answer:?}"));
         }
+        for id in failed_before.iter().chain(&attempt) {
+            if self.attempts.get(id).is_none_or(|attempt| attempt.result.is_none()) {
+                broken.push(format!("the verdict on {file:?} comes before the end of attempt {id}"));
+            }
+        }
         for id in failed_before {
             if answer_of(*id).is_none_or(Outcome::is_success) {
                 broken.push(format!("attempt {id} is said to have failed before, and has not"));
@@ -397,9 +409,8 @@ impl Observer {
             vec![3]
         } else if self.tests == 0 {
             vec![4]
-        } else if world.scenario.require_hosts {
-            // A host that had to take part and did not makes it 3.
-            vec![0, 3]
+        } else if world.scenario.require_hosts && self.is_host_missing {
+            vec![3]
         } else {
             vec![0]
         }
