@@ -254,7 +254,8 @@ impl Observer {
         };
         let is_lost = report.result == AttemptResult::Interrupted(Interruption::HostLost);
         // Two requests to stop, or one that a host does not follow in time, end the run as it is.
-        let is_superseded = world.is_doubted(real.file);
+        // Another attempt was first, or the attempt is a question to a host that failed a decided file.
+        let is_superseded = world.is_doubted(real.file) || world.decided.contains(&real.file);
         let is_abandoned = (self.stop_requested || world.scenario.require_hosts || is_superseded)
             && report.result == AttemptResult::Interrupted(Interruption::Cancelled);
         if is_lost && !world.may_be_lost(real.session) && !world.sessions[real.session].is_over {

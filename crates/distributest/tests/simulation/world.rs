@@ -204,7 +204,11 @@ impl World {
         let others = self.attempts.iter().filter(|(id, other)| is_meant(**id, other));
         let undisturbed: Vec<u64> =
             others.filter(|(_, other)| !self.may_be_lost(other.session)).map(|(id, _)| *id).collect();
-        let may_cross = self.may_be_lost(session) || self.is_doubted(file) || self.silent.contains(&host);
+        // Hosts that failed a file may be asked with it at the same time once it is decided.
+        let may_cross = self.may_be_lost(session)
+            || self.decided.contains(&file)
+            || self.is_doubted(file)
+            || self.silent.contains(&host);
         if !undisturbed.is_empty() && !may_cross {
             let others = format!("{undisturbed:?} of it run on hosts that are well");
             self.violation(format!("attempt {number} of file {file} starts while {others}"));
