@@ -233,3 +233,43 @@ defmodule DistributestWorker.Output do
     end
   end
 end
+
+defmodule DistributestWorker.Stacks do
+  # Tells what the processes of the tests are doing, on SIGQUIT, by which the agent asks for it when a file has taken too
+  # long. Other signals are handled as before.
+
+  @shown_processes 8
+  @shown_calls 12
+
+  def tell_when_asked do
+    :gen_event.swap_handler(:erl_signal_server, {:erl_signal_handler, []}, {__MODULE__, []})
+  end
+
+  def init({_arguments, state}), do: {:ok, state}
+  def handle_call(_request, state), do: {:ok, :ok, state}
+  def handle_info(_message, state), do: {:ok, state}
+
+  def handle_event(:sigquit, state) do
+    stacks = for pid <- Process.list(), calls = calls_of_tests(pid), do: {pid, calls}
+    IO.write(:stderr, stacks |> Enum.take(-@shown_processes) |> Enum.map(&tell/1))
+    {:ok, state}
+  end
+
+  def handle_event(signal, state), do: :erl_signal_handler.handle_event(signal, state)
+
+  # Processes of the virtual machine have names, belong to applications or wait for messages; others are the worker's own.
+  defp calls_of_tests(pid) do
+    with :undefined <- :application.get_application(pid),
+         [registered_name: [], current_stacktrace: [{innermost, _, _, _} | _] = calls] when innermost != :gen_server <-
+           Process.info(pid, [:registered_name, :current_stacktrace]),
+         false <- Enum.any?(calls, fn {module, _, _, _} -> String.starts_with?("#{module}", "#{DistributestWorker}.") end) do
+      calls
+    else
+      _ -> nil
+    end
+  end
+
+  defp tell({pid, calls}) do
+    "#{inspect(pid)} (most recent call first):\n#{calls |> Enum.take(@shown_calls) |> Exception.format_stacktrace()}"
+  end
+end

@@ -19,6 +19,8 @@ start_agent() ->
     Scratch = os:getenv("DISTRIBUTEST_SCRATCH"),
     [os:unsetenv(Name) || Name <- ["DISTRIBUTEST_FD", "DISTRIBUTEST_SCRATCH", "DISTRIBUTEST_ISOLATION"]],
     Worker = self(),
+    % By SIGQUIT the agent asks those for their stacks who catch it, and the virtual machine would end on it.
+    ok = os:set_signal(sigquit, default),
     spawn_link(fun() -> agent(Worker, Descriptor, filename:join(Scratch, "notes")) end),
     receive {?AGENT, started} -> Scratch end.
 

@@ -313,6 +313,7 @@ end
 Code.put_compiler_option(:ignore_module_conflict, false)
 
 {:ok, _} = DistributestWorker.Agent.start_link()
+DistributestWorker.Stacks.tell_when_asked()
 DistributestWorker.CompilerTracer.start()
 
 try do

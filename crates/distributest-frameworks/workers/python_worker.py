@@ -4,8 +4,8 @@ A worker program is this file with the one of its framework behind it, as one te
 is imported by tests.
 
 How it works. Tests run in a child process that `Supervisor` forks, watches, and ends when the agent goes away. What must
-survive that child's death is in a `Witness`: three unnamed files, open in both processes, with what the child was
-doing and with output it had captured but not written yet. So a test that kills its process is named, and its last
+survive that child's death is in a `Witness`: four unnamed files, open in both processes, with what the child was
+doing, with output it had captured but not written yet, and with its stacks where the agent has asked for them. So a test that kills its process is named, and its last
 words are in the log.
 
 A framework's program gives `Worker.serve` an object that has loaded the framework and the project:
@@ -23,6 +23,7 @@ import atexit
 import base64
 import collections
 import contextlib
+import faulthandler
 import gc
 import hashlib
 import importlib
@@ -43,6 +44,8 @@ import weakref
 PROTOCOL = 1
 LONGEST_MESSAGE = 1000
 LONGEST_DETAILS = 1024 * 1024
+STACKS_SIGNAL = 16  # SIGSTKFLT, by which the agent asks what a process is doing
+SHOWN_CALLS = 12
 
 # A file to run: all of it, or, where `tests` is not None, the tests with these ids.
 Order = collections.namedtuple("Order", ["file", "tests"])
@@ -135,7 +138,7 @@ def clean(text):
 class Witness:
     """What stays of a process that runs tests when it dies: what it was doing, and output nobody has written yet.
 
-    Three unnamed files, open in the process that runs tests and in its parent.
+    Four unnamed files, open in the process that runs tests and in its parent.
     """
 
     def __init__(self):
@@ -143,6 +146,7 @@ class Witness:
         self.captured = {1: tempfile.TemporaryFile(buffering=0), 2: tempfile.TemporaryFile(buffering=0)}
         self.outputs = {1: os.dup(1), 2: os.dup(2)}
         self.notes = tempfile.TemporaryFile(buffering=0)
+        self.stacks = tempfile.TemporaryFile(buffering=0)
 
     def begin(self, file):
         self.write(file=file, test=None)
@@ -170,6 +174,10 @@ class Witness:
         except ValueError:
             return {}
 
+    def note_stacks_when_asked(self):
+        """Done by a handler in C, so that it works whatever the process is stuck in."""
+        faulthandler.register(STACKS_SIGNAL, file=self.stacks, all_threads=True, chain=False)
+
     def replay(self, descriptor, data):
         """Writes captured output where it would have gone."""
         if os.getpid() == self.writer:
@@ -179,8 +187,12 @@ class Witness:
         """Writes what is left of the captured output where it belongs, and forgets everything."""
         for descriptor, file in self.captured.items():
             write_all(self.outputs[descriptor], read_all(file.fileno()))
-            os.close(self.outputs[descriptor])
             file.close()
+        # By the pipe that most output takes, so that they come last.
+        write_all(self.outputs[1], innermost_calls(read_all(self.stacks.fileno())))
+        for descriptor in self.outputs.values():
+            os.close(descriptor)
+        self.stacks.close()
         self.notes.close()
 
 
@@ -241,6 +253,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            witness.note_stacks_when_asked()
             os.close(wake_up)
             os.close(wake_up_sender)
             work_and_leave(lambda: work(witness))
@@ -475,6 +488,17 @@ def write_all(descriptor, data):
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def innermost_calls(stacks):
+    """What faulthandler wrote, without the calls by which each thread got near to where it is."""
+    told = []
+    for thread in filter(None, stacks.decode("utf-8", "replace").split("\n\n")):
+        calls = thread.rstrip("\n").split("\n")
+        hidden = len(calls) - 1 - SHOWN_CALLS
+        more = ["  … called by {} more".format(hidden)] if hidden > 0 else []
+        told += calls[: 1 + SHOWN_CALLS] + more
+    return "".join(line + "\n" for line in told).encode("utf-8", "replace")
 
 
 def forget_own_directory():

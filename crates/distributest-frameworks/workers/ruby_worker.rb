@@ -16,6 +16,8 @@ module DistributestWorker
   LONGEST_DETAILS = 1024 * 1024
   BYTES_WAITING = 0x541B # the number of FIONREAD on Linux
   CHECK_SECONDS = 0.05
+  STACKS_SIGNAL = 16 # SIGSTKFLT, by which the agent asks what a process is doing
+  SHOWN_CALLS = 12
 
   # ------------------------------------------------------------------------------------------------------------------
   # Talking to the agent
@@ -261,6 +263,25 @@ module DistributestWorker
     end
   end
 
+  # What a process is doing.
+  module Stacks
+    # The innermost calls of all threads, the main one last. Nothing here takes a lock: it is for signal handlers.
+    def self.tell
+      threads = Thread.list.reject { |thread| thread == Thread.main } << Thread.main
+      threads.map { |thread| "#{thread.inspect} (most recent call first):\n#{calls(thread)}" }.join
+    end
+
+    def self.calls(thread)
+      # Those of the main thread begin with the handler.
+      calls = (thread.backtrace || []).drop_while { |call| thread == Thread.main && call.start_with?(__FILE__) }
+      hidden = calls.size - SHOWN_CALLS
+      shown = calls.first(SHOWN_CALLS)
+      shown << "… called by #{hidden} more" if hidden.positive?
+      shown.map { |call| "  #{call}\n" }.join
+    end
+    private_class_method :calls
+  end
+
   # Forks a process, waits for it, and ends it when the agent goes away.
   class Supervisor
     def initialize(agent)
@@ -273,6 +294,7 @@ module DistributestWorker
       witness = Witness.new
       witness.begin(file) if file
       wake_up, wake_up_sender = IO.pipe
+      errors = STDERR.dup
       trap("CHLD") { wake_up_sender.write_nonblock(".", exception: false) }
       trap("TERM") { end_child("TERM") }
       @child = fork do
@@ -280,6 +302,7 @@ module DistributestWorker
         @agent.speaker = witness.writer = Process.pid
         trap("CHLD", "DEFAULT")
         trap("TERM", "DEFAULT")
+        trap(STACKS_SIGNAL) { errors.syswrite(Stacks.tell) }
         wake_up.close
         wake_up_sender.close
         yield witness
@@ -288,7 +311,7 @@ module DistributestWorker
       @child = nil
       trap("TERM", "DEFAULT")
       trap("CHLD", "DEFAULT")
-      [wake_up, wake_up_sender].each(&:close)
+      [wake_up, wake_up_sender, errors].each(&:close)
       ending = Ending.new(status, witness.read)
       witness.close
       report_test(ending) if @told_to_end == "TERM"

@@ -34,6 +34,7 @@ pub mod output;
 
 #[expect(unsafe_code, reason = "calls the C library's account functions, which take raw buffers")]
 mod accounts;
+mod activity;
 #[expect(unsafe_code, reason = "prepares the child between fork and exec")]
 mod child;
 mod exit;
@@ -51,6 +52,7 @@ mod tree;
 #[expect(unsafe_code, reason = "registers pidfds with the runtime")]
 mod watch;
 
+pub use activity::Activity;
 pub use cgroup::{Cgroup, CgroupError, Delegation};
 pub use child::lead_session;
 pub use exit::Exit;

@@ -282,6 +282,11 @@ impl ProcessTree {
         self.membership(scope).kill()
     }
 
+    /// All living members.
+    pub(crate) fn members(&self) -> Result<Vec<Process>, StopError> {
+        self.membership(Scope::Tree).list().map_err(|source| self.list_error(source))
+    }
+
     fn membership(&self, scope: Scope) -> Membership<'_> {
         Membership {
             root: self.poll_exit().is_none().then_some(self.root),

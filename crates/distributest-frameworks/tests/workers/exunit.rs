@@ -6,7 +6,9 @@ use std::process::Command;
 
 use distributest_frameworks::{Framework, Isolation, Selection, discover};
 
-use crate::support::{FileReport, Project, Start, Worker, assert_same, wait_for_end_of, wait_for_text};
+use crate::support::{
+    FileReport, Project, Start, Worker, ask_for_stacks, assert_same, wait_for_end_of, wait_for_text,
+};
 
 /// Files that end or break the whole of a plain `mix test`, or notice that files run one by one.
 const MISBEHAVING: [&str; 10] = [
@@ -321,6 +323,8 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
         let mut worker = shared(&project);
         worker.send_run("test/hangs_test.exs");
         let pid: u32 = wait_for_text(&project.path().join("hanging.txt")).trim().parse().unwrap();
+        ask_for_stacks(pid, "-QUIT");
+        worker.wait_for_output("test/hangs_test.exs:8: Fixture.HangsTest");
         if abandon {
             worker.abandon();
         } else {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{FileReport, Project, Start, Worker, assert_same, wait_for_end_of, wait_for_text};
+use crate::support::{
+    FileReport, Project, Start, Worker, ask_for_stacks, assert_same, wait_for_end_of, wait_for_text,
+};
 use distributest_frameworks::{Framework, Isolation, Selection, discover};
 use serde_json::Value;
 
@@ -402,6 +404,7 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
         let mut worker = start(isolation).ready_worker(&project);
         worker.send_run("tests/test_hangs.py");
         let pid: u32 = wait_for_text(&project.path().join("hanging.txt")).trim().parse().unwrap();
+        ask_for_stacks(pid, "-16");
         if abandon {
             worker.abandon();
         } else {
@@ -411,6 +414,7 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
         assert!(!worker.wait().success());
         wait_for_end_of(pid);
         assert!(worker.output().contains("written before the hang"), "{isolation:?}: {}", worker.output());
+        assert!(worker.output().contains(" in test_hangs\n"), "{isolation:?}: {}", worker.output());
     }
 }
 

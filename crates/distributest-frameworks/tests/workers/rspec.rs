@@ -7,7 +7,9 @@ use std::process::Command;
 use distributest_frameworks::{Framework, Isolation, Selection, discover};
 use serde_json::Value;
 
-use crate::support::{FileReport, Project, Start, Worker, assert_same, wait_for_end_of, wait_for_text};
+use crate::support::{
+    FileReport, Project, Start, Worker, ask_for_stacks, assert_same, wait_for_end_of, wait_for_text,
+};
 
 /// Files that end or break the whole of a plain RSpec run or its JSON, or notice that it is one process.
 const MISBEHAVING: [&str; 13] = [
@@ -323,6 +325,8 @@ fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
         let mut worker = start(isolation).ready_worker(&project);
         worker.send_run("spec/hangs_spec.rb");
         let pid: u32 = wait_for_text(&project.path().join("hanging.txt")).trim().parse().unwrap();
+        ask_for_stacks(pid, "-16");
+        worker.wait_for_output("spec/hangs_spec.rb:7:in");
         if abandon {
             worker.abandon();
         } else {

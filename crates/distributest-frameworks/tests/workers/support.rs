@@ -217,6 +217,10 @@ impl Worker {
         String::from_utf8_lossy(&self.raw_output()).into_owned()
     }
 
+    pub(crate) fn wait_for_output(&self, text: &str) {
+        wait_until(Instant::now() + PATIENCE, || self.output().contains(text).then_some(()));
+    }
+
     pub(crate) fn raw_output(&self) -> Vec<u8> {
         fs::read(self.directory.path().join("output")).unwrap()
     }
@@ -276,6 +280,15 @@ pub(crate) fn wait_for_end_of(pid: u32) {
         // A zombie nobody has waited for yet does no more harm.
         (state.is_empty() || state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
             .then_some(())
+    });
+}
+
+/// Asks a process what it is doing, as the agent does at a time limit, and waits until the signal has reached it.
+pub(crate) fn ask_for_stacks(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+    wait_until(Instant::now() + PATIENCE, || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.contains("ShdPnd:\t0000000000000000").then_some(())
     });
 }
 

@@ -267,6 +267,19 @@ fn told_to_end_it_ends_the_test_first() {
 }
 
 #[test]
+fn asked_for_its_stacks_a_hanging_test_tells_its_goroutines() {
+    let project = Project::copy_of("go");
+    let file = project.path().join("pid");
+    let mut worker = worker(&project, &[], &[("HANGS_IN", file.to_str().unwrap())]);
+    worker.send(&json!({"type": "run", "file": "hangs"}));
+    signal("QUIT", project.wait_for_text("pid").trim().parse().unwrap());
+    wait_until(|| {
+        let output = String::from_utf8_lossy(&worker.output()).into_owned();
+        (output.contains("goroutine ") && output.contains("hangs_test.go")).then_some(())
+    });
+}
+
+#[test]
 fn a_go_that_does_not_work_is_said_before_the_first_package() {
     let project = Project::copy_of("go");
     let unable = Worker::unable(&project, &["go"], &[("GOROOT", "/nonexistent")]);

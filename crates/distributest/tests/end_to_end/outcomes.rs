@@ -103,7 +103,7 @@ fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
                     print('hanging', flush=True)\n    \
                     while True: time.sleep(1000)\n";
     sandbox.file("test_hang.py", text).file("test_other.py", "def test_other(): pass\n");
-    insta::assert_snapshot!(sandbox.run(&["--runners", "1", "--timeout", "2s"]), @"
+    insta::assert_snapshot!(sandbox.run(&["--runners", "1", "--timeout", "2s"]), @r#"
     exit status: 1
     ----- standard output
     TIMED OUT test_hang.py  after 2 tests, 1 of them failed  (runner 1, TIME)
@@ -113,7 +113,15 @@ fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
         timed out
 
       its last output:
+        distributest: no output for 2s; its processes:
+        PID STATE: /usr/bin/python3 SANDBOX/tmp/distributest-agent-NAME/0-pytest_worker.py
+        PID STATE: /usr/bin/python3 SANDBOX/tmp/distributest-agent-NAME/0-pytest_worker.py
+        PID STATE: /bin/sh -c trap : TERM; while :; do sleep 1000; done
+        PID STATE: sleep 1000
         hanging
+        Current thread ADDRESS (most recent call first):
+          File "SANDBOX/project/test_hang.py", line 9 in test_hangs
+          … called by MANY more
 
     Timed out
       test_hang.py
@@ -126,7 +134,7 @@ fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
     log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
     ----- standard error
     2 files
-    ");
+    "#);
 }
 
 #[test]
@@ -147,6 +155,10 @@ fn a_test_that_hangs_is_named_whatever_the_isolation() {
             assert_eq!(outcome, Some("timed out"));
             let named = |(id, ..): &(&str, &str, &str)| message.is_some_and(|message| message.contains(id));
             assert!(tests.iter().any(named), "{isolation}: {message:?}");
+        }
+        let log = String::from_utf8_lossy(&sandbox.log()).into_owned();
+        for call in ["test_hang.py\", line 3 in test_hangs", "hang_spec.rb:1:in "] {
+            assert!(log.contains(call), "{isolation}: {call} is not in {log}");
         }
     }
 }
@@ -171,6 +183,10 @@ fn a_command_is_ended_at_its_time_limit_with_all_it_started() {
 
       its last output:
         hanging
+        distributest: no output for 1s; its processes:
+        PID STATE: bash tests/hang
+        PID STATE: sleep 1000
+        PID STATE: sleep 1000
 
     Timed out
       tests/hang

@@ -405,6 +405,11 @@ fn redactions(root: &Path) -> insta::Settings {
         // What the summary makes of the times, and where a busy machine makes a run say how far it is.
         (r"(?m)^held back by .*\n", ""),
         (r"(?m)^\d+/\d+ files?(, .*)?\n", ""),
+        // What hung: its processes, and the calls below the test.
+        (r"(?m)^    \d+ [a-z ]+?( in [\w.]+)?: ", "    PID STATE: "),
+        (r"Current thread 0x\w+", "Current thread ADDRESS"),
+        (r#"(?m)^ +File "[^"]*/(_pytest|pluggy|site-packages|dist-packages)/.*\n"#, ""),
+        (r"called by \d+ more", "called by MANY more"),
         // A leaked process.
         (r"(?m)^    \d+ ", "    PID "),
         (r"workspaces/[^/]+/[^/]+/project-[0-9a-f]{16}", "workspaces/HOST/USER/project-HASH"),

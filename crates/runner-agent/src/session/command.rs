@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, Ended};
 use super::context::{Program, RunContext, STOP_GRACE};
 use super::environment::Environment;
+use super::hang;
 use super::time_limit::overrun;
 use crate::failure::{self, Failure};
 
@@ -45,7 +46,10 @@ pub(crate) async fn run(
     let mut ended = tokio::select! {
         biased;
         () = attempt.cancelled.cancelled() => Ended::cancelled(),
-        timed_out = overrun(attempt.time_limit, &heard) => Ended::timed_out(timed_out),
+        timed_out = overrun(attempt.time_limit, &heard) => {
+            hang::take_note(&started, false, attempt, timed_out).await;
+            Ended::timed_out(timed_out)
+        }
         exit = started.tree.wait() => judge(exit),
     };
     ended.duration = begin.elapsed();

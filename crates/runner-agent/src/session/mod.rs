@@ -10,6 +10,7 @@ mod command;
 mod context;
 mod driver;
 mod environment;
+mod hang;
 mod hooks;
 mod identifiers;
 mod lane;

@@ -40,7 +40,7 @@ impl OutputSink {
 
 /// The reader of one process tree's standard output and standard error. Dropping it closes the pipes.
 pub(crate) struct Capture {
-    requests: mpsc::Sender<oneshot::Sender<OutputBlock>>,
+    requests: mpsc::Sender<Request>,
     open_block: Arc<AtomicU64>,
     heard: LastHeard,
     task: AbortHandle,
@@ -54,7 +54,8 @@ impl Capture {
         let block = sink.open_block();
         let open_block = Arc::new(AtomicU64::new(block.number));
         let heard = LastHeard::now();
-        let reader = Reader { sink, block, open_block: open_block.clone(), heard: heard.clone() };
+        let (open, in_a_line) = (open_block.clone(), false);
+        let reader = Reader { sink, block, open_block: open, heard: heard.clone(), in_a_line };
         let task = tokio::spawn(reader.read_both(pipes, receiver));
         Capture { requests, open_block, heard, task: task.abort_handle() }
     }
@@ -75,8 +76,13 @@ impl Capture {
     pub(crate) async fn close_block(&self) -> OutputBlock {
         let (reply, block) = oneshot::channel();
         // The reader only ends before its handle when the runtime shuts down, and then nobody sees this block.
-        let _ = self.requests.send(reply).await;
+        let _ = self.requests.send(Request::Close(reply)).await;
         block.await.unwrap_or_default()
+    }
+
+    /// Adds lines of our own to the open block, behind everything written until now.
+    pub(crate) async fn write(&self, lines: String) {
+        let _ = self.requests.send(Request::Write(lines)).await;
     }
 }
 
@@ -86,33 +92,52 @@ impl Drop for Capture {
     }
 }
 
+/// What the task behind a [`Capture`] is asked for.
+enum Request {
+    /// See [`Capture::close_block`].
+    Close(oneshot::Sender<OutputBlock>),
+    /// See [`Capture::write`].
+    Write(String),
+}
+
 /// The task behind a [`Capture`].
 struct Reader {
     sink: OutputSink,
     block: OutputBlock,
     open_block: Arc<AtomicU64>,
     heard: LastHeard,
+    /// What was written last did not end its line.
+    in_a_line: bool,
 }
 
 impl Reader {
-    async fn read_both(
-        mut self,
-        [mut stdout, mut stderr]: [Pipe; 2],
-        mut requests: mpsc::Receiver<oneshot::Sender<OutputBlock>>,
-    ) {
+    async fn read_both(mut self, [mut stdout, mut stderr]: [Pipe; 2], mut requests: mpsc::Receiver<Request>) {
         loop {
             tokio::select! {
                 bytes = stdout.read(), if !stdout.ended => self.send(false, bytes).await,
                 bytes = stderr.read(), if !stderr.ended => self.send(true, bytes).await,
                 request = requests.recv() => {
-                    let Some(reply) = request else { return };
+                    let Some(request) = request else { return };
                     for pipe in [&stdout, &stderr] {
                         self.send(pipe.is_stderr, pipe.drain()).await;
                     }
-                    let next = self.sink.open_block();
-                    self.open_block.store(next.number, Ordering::Relaxed);
-                    let _ = reply.send(std::mem::replace(&mut self.block, next));
+                    self.serve(request).await;
                 }
+            }
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Close(reply) => {
+                let next = self.sink.open_block();
+                self.open_block.store(next.number, Ordering::Relaxed);
+                self.in_a_line = false;
+                let _ = reply.send(std::mem::replace(&mut self.block, next));
+            }
+            Request::Write(lines) => {
+                let begin = if self.in_a_line { "\n" } else { "" };
+                self.send(true, format!("{begin}{lines}").into_bytes()).await;
             }
         }
     }
@@ -121,6 +146,7 @@ impl Reader {
     async fn send(&mut self, stderr: bool, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             self.block.bytes += bytes.len() as u64;
+            self.in_a_line = bytes.last() != Some(&b'\n');
             let chunk = OutputChunk { block: self.block.number, stderr, data: bytes.into() };
             let _ = self.heard.while_passing_on(self.sink.chunks.send(chunk)).await;
         }
@@ -199,6 +225,16 @@ mod tests {
         assert_eq!((first.number, first.bytes, second.number, second.bytes), (1, 4, 2, 3));
         assert_eq!(bytes_of(&mut written.chunks, &first).await, b"one ");
         assert_eq!(bytes_of(&mut written.chunks, &second).await, b"two");
+    }
+
+    #[tokio::test]
+    async fn lines_of_our_own_stand_behind_what_was_written_before() {
+        let mut written = written();
+        written.stdout.write_all(b"half a line").unwrap();
+        written.capture.write("ours\n".to_owned()).await;
+        written.capture.write("and this\n".to_owned()).await;
+        let block = written.capture.close_block().await;
+        assert_eq!(bytes_of(&mut written.chunks, &block).await, b"half a line\nours\nand this\n");
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use super::attempt::{Attempt, Ended};
 use super::command::{Known, name_leaked};
 use super::context::{Program, RunContext, STOP_GRACE, Started, run_out, time_limit};
 use super::environment::Environment;
+use super::hang;
 use super::programs::{self, NoProgram};
 use super::time_limit::{TimedOut, overrun};
 use super::worker_messages::{
@@ -325,6 +326,7 @@ impl Worker {
                 (from_finished(finished), !server_died)
             }
             Ending::TimedOut(timed_out) => {
+                hang::take_note(&self.started, true, attempt, timed_out).await;
                 let (last_tests, stays) = self.end_file().await;
                 let ended = Ended::timed_out(timed_out);
                 match tell_what_timed_out(context, attempt, last_tests).await {

@@ -84,13 +84,22 @@ async fn the_environment_tells_runner_and_run() {
 #[tokio::test]
 async fn a_time_limit_ends_the_whole_tree() {
     let site = Site::new();
-    site.script("slow", "setsid sh -c 'echo $$ > daemon; exec sleep 1000' & echo $$ > slow.pid; sleep 1000");
+    let daemon = "setsid sh -c 'echo $$ > daemon; exec sleep 1000' &";
+    let waiting = "echo $$ > slow.pid; trap 'echo its stacks' QUIT; while :; do sleep 0.1; done";
+    site.script("slow", &format!("{daemon} {waiting}"));
     let (mut coordinator, _agent) = coordinator(&site, &["{file}"]).await;
     let attempt = coordinator.dispatch(1, "slow", 1500).await;
     let (finished, _) = coordinator.finished(attempt).await;
     assert_result(&finished, AttemptResult::TimedOut);
     assert!(finished.message.contains("no output for 1s 500ms"), "{}", finished.message);
-    gone(&[pid_in(&site, "slow.pid").await, pid_in(&site, "daemon").await]).await;
+    let (root, daemon) = (pid_in(&site, "slow.pid").await, pid_in(&site, "daemon").await);
+    gone(&[root, daemon]).await;
+    let output = coordinator.output_of(&finished.block.unwrap()).await;
+    assert!(output.starts_with("distributest: no output for 1s 500ms; its processes:\n"), "{output}");
+    for pid in [root, daemon] {
+        assert!(output.contains(&format!("\n{pid} ")), "{output}");
+    }
+    assert!(output.ends_with("its stacks\n"), "who can tell is asked: {output}");
     coordinator.end().await;
 }
 

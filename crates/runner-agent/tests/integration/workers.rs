@@ -29,7 +29,7 @@ while read -r line <&3; do
     *last_of_all*) finished crashed 'signal 9'; read -r line <&3; exit 1 ;;
     *half_garbage*) printf '{"type":"test","id":"ha' >&3; say ''; finished passed ;;
     *hang*) test_line one; setsid sh -c 'echo $$ > child; exec sleep 1000' & wait; died_in two; finished crashed killed ;;
-    *stuck*) trap 'died_in two; exit 1' TERM; test_line one; while :; do sleep 0.1; done ;;
+    *stuck*) trap 'echo stacks of $$' 16; trap 'echo leaving; exit' QUIT; trap 'died_in two; exit 1' TERM; test_line one; while :; do sleep 0.1; done ;;
     *leak*) setsid sh -c 'echo $$ > child; exec sleep 1000' >/dev/null 2>&1 </dev/null 3>&- &
             while [ ! -s child ]; do sleep 0.01; done; test_line one; finished passed ;;
     *ahead*) rm -f child; sh -c 'sleep 1000 & echo $! > child; wait' >/dev/null 2>&1 </dev/null 3>&- &
@@ -219,6 +219,9 @@ async fn a_shared_worker_names_the_test_that_hung_before_it_goes() {
     let attempt = coordinator.dispatch(1, "stuck", 1000).await;
     let (timed_out, before) = coordinator.finished(attempt).await;
     assert_timed_out_in_its_second_test(&timed_out, &before);
+    let output = coordinator.output_of(&timed_out.block.unwrap()).await;
+    assert!(output.starts_with("distributest: no output for 1s; its processes:\n"), "{output}");
+    assert!(output.contains("stacks of ") && !output.contains("leaving"), "{output}");
     assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
     coordinator.end().await;
 }
