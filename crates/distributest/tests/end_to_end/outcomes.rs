@@ -163,6 +163,27 @@ fn a_test_that_hangs_is_named_whatever_the_isolation() {
     }
 }
 
+#[test]
+fn a_test_that_closes_every_descriptor_and_hangs_is_ended_and_named() {
+    for isolation in ["fork", "shared"] {
+        let sandbox = Sandbox::new();
+        let text =
+            "import os, time\n\ndef test_closes():\n    os.closerange(0, 1024)\n    time.sleep(1000)\n";
+        sandbox.file("test_close.py", text).file("test_other.py", "def test_other(): pass\n");
+        let arguments = ["--runners", "1", "--timeout", "2s", "--isolation", isolation];
+        let (ended, events) = sandbox.run_for_events(&arguments);
+        assert_eq!(ended.code(), Some(1), "{}", ended.seen());
+        let attempts = events.of("attempt_finished");
+        let mut outcomes: Vec<_> =
+            attempts.iter().filter_map(|attempt| attempt["outcome"].as_str()).collect();
+        outcomes.sort_unstable();
+        assert_eq!(outcomes, ["passed", "timed out"], "{isolation}: {}", ended.seen());
+        let tests = events.of("test_finished");
+        let closes = tests.iter().map(|test| words_of(test)).find(|(id, ..)| id.ends_with("test_closes"));
+        assert_eq!(closes, Some(("test_close.py::test_closes", "error", "timed out")), "{isolation}");
+    }
+}
+
 /// Id, status and message of a test.
 fn words_of(test: &Value) -> (&str, &str, &str) {
     let word = |field: &str| test[field].as_str().unwrap_or_default();
