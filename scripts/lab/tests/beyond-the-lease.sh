@@ -31,3 +31,14 @@ befalls() {
 befalls 'pulled cable' h1 cut h1 -- heal h1
 befalls 'silent partition' h3 loss h3 100 -- loss h3 off
 befalls 'closed lid' h2 suspend h2 -- resume h2
+
+# After half a minute of silence TCP tries again so seldom that it would stay silent for another.
+start_run 9 2
+ok "long partition: all hosts are at work" within 30 all_at_work
+lab loss h1 100
+ok "  h1 is given up after the lease" within 15 changed h1 away
+sleep 15
+lab loss h1 off; start=$(date +%s.%N)
+ok "  it comes back over a connection of its own" within 20 happened "len(on('h1', 'host_connected')) == 2"
+note "after $(seconds_between "$start" "$(date +%s.%N)") s"
+ends_as_undisturbed

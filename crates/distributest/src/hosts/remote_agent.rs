@@ -134,16 +134,20 @@ enum Greeting {
 }
 
 async fn greet(ssh: &SshConnection, script: &str) -> Result<Greeting, RemoteAgentError> {
-    let mut child = ssh.start(script).await?;
+    let patience = if ssh.reused { REUSED_BANNER_TIMEOUT } else { BANNER_TIMEOUT };
+    let silent =
+        |_| RemoteAgentError::NoBanner { complaint: format!("nothing came within {} s", patience.as_secs()) };
+    // A connection that leads nowhere does not even get as far as starting the script.
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut child = tokio::time::timeout_at(deadline, ssh.start(script)).await.map_err(silent)??;
     let (Some(stdin), Some(stdout), Some(mut stderr)) =
         (child.stdin().take(), child.stdout().take(), child.stderr().take())
     else {
         return Err(RemoteAgentError::NoBanner { complaint: "its streams are not connected".into() });
     };
     let mut stdout = BufReader::new(stdout);
-    let patience = if ssh.reused { REUSED_BANNER_TIMEOUT } else { BANNER_TIMEOUT };
-    match tokio::time::timeout(patience, read_banner(&mut stdout)).await {
-        Ok(Some(words)) => match words.strip_prefix("missing ") {
+    match tokio::time::timeout_at(deadline, read_banner(&mut stdout)).await.map_err(silent)? {
+        Some(words) => match words.strip_prefix("missing ") {
             Some(machine) => Ok(Greeting::Missing(machine.to_owned())),
             None => {
                 // Nobody reads the agent's own log from here on, and a full pipe would stop it.
@@ -151,15 +155,12 @@ async fn greet(ssh: &SshConnection, script: &str) -> Result<Greeting, RemoteAgen
                 Ok(Greeting::Agent(Link::new(tokio::io::join(stdout, stdin), child)))
             }
         },
-        Ok(None) => {
+        None => {
             let mut said = Vec::new();
             let mut limited = stderr.take(CHATTER_LIMIT);
             let _ = tokio::time::timeout(Duration::from_secs(1), limited.read_to_end(&mut said)).await;
             Err(RemoteAgentError::NoBanner { complaint: last_lines(&String::from_utf8_lossy(&said)) })
         }
-        Err(_) => Err(RemoteAgentError::NoBanner {
-            complaint: format!("nothing came within {} s", patience.as_secs()),
-        }),
     }
 }
 
