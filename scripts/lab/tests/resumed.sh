@@ -17,7 +17,8 @@ ledger >"$SCRATCH/ledger"
 ok "  and with its verdicts and tests" diff "$SCRATCH/undisturbed" "$SCRATCH/ledger"
 ok "  $(wc -l <"$SCRATCH/before") files were finished before: none of them ran again" \
   [ -z "$(events "$EVENTS" "'\n'.join(event['file'] for event in of('attempt_started'))" | sort | comm -12 - "$SCRATCH/before")" ]
-ok "  no file was executed to its end twice" no grep -Ev '^ +1 ' <(executions)
+# Six runners: what came to its end there was not heard of any more.
+ok "  at most the files at work were executed to their end twice" at_most "$(executions | awk '$1 > 1' | wc -l)" 6
 ok "  one JUnit file has every test once" python3 - "$LAB_LAPTOP/dev/faults.xml" <<'PYTHON'
 import sys, xml.etree.ElementTree as tree
 cases = [(case.get("classname"), case.get("name")) for case in tree.parse(sys.argv[1]).iter("testcase")]
