@@ -10,6 +10,9 @@ while read -r name framework directory _ <&3; do
   agents=$(events "$LAB_LAPTOP/dev/$name.jsonl" 'sorted((event["host"], event["agent"].split()[0]) for event in of("host_connected"))')
   ok "  h1 and h2 by their resident agents, h3 by a private one" \
     [ "$agents" = "[('h1', 'resident'), ('h2', 'resident'), ('h3', 'private')]" ]
-  ok "  every host ran files" \
-    [ "$(events "$LAB_LAPTOP/dev/$name.jsonl" 'min(host["files"] for host in of("run_finished")[0]["hosts"] if host["runners"])')" -gt 0 ]
 done 3<"$SCRATCH/projects"
+
+# A small suite may be over before h3 has its agent, so all of them are looked at together.
+cat "$LAB_LAPTOP"/dev/{boltons,click,hashie}.jsonl >"$SCRATCH/third-party.jsonl"
+ok "every host ran files" \
+  [ "$(events "$SCRATCH/third-party.jsonl" 'sorted({event["host"] for event in of("attempt_finished")})')" = "['h1', 'h2', 'h3']" ]
