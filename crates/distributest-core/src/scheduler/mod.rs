@@ -39,7 +39,7 @@
 //!     well. The first outcome counts; the file's other attempts are cancelled then, and what comes of them is nothing.
 //!     When the host is heard again before another one took the file, it stays where it is.
 //! 12. A failure does not count at once: it is held until it is known whether the tests or the host are to blame, as
-//!     [`trust`] tells. A host that is to blame is fenced: it is given nothing, and what it failed runs elsewhere as if
+//!     `trust.rs` tells. A host that is to blame is fenced: it is given nothing, and what it failed runs elsewhere as if
 //!     it had not been run. Where no other host may run the file, and after a request to stop, a failure counts.
 //! 13. A fenced host is probed with files that it failed and others passed, and takes part again once it passes one, or
 //!     when all it failed failed elsewhere too, or when files wait that nobody else is left to run.
