@@ -154,7 +154,7 @@ impl fmt::Display for HostChange {
             HostChange::Away(reason) => write!(formatter, "{reason}; connecting anew"),
             HostChange::Fenced { failures } => write!(
                 formatter,
-                "its last {failures} files failed while others pass theirs: those run again elsewhere, and it gets no more for now"
+                "its last {failures} files failed while others pass theirs: those run again elsewhere, and it gets no more until it passes one; the log has what they said there"
             ),
             HostChange::Readmitted => formatter.write_str("it gets files again"),
         }

@@ -1,4 +1,4 @@
-//! What becomes of a file when an attempt at it ends, and when nobody knows whether it will (rules 2 to 4 and 8 to 14).
+//! What becomes of a file when an attempt at it ends, and when nobody knows whether it will (rules 2 to 4 and 8 to 15).
 
 use super::fleet::Pause;
 use super::queue::Waiting;

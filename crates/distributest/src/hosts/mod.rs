@@ -141,8 +141,8 @@ const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long connecting may take in all, a copy of the agent over a slow link included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(180);
 
-/// How often a host may lose its connection and be connected to anew. One more than the interruptions after which a file
-/// is not run again: a test that brings its agent down must not take the host with it.
+/// How often a host may lose its connection and be connected to anew: as often as a file may be interrupted, so that a
+/// test that brings its agent down is given up before its host is.
 const RECONNECTIONS: u32 = 3;
 
 /// How long connecting anew is tried: a reboot, or a laptop on its way to another room.

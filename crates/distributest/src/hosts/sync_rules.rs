@@ -21,9 +21,9 @@ use ignore::WalkBuilder;
 
 use crate::config::SyncConfig;
 
-/// Caches that hold this machine's paths: a traceback on the host would name files that are not there, and pytest would
-/// show no source lines. They are made anew on the host and kept there.
-/// What this program keeps below a home directory must not be copied into itself when the home is the project.
+/// What belongs to one machine and is never copied. Caches hold this machine's paths: a traceback on the host would name
+/// files that are not there, and pytest would show no source lines; they are made anew on the host and kept there. What
+/// this program keeps below a home directory must not be copied into itself when the home is the project.
 const MACHINE_BOUND: [&str; 2] = ["__pycache__", "/.cache/distributest"];
 
 /// The rules for `rsync --from0 --filter='merge FILE'`: NUL-terminated, first match wins.
