@@ -42,7 +42,7 @@
 //!     `trust.rs` tells. A host that is to blame is fenced: it is given nothing, and what it failed runs elsewhere as if
 //!     it had not been run. Where no other host may run the file, and after a request to stop, a failure counts.
 //! 13. A fenced host is probed with files that it failed and others passed, and takes part again once it passes one, or
-//!     when all it failed failed elsewhere too, or when files wait that nobody else is left to run.
+//!     when all it failed failed elsewhere too. What nobody else is left to run it runs all the same, and that counts.
 //! 14. A host that is away has lost its attempts (rule 3), and is waited for as one that never came. Each counts as an
 //!     interruption: a test that brings its host down may do so before anybody hears that it started.
 //! 15. A file that is gone when its turn comes is not run and not looked for elsewhere: hosts have what the project had.
@@ -247,8 +247,8 @@ impl Scheduler {
             let before = commands.len();
             self.judge_failures(commands);
             self.stop_after_failures(commands);
-            self.readmit_last_resorts(commands);
-            while let Some((file, runner)) = self.match_file_to_runner() {
+            while let Some((file, runner)) = self.match_file_to_runner().or_else(|| self.match_last_resort())
+            {
                 self.dispatch(file, runner, Role::Counts, commands);
             }
             let has_counted = self.count_what_nothing_can_tell(commands);

@@ -4,7 +4,7 @@ use super::fleet::Pause;
 use super::queue::Waiting;
 use super::trust::{Held, Judgement};
 use super::{Attempt, INTERRUPTION_LIMIT, Role, Scheduler};
-use crate::identity::{AttemptId, FileId, HostId};
+use crate::identity::{AttemptId, FileId, HostId, RunnerId};
 use crate::outcome::{NotRunReason, Outcome, Verdict};
 use crate::scheduler_messages::Command;
 
@@ -236,19 +236,22 @@ impl Scheduler {
         commands.push(Command::Readmit { host });
     }
 
-    /// Fenced hosts take part again where files wait that nobody else is left to run. A silent host is left: it is heard
-    /// again or lost before long, and what a broken one says meanwhile would count.
-    pub(super) fn readmit_last_resorts(&mut self, commands: &mut Vec<Command>) {
-        for host in self.trust.fenced() {
-            let is_needed = self.queue.launches().any(|launch| {
-                self.queue.first(launch, None).is_some()
-                    && self.fleet.may_bring(host, launch)
-                    && !self.fleet.has_unfenced_hope_elsewhere(launch, host)
-            });
-            if is_needed && !self.fleet.is_paused_for(host, Pause::Silent) {
-                self.readmit(host, commands);
-            }
-        }
+    /// Takes the first waiting file that nobody but fenced hosts is left to run, and that one of them can run now, out of
+    /// the queue. A silent host is left: it is heard again or lost before long, and what a broken one says meanwhile
+    /// would count.
+    pub(super) fn match_last_resort(&mut self) -> Option<(FileId, RunnerId)> {
+        let fenced = self.trust.fenced();
+        let heard = fenced.into_iter().filter(|host| !self.fleet.is_paused_for(*host, Pause::Silent));
+        let pairs = heard.flat_map(|host| self.queue.launches().map(move |launch| (host, launch)));
+        let matches = pairs.filter_map(|(host, launch)| {
+            let waiting = self.queue.first(launch, None)?;
+            let is_last = !self.fleet.has_unfenced_hope_elsewhere(launch, host);
+            let runner = self.fleet.idle_runner_of(host, launch).filter(|_| is_last)?;
+            Some((launch, waiting, runner))
+        });
+        let (launch, waiting, runner) = matches.min_by_key(|(_, waiting, _)| waiting.file)?;
+        self.queue.take(launch, waiting);
+        Some((waiting.file, runner))
     }
 
     /// Asks fenced hosts whether they work again, while there is something to do for them (rule 13).

@@ -67,6 +67,7 @@ impl Reporter for Observer {
             other => format!("says {other:?}"),
         });
         match event {
+            RunEvent::HostChanged { change: HostChange::Fenced { .. }, .. } => world.fences += 1,
             RunEvent::HostChanged { host, change: HostChange::Silent(_) } => world.doubt(host.0 as usize),
             RunEvent::HostChanged { host, change: HostChange::Heard | HostChange::Away(_) }
             | RunEvent::HostFailed { host, .. } => _ = world.silent.remove(&(host.0 as usize)),
@@ -197,7 +198,7 @@ impl Observer {
         }
         let started =
             self.attempts.values().filter(|attempt| attempt.place.is_some_and(|(of, _)| of == file));
-        let most = world.scenario.tries_of(file.0 as usize);
+        let most = world.tries_of(file.0 as usize);
         // A file that is decided may still be asked of a host that failed it.
         if started.count() >= most && !world.decided.contains(&(file.0 as usize)) {
             broken.push(format!("{file:?} is run more than {most} times"));

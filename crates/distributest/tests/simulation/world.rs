@@ -23,6 +23,7 @@ impl SharedWorld {
             attempts: BTreeMap::new(),
             sessions: Vec::new(),
             silent: BTreeSet::new(),
+            fences: 0,
             decided: BTreeSet::new(),
             violations: Vec::new(),
             counts: Counts::new(),
@@ -47,6 +48,8 @@ pub(crate) struct World {
     pub(crate) sessions: Vec<Session>,
     /// Hosts that the coordinator said are silent.
     pub(crate) silent: BTreeSet<usize>,
+    /// How often a host was fenced.
+    pub(crate) fences: usize,
     /// Files that have their verdict.
     pub(crate) decided: BTreeSet<usize>,
     /// The rules that were broken, each with its time.
@@ -166,6 +169,13 @@ impl World {
         self.attempts.values().any(|attempt| attempt.file == file && attempt.is_doubted)
     }
 
+    /// How often a file may be run so far: what the scenario allows, and once more for each attempt that another one was
+    /// to stand in for, and for each fence, by which a failure may have been set aside.
+    pub(crate) fn tries_of(&self, file: usize) -> usize {
+        let doubted = self.attempts.values().filter(|attempt| attempt.file == file && attempt.is_doubted);
+        self.scenario.tries_of(file) + doubted.count() + self.fences
+    }
+
     /// An order to run a file reaches its host.
     pub(crate) fn begin_attempt(&mut self, number: u64, file: usize, session: usize, runner: u16) {
         self.count("attempts");
@@ -173,7 +183,7 @@ impl World {
         self.trace(|| format!("host {host}: attempt {number} of file {file} on runner {runner}"));
         let times = self.attempts.values().filter(|other| other.file == file).count();
         let runners: usize = self.sessions.iter().map(|session| usize::from(session.runners)).sum();
-        let most = self.scenario.tries_of(file) + runners;
+        let most = self.tries_of(file) + runners;
         // A file that is decided may still be asked of a host that failed it.
         if times >= most && !self.decided.contains(&file) {
             self.violation(format!("file {file} is ordered more than {most} times"));

@@ -6,7 +6,7 @@ use distributest_core::run_event::AttemptResult;
 use distributest_core::scheduler::{CHANCE_LIMIT, INTERRUPTION_LIMIT, STREAK_LIMIT};
 use distributest_core::scheduler_messages::Command;
 
-use super::{Host, LiveAttempt, Model, Role, Runner};
+use super::{EndedAttempt, File, Host, LiveAttempt, Model, Role, Runner};
 
 impl Model {
     pub(crate) fn observe_command(&mut self, command: &Command) {
@@ -44,6 +44,7 @@ impl Model {
             }
             Command::Readmit { host } => {
                 assert!(self.fenced.remove(host), "only a fenced host is readmitted: {host:?}");
+                assert!(self.is_cleared(*host), "a host is readmitted for a reason: {host:?}");
             }
             Command::Decide { file, verdict, attempt, failed_before } => {
                 self.count_failure(*file);
@@ -54,6 +55,17 @@ impl Model {
             }
             Command::Finish => self.finished = true,
         }
+    }
+
+    /// Whether a host passed a question, or something that it failed was decided without a pass elsewhere.
+    fn is_cleared(&self, host: HostId) -> bool {
+        let passed = AttemptResult::Outcome(Outcome::Passed);
+        let is_answer = |ended: &EndedAttempt| ended.role == Role::Probe && ended.runner.host == host;
+        let has_answered = self.ended.values().any(|ended| is_answer(ended) && ended.result == passed);
+        let failed_here = |file: &&File| file.set_aside.iter().any(|failure| failure.host == host);
+        let has_passed =
+            |file: &File| matches!(file.verdict, None | Some(Verdict::Ran(Outcome::Passed) | Verdict::Flaky));
+        has_answered || self.files.iter().filter(failed_here).any(|file| !has_passed(file))
     }
 
     fn observe_fence(&self, host: HostId, failures: u32) {

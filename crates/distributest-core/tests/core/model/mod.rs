@@ -205,12 +205,6 @@ impl Model {
         let hopeless =
             waiting.iter().find(|file| self.hosts_for(self.files[file.0 as usize].launch).is_empty());
         assert_eq!(hopeless, None, "no file waits that nobody is left to run");
-        let needs_fenced = waiting.iter().find(|file| {
-            let launch = self.files[file.0 as usize].launch;
-            let may = |host: &HostId| self.fenced.contains(host) && !self.silent.contains(host);
-            self.unfenced_hosts_for(launch).is_empty() && self.hosts_for(launch).iter().any(may)
-        });
-        assert_eq!(needs_fenced, None, "a fenced host is better than none");
         let all_decided = self.files.iter().all(|file| file.verdict.is_some());
         assert_eq!(self.finished, all_decided, "a run is finished exactly when every file is decided");
     }
@@ -276,7 +270,9 @@ impl Model {
         let state = &self.files[file.0 as usize];
         let at_work = self.hosts_at_work_for(state.launch);
         let others_may = at_work.iter().any(|host| *host != runner.host);
-        let is_paused = self.silent.contains(&runner.host) || self.fenced.contains(&runner.host);
+        let is_last_resort = self.unfenced_hosts_for(state.launch).is_empty();
+        let is_fenced = self.fenced.contains(&runner.host) && !is_last_resort;
+        let is_paused = self.silent.contains(&runner.host) || is_fenced;
         self.is_able(runner, file) && !is_paused && !(state.last_lost_by == Some(runner.host) && others_may)
     }
 
