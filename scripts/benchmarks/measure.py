@@ -8,7 +8,7 @@ Rules:
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 
 class WrongResult(Exception):
@@ -20,6 +20,7 @@ class Run:
     """A run that ended: what the stopwatch says, and what the command wrote."""
 
     status: int
+    began: float
     seconds: float
     cpu_seconds: float
     peak_bytes: int
@@ -45,21 +46,23 @@ class Variant:
     """The whole work as a multiple of what is run, where only a sample of it is."""
     value: Callable[[Run], float] = lambda run: run.seconds
     """What is measured."""
+    also: Mapping[str, Callable[[Run], float]] = dataclasses.field(default_factory=dict)
+    """What else is measured in the same runs, by name."""
     warm_up: bool = True
     """Whether it runs once unmeasured."""
 
 
 @dataclasses.dataclass
 class Goal:
-    """What the ratio of a variant to the best of others (or to a number) must not exceed."""
+    """What the ratio of a variant to the best of others must not exceed; or the variant's own value, without others."""
 
     of: str
     limit: float
-    against: Sequence[str]
+    against: Sequence[str] = ()
     words: str = ""
 
     def judge(self, samples):
-        best = min(samples[name].median for name in self.against)
+        best = min((samples[name].median for name in self.against), default=1.0)
         ratio = samples[self.of].median / best
         against = self.words or " or ".join(self.against)
         return {"of": self.of, "against": against, "limit": self.limit, "ratio": ratio, "met": ratio <= self.limit}
@@ -73,6 +76,7 @@ class Measurement:
     variants: Sequence[Variant]
     goals: Sequence[Goal] = ()
     unit: str = "s"
+    """Of the values: "s", "B", "B/s", or "×" for what is a ratio already."""
     pieces: int = 0
     """Into how many equal pieces the work can be divided, to say what one takes."""
 
@@ -104,13 +108,14 @@ def measure(measurement, runs, progress):
         if variant.warm_up:
             progress(f"{measurement.name}: {variant.name}, unmeasured")
             once(variant)
-    samples = {variant.name: Sample([], []) for variant in measurement.variants}
+    samples = {name: Sample([], []) for variant in measurement.variants for name in (variant.name, *variant.also)}
     for turn in range(runs):
         progress(f"{measurement.name}: turn {turn + 1} of {runs}")
         for variant in measurement.variants:
             run = once(variant)
-            samples[variant.name].values.append(variant.value(run) * variant.scale)
-            samples[variant.name].cpu_seconds.append(run.cpu_seconds * variant.scale)
+            for name, value in {variant.name: variant.value, **variant.also}.items():
+                samples[name].values.append(value(run) * variant.scale)
+                samples[name].cpu_seconds.append(run.cpu_seconds * variant.scale)
     return samples
 
 

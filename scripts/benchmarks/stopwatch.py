@@ -21,7 +21,7 @@ def run(command, output, directory=None, environment=None):
     descendants, also of those that end within a second after the command, which is waited for."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     with open(output, "wb") as file:
-        start = time.monotonic()
+        began, start = time.time(), time.monotonic()
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
         )
@@ -30,6 +30,7 @@ def run(command, output, directory=None, environment=None):
     process.returncode = os.waitstatus_to_exitcode(status)
     return {
         "status": process.returncode,
+        "began": began,
         "seconds": seconds,
         "cpu_seconds": processor_time(usage) + sum(map(processor_time, orphans(time.monotonic() + 1))),
         "peak_bytes": usage.ru_maxrss * 1024,

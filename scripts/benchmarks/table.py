@@ -1,5 +1,12 @@
 """A measurement as people read it."""
 
+SCALES = {
+    "s": [(1, "s"), (1e-3, "ms"), (1e-6, "µs")],
+    "B": [(2**20, "MB"), (2**10, "KB"), (1, "B")],
+    "B/s": [(1e6, "MB/s"), (1e3, "kB/s")],
+    "×": [(1, "×")],
+}
+
 
 def table(measurement, result):
     """Lines: a table of the variants, fastest first, then the goals."""
@@ -19,13 +26,13 @@ def table(measurement, result):
         yield "  " + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
     for goal in result["goals"]:
         verdict = "met" if goal["met"] else "MISSED"
-        yield f"  {goal['of']}: {goal['ratio']:.2f} × {goal['against']}; goal ≤ {goal['limit']}: {verdict}"
+        against = f" × {goal['against']}" if goal["against"] else ""
+        yield f"  {goal['of']}: {goal['ratio']:.2f}{against}; goal ≤ {goal['limit']}: {verdict}"
 
 
 def quantity(value, unit):
     """A number with three digits that count, in a unit of fitting size."""
-    scales = {"s": [(1, "s"), (1e-3, "ms"), (1e-6, "µs")], "B": [(2**30, "GB"), (2**20, "MB"), (2**10, "KB"), (1, "B")]}
-    for scale, word in scales[unit]:
+    for scale, word in SCALES[unit]:
         if abs(value) >= scale:
             break
     return f"{value / scale:.3g} {word}"
