@@ -30,7 +30,7 @@ def lab(bench, hosts):
     try:
         said = verb("up", bench.program, hosts, output=True)
         variables = dict(word.split("=", 1) for word in shlex.split(said))
-        yield Lab(bench, pathlib.Path(variables["LAB_LAPTOP"]), variables["LAB_HOSTS"].split())
+        yield Lab(pathlib.Path(variables["LAB_LAPTOP"]), variables["LAB_HOSTS"].split())
     finally:
         verb("down")
 
@@ -43,9 +43,8 @@ def verb(*words, output=False):
 class Lab:
     """A lab that is up."""
 
-    def __init__(self, bench, disk, hosts):
-        self.bench = bench
-        self.disk = disk
+    def __init__(self, disk, hosts):
+        self.name = disk.parent.name
         self.hosts = hosts
         self.home = disk / "dev"
         shutil.copy(HERE / "stopwatch.py", disk / "bin")

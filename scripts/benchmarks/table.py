@@ -26,8 +26,11 @@ def table(measurement, result):
         yield "  " + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
     for goal in result["goals"]:
         verdict = "met" if goal["met"] else "MISSED"
-        against = f" × {goal['against']}" if goal["against"] else ""
-        yield f"  {goal['of']}: {goal['ratio']:.2f}{against}; goal ≤ {goal['limit']}: {verdict}"
+        if goal["against"]:
+            reached, limit = f"{goal['ratio']:.2f} × {goal['against']}", goal["limit"]
+        else:
+            reached, limit = (quantity(goal[what], measurement.unit) for what in ("ratio", "limit"))
+        yield f"  {goal['of']}: {reached}; goal ≤ {limit}: {verdict}"
 
 
 def quantity(value, unit):

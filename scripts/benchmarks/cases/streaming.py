@@ -1,13 +1,10 @@
 """Four runners of one host print 500 MB each."""
 
-import pathlib
-import threading
-
+import agents
 from lab import lab
 from measure import Goal, Measurement
 
 RUNNERS = 4
-AGENT = "runner-agent"
 
 
 def measurements(bench):
@@ -40,48 +37,17 @@ def measurements(bench):
             [ours, cat],
             [Goal("distributest", 1.25, ["ssh cat"])],
         )
-        peaks = Peaks()
+        watch = agents.Watch(
+            lambda: max((agents.number(process / "status", "VmHWM") for process in agents.processes(hosts, "h1")), default=0),
+            pause=0.1,
+        )
         coordinator = hosts.distributest("distributest", "streaming", RUNNERS, value=lambda run: run.peak_bytes)
         run = coordinator.run
-        coordinator.run = lambda: peaks.during(run)
-        coordinator.also["agent"] = lambda _: peaks.bytes
+        coordinator.run = lambda: watch.during(run)
+        coordinator.also["agent"] = lambda _: watch.most
         yield Measurement(
             f"streaming: memory at its highest, {RUNNERS} runners print {each / 1e6:.0f} MB each",
             [coordinator],
             [Goal("distributest", 64 * 2**20), Goal("agent", 64 * 2**20)],
             unit="B",
         )
-
-
-class Peaks:
-    """The highest resident memory of any agent's process in the lab during a run, looked at ten times a second."""
-
-    def __init__(self):
-        self.bytes = 0
-        self.over = threading.Event()
-
-    def during(self, run):
-        self.bytes = 0
-        self.over.clear()
-        watcher = threading.Thread(target=self.watch)
-        watcher.start()
-        try:
-            return run()
-        finally:
-            self.over.set()
-            watcher.join()
-
-    def watch(self):
-        while not self.over.wait(0.1):
-            for process in pathlib.Path("/proc").glob("[0-9]*"):
-                self.bytes = max(self.bytes, peak_bytes(process))
-
-
-def peak_bytes(process):
-    try:
-        if (process / "comm").read_text().strip() != AGENT:
-            return 0
-        fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return 0  # it has ended
