@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 
@@ -27,6 +28,8 @@ def main():
         for name in CASES:
             print(f"{name:20} {title(name)}")
         return 0
+    # What was set up goes in any case, a lab too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     program = options.program or install("program")[-1]
     results = []
     with tempfile.TemporaryDirectory(prefix="distributest-bench-") as scratch:

@@ -1,10 +1,10 @@
-"""Projects of many files, with a few tests that write down when they started."""
+"""Projects of many files, with a few tests."""
 
 import random
 
 
-def write(lab, name, files, size, tests):
-    """On the laptop and on the hosts; `size` bytes in all, which do not compress."""
+def write(lab, name, files, size, tests, command):
+    """On the laptop and on the hosts; `size` bytes in all, which do not compress. Each test runs the command."""
     project = lab.project(name)
     chance = random.Random(files)
     for number in range(files):
@@ -12,7 +12,7 @@ def write(lab, name, files, size, tests):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(chance.randbytes(size // files))
     for number in range(tests):
-        (project / f"check_{number}.sh").write_text("date +%s.%N >>~/started\n")
+        (project / f"check_{number}.sh").write_text(f"{command}\n")
     (project / ".distributest").mkdir()
     (project / ".distributest/config.toml").write_text('files = ["*.sh"]\ncommand = "sh {file}"\n')
     lab.own()

@@ -12,7 +12,7 @@ def measurements(bench):
     with lab(bench, bench.size(4, 2)) as hosts:
         hosts.configure(RUNNERS)
         tests = len(hosts.hosts) * RUNNERS
-        trees.write(hosts, "warm", files, bench.size(50_000_000, 200_000), tests)
+        trees.write(hosts, "warm", files, bench.size(50_000_000, 200_000), tests, "date +%s.%N >>~/started")
         ours = hosts.distributest(
             "distributest, to the first test",
             "warm",
