@@ -41,6 +41,8 @@ pub enum Event {
         host: HostId,
         /// Runners to wait for before concluding that no runner is left.
         runners: u16,
+        /// How many attempts each of them takes beside the one it is at work on.
+        queue: u16,
     },
     /// A host takes no part, or no longer: all its runners are lost, and their attempts are interrupted by
     /// this. Every host is either announced by `HostExpected` or given up by this, sooner or later.
@@ -75,7 +77,7 @@ pub enum Event {
         /// The attempt.
         attempt: AttemptId,
     },
-    /// The tests answered. The runner is free again.
+    /// The tests answered. The runner goes on with its next attempt, or is free again.
     AttemptFinished {
         /// The attempt.
         attempt: AttemptId,
@@ -84,7 +86,8 @@ pub enum Event {
         /// Time from start to end on the host's clock.
         duration: Duration,
     },
-    /// The attempt ended without an answer. The runner is free again unless a `RunnerLost` says otherwise.
+    /// The attempt ended without an answer. The runner goes on with its next attempt or is free again, unless a `RunnerLost`
+    /// says otherwise.
     AttemptInterrupted {
         /// The attempt.
         attempt: AttemptId,
@@ -107,16 +110,24 @@ pub enum Command {
         attempt: AttemptId,
         /// The file to run.
         file: FileId,
-        /// An idle runner.
+        /// An idle runner, or a busy one that makes it after those it has.
         runner: RunnerId,
         /// With nothing left from files before it: the file is tried again after it failed, and the runner's worker may
         /// have had a part in that.
         fresh: bool,
+        /// Its runner is busy.
+        queued: bool,
     },
     /// End this attempt's processes: the run ends, or another attempt at the file was first. Promised reply as for
     /// `Dispatch`.
     Cancel {
-        /// A running attempt.
+        /// A live attempt.
+        attempt: AttemptId,
+    },
+    /// Take this attempt back if its runner has not begun with it. Promised reply: `AttemptInterrupted`; or, if it has, as
+    /// for `Dispatch`.
+    Withdraw {
+        /// An attempt that was sent to a busy runner.
         attempt: AttemptId,
     },
     /// This file is decided, once and for all.

@@ -209,7 +209,12 @@ impl Agent {
                     expected_milliseconds: expected.map_or(0, milliseconds),
                 })
             }
-            Order::Cancel(attempt) => OrderKind::Cancel(wire::Cancel { attempt: attempt.0 }),
+            Order::Cancel(attempt) => {
+                OrderKind::Cancel(wire::Cancel { attempt: attempt.0, unless_begun: false })
+            }
+            Order::Withdraw(attempt) => {
+                OrderKind::Cancel(wire::Cancel { attempt: attempt.0, unless_begun: true })
+            }
             Order::EndRun => OrderKind::EndRun(wire::EndRun {}),
         })
         .await

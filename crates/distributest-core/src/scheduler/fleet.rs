@@ -2,7 +2,8 @@
 //! who can run what.
 //!
 //! A host goes from *awaited* to *present* to *lost*, a runner from *awaited* through *idle* and *busy* to
-//! *lost*; of a lost host or runner nobody comes back. A host that is *away* has lost its runners and is awaited
+//! *lost*; of a lost host or runner nobody comes back. A busy runner is at work on the first of its attempts, and the
+//! others wait there. A host that is *away* has lost its runners and is awaited
 //! again. A host whose runners are all lost is lost itself. A runner that says that it can't run a launch never can.
 //! Anything that does not fit is ignored: it is late.
 //!
@@ -12,7 +13,7 @@
 //! Each launch has its own view of the fleet, its [`Crew`]: the runners that can run it and wait for work, and how
 //! many hosts have or may still bring one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use crate::identity::{AttemptId, HostId, LaunchId, RunnerId};
@@ -24,6 +25,9 @@ const REASONS_LIMIT: usize = 3;
 pub(super) struct Fleet {
     hosts: Vec<Host>,
     hosts_left: usize,
+    /// Runners that are or may still come of the hosts that are there.
+    runners_left: u32,
+    hosts_present: u32,
     /// By launch.
     crews: Vec<Crew>,
     /// What runners said that they can't run.
@@ -53,11 +57,12 @@ enum Host {
     Lost,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Runner {
     Awaited,
     Idle,
-    Busy(AttemptId),
+    /// Its attempts, in the order it makes them.
+    Busy(VecDeque<AttemptId>),
     Lost,
 }
 
@@ -94,7 +99,15 @@ impl Fleet {
         let crew =
             Crew { idle: BTreeSet::new(), hosts_left: hosts.len(), hosts_paused: 0, reasons: Vec::new() };
         let crews = vec![crew; launch_count];
-        Fleet { hosts_left: hosts.len(), hosts, crews, unable: BTreeSet::new(), paused: BTreeSet::new() }
+        Fleet {
+            hosts_left: hosts.len(),
+            hosts,
+            runners_left: 0,
+            hosts_present: 0,
+            crews,
+            unable: BTreeSet::new(),
+            paused: BTreeSet::new(),
+        }
     }
 
     /// Whether a runner is there or may still come, whatever it can run.
@@ -160,14 +173,36 @@ impl Fleet {
         self.idle_runners_of(host).into_iter().find(|runner| self.is_able(*runner, launch))
     }
 
+    /// How many idle runners can run a launch.
+    pub(super) fn idle_count(&self, launch: LaunchId) -> usize {
+        self.crew(launch).idle.len()
+    }
+
+    /// How many runners there may be once every host is there, each of those that are awaited having as many as the others
+    /// have on average.
+    pub(super) fn runners_hoped_for(&self) -> u32 {
+        // Hosts are numbered in 32 bits.
+        let hosts = self.hosts_left as u32;
+        self.runners_left.saturating_mul(hosts) / self.hosts_present.max(1)
+    }
+
+    /// The attempts of a runner, in the order it makes them; none when it is not busy.
+    pub(super) fn attempts_of(&self, runner: RunnerId) -> Option<&VecDeque<AttemptId>> {
+        let Some(Host::Present { runners, .. }) = self.hosts.get(runner.host.0 as usize) else { return None };
+        match runners.get(usize::from(runner.number).checked_sub(1)?)? {
+            Runner::Busy(attempts) => Some(attempts),
+            Runner::Awaited | Runner::Idle | Runner::Lost => None,
+        }
+    }
+
     /// The attempts on a host, in the order of its runners. A search.
     pub(super) fn attempts_on(&self, host: HostId) -> Vec<AttemptId> {
         let Some(Host::Present { runners, .. }) = self.hosts.get(host.0 as usize) else { return Vec::new() };
-        let attempt = |runner: &Runner| match runner {
-            Runner::Busy(attempt) => Some(*attempt),
-            Runner::Awaited | Runner::Idle | Runner::Lost => None,
+        let attempts = |runner: &Runner| match runner {
+            Runner::Busy(attempts) => attempts.clone(),
+            Runner::Awaited | Runner::Idle | Runner::Lost => VecDeque::new(),
         };
-        runners.iter().filter_map(attempt).collect()
+        runners.iter().flat_map(attempts).collect()
     }
 
     /// Whether a host is there or may still come.
@@ -241,6 +276,10 @@ impl Fleet {
         for runner in self.idle_runners_of(host) {
             self.leave_crews(runner);
         }
+        if let Host::Present { runners_left, .. } = &self.hosts[host.0 as usize] {
+            self.runners_left -= u32::from(*runners_left);
+            self.hosts_present -= 1;
+        }
         self.hosts[host.0 as usize] = Host::Awaited;
         attempts
     }
@@ -256,18 +295,21 @@ impl Fleet {
         !self.unable.contains(&(runner, launch))
     }
 
-    /// A host says how many runners it will have.
-    pub(super) fn expect(&mut self, host: HostId, runners: u16) {
-        let Some(awaited @ Host::Awaited) = self.hosts.get_mut(host.0 as usize) else { return };
+    /// A host says how many runners it will have. Returns whether it was awaited.
+    pub(super) fn expect(&mut self, host: HostId, runners: u16) -> bool {
+        let Some(awaited @ Host::Awaited) = self.hosts.get_mut(host.0 as usize) else { return false };
         if runners == 0 {
             self.lose_host(host, "it has no runners");
-            return;
+            return true;
         }
         *awaited = Host::Present {
             runners: vec![Runner::Awaited; usize::from(runners)],
             runners_left: runners,
             able: vec![runners; self.crews.len()],
         };
+        self.runners_left += u32::from(runners);
+        self.hosts_present += 1;
+        true
     }
 
     /// An awaited runner is there.
@@ -278,19 +320,31 @@ impl Fleet {
         }
     }
 
-    /// An idle runner is given an attempt.
+    /// A runner is given an attempt: an idle one begins with it, a busy one makes it after those it has.
     pub(super) fn occupy(&mut self, runner: RunnerId, attempt: AttemptId) {
-        if let Some(state @ Runner::Idle) = self.runner_mut(runner) {
-            *state = Runner::Busy(attempt);
-            self.leave_crews(runner);
+        match self.runner_mut(runner) {
+            Some(state @ Runner::Idle) => {
+                *state = Runner::Busy(VecDeque::from([attempt]));
+                self.leave_crews(runner);
+            }
+            Some(Runner::Busy(attempts)) => attempts.push_back(attempt),
+            Some(Runner::Awaited | Runner::Lost) | None => {}
         }
     }
 
-    /// A busy runner's attempt is over.
-    pub(super) fn release(&mut self, runner: RunnerId) {
-        if let Some(state @ Runner::Busy(_)) = self.runner_mut(runner) {
-            *state = Runner::Idle;
-            self.join_crews(runner);
+    /// An attempt of a busy runner is over. Returns the one it begins with by that, if any.
+    pub(super) fn release(&mut self, runner: RunnerId, attempt: AttemptId) -> Option<AttemptId> {
+        let state = self.runner_mut(runner)?;
+        let Runner::Busy(attempts) = state else { return None };
+        let place = attempts.iter().position(|other| *other == attempt)?;
+        attempts.remove(place);
+        match attempts.front() {
+            Some(next) => (place == 0).then_some(*next),
+            None => {
+                *state = Runner::Idle;
+                self.join_crews(runner);
+                None
+            }
         }
     }
 
@@ -305,12 +359,12 @@ impl Fleet {
         self.count_out(runner.host, launch, reason);
     }
 
-    /// A runner is gone. Returns the attempt it takes with it.
-    pub(super) fn lose_runner(&mut self, runner: RunnerId, reason: &str) -> Option<AttemptId> {
-        let state = self.runner_mut(runner)?;
+    /// A runner is gone. Returns the attempts it takes with it, in their order.
+    pub(super) fn lose_runner(&mut self, runner: RunnerId, reason: &str) -> VecDeque<AttemptId> {
+        let Some(state) = self.runner_mut(runner) else { return VecDeque::new() };
         let before = std::mem::replace(state, Runner::Lost);
         if matches!(before, Runner::Lost) {
-            return None;
+            return VecDeque::new();
         }
         self.leave_crews(runner);
         for launch in self.launches() {
@@ -320,13 +374,14 @@ impl Fleet {
         }
         if let Host::Present { runners_left, .. } = &mut self.hosts[runner.host.0 as usize] {
             *runners_left -= 1;
+            self.runners_left -= 1;
             if *runners_left == 0 {
                 self.lose_host(runner.host, reason);
             }
         }
         match before {
-            Runner::Busy(attempt) => Some(attempt),
-            _ => None,
+            Runner::Busy(attempts) => attempts,
+            Runner::Awaited | Runner::Idle | Runner::Lost => VecDeque::new(),
         }
     }
 
@@ -337,7 +392,11 @@ impl Fleet {
         let (runners, able) = match before {
             Host::Lost => return Vec::new(),
             Host::Awaited => (Vec::new(), None),
-            Host::Present { runners, able, .. } => (runners, Some(able)),
+            Host::Present { runners, runners_left, able } => {
+                self.runners_left -= u32::from(runners_left);
+                self.hosts_present -= 1;
+                (runners, Some(able))
+            }
         };
         self.hosts_left -= 1;
         let is_paused = self.is_paused(host);
@@ -351,7 +410,7 @@ impl Fleet {
         for (number, runner) in (1..).zip(runners) {
             match runner {
                 Runner::Idle => self.leave_crews(RunnerId { host, number }),
-                Runner::Busy(attempt) => attempts.push(attempt),
+                Runner::Busy(its) => attempts.extend(its),
                 Runner::Awaited | Runner::Lost => {}
             }
         }

@@ -46,12 +46,17 @@
 //! 14. A host that is away has lost its attempts (rule 3), and is waited for as one that never came. Each counts as an
 //!     interruption: a test that brings its host down may do so before anybody hears that it started.
 //! 15. A file that is gone when its turn comes is not run and not looked for elsewhere: hosts have what the project had.
+//! 16. A busy runner is given more files to make after the one it is at work on, as many as `ahead.rs` tells, once no
+//!     idle runner can take them. Only files that nothing befell are queued so, and nothing is queued behind another.
+//! 17. What waits at a runner is taken back when another one is idle for want of files, and when its host is fenced. A
+//!     file that is taken back, or loses its runner or host before its turn came, goes back into the queue at no cost.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
 //! An event costs O(log n) in files and runners for each launch of the run, apart from the commands and lost
 //! runners it stands for.
 
+mod ahead;
 mod fleet;
 mod outcomes;
 mod queue;
@@ -64,11 +69,13 @@ use std::time::Duration;
 use crate::identity::{AttemptId, FileId, LaunchId, RunnerId};
 use crate::outcome::{Interruption, NotRunReason};
 use crate::scheduler_messages::{Command, Event};
+use ahead::Ahead;
 use fleet::Fleet;
 use outcomes::Trouble;
 use queue::{FileQueue, Waiting};
 use trust::Trust;
 
+pub use ahead::{ROUND_TRIP_LIMIT, ROUND_TRIPS, SHARE_PARTS};
 pub use trust::{CHANCE_LIMIT, FENCES_LIMIT, PROBE_PAUSE, STREAK_LIMIT};
 
 /// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes
@@ -83,6 +90,8 @@ pub struct SchedulerOptions {
     pub file_launches: Vec<LaunchId>,
     /// How often each file that fails is tried again; none for files beyond its end.
     pub retries: Vec<u8>,
+    /// How long each file should take; nobody knows of those beyond its end.
+    pub predicted: Vec<Option<Duration>>,
     /// How many failing files end the run; `None`: it always goes on.
     pub fail_fast: Option<NonZeroU32>,
     /// Hosts to wait for: ids from 0. Each is announced by `HostExpected` or given up by `HostLost`.
@@ -98,8 +107,11 @@ pub struct Scheduler {
     queue: FileQueue,
     fleet: Fleet,
     trust: Trust,
+    ahead: Ahead,
     attempts: BTreeMap<AttemptId, Attempt>,
     next_attempt: u64,
+    /// How many attempts their runners began with.
+    begun: u64,
     /// Of the undecided files that had any.
     troubles: HashMap<FileId, Trouble>,
     retries: Vec<u8>,
@@ -116,8 +128,23 @@ pub struct Scheduler {
 struct Attempt {
     file: FileId,
     runner: RunnerId,
+    dispatched: Duration,
+    /// Its runner was busy at the time.
+    queued: bool,
+    /// Its number among all that their runners began with; none as long as it waits behind another.
+    begun: Option<u64>,
+    /// When its runner began with it, or should.
+    begins: Duration,
+    /// Its agent said that it runs.
     started: bool,
     role: Role,
+}
+
+impl Attempt {
+    /// Whether its file may have been run, as far as anybody was told.
+    fn may_have_run(&self) -> bool {
+        self.started || !self.queued
+    }
 }
 
 /// What an attempt is for.
@@ -134,18 +161,20 @@ enum Role {
 impl Scheduler {
     /// A run that nothing has happened to yet.
     pub fn new(options: SchedulerOptions) -> Self {
-        let SchedulerOptions { file_launches, retries, fail_fast, host_count } = options;
-        let queue = FileQueue::new(&file_launches);
+        let SchedulerOptions { file_launches, retries, predicted, fail_fast, host_count } = options;
+        let queue = FileQueue::new(&file_launches, predicted);
         Scheduler {
             now: Duration::ZERO,
             fleet: Fleet::new(host_count, queue.launch_count()),
             trust: Trust::new(host_count),
+            ahead: Ahead::new(host_count, queue.launch_count()),
             queue,
             // Files are numbered in 32 bits.
             undecided: file_launches.len() as u32,
             file_launches,
             attempts: BTreeMap::new(),
             next_attempt: 1,
+            begun: 0,
             troubles: HashMap::new(),
             retries,
             failures_left: fail_fast.map(NonZeroU32::get),
@@ -162,7 +191,11 @@ impl Scheduler {
 
     /// When [`Event::TimePassed`] is due, in time since the run's start, unless another event changes that before.
     pub fn next_deadline(&self) -> Option<Duration> {
-        if self.finished || !self.has_waiting() { None } else { self.trust.next_question(self.now) }
+        if self.finished {
+            return None;
+        }
+        let next_question = self.has_waiting().then(|| self.trust.next_question(self.now)).flatten();
+        [next_question, self.next_in_vain()].into_iter().flatten().min()
     }
 
     /// Files whose last failure does not count yet, because it may be their host's (rule 12).
@@ -181,11 +214,16 @@ impl Scheduler {
             return;
         }
         self.now = now;
+        let concerned = self.runner_concerned(&event);
         match event {
             Event::RunnerReady { runner } => self.fleet.ready(runner),
-            Event::HostExpected { host, runners } => self.fleet.expect(host, runners),
+            Event::HostExpected { host, runners, queue } => {
+                if self.fleet.expect(host, runners) {
+                    self.ahead.set_limit(host, queue);
+                }
+            }
             Event::RunnerLost { runner, reason } => {
-                if let Some(attempt) = self.fleet.lose_runner(runner, &reason) {
+                for attempt in self.fleet.lose_runner(runner, &reason) {
                     self.runner_of_attempt_lost(attempt, &reason, commands);
                 }
             }
@@ -204,12 +242,11 @@ impl Scheduler {
             Event::LaunchUnavailable { runner, launch, reason } => {
                 self.fleet.exclude(runner, launch, &reason);
             }
-            Event::AttemptStarted { attempt } => {
-                if let Some(attempt) = self.attempts.get_mut(&attempt) {
-                    attempt.started = true;
+            Event::AttemptStarted { attempt } => self.attempt_started(attempt),
+            Event::AttemptFinished { attempt, outcome, duration } => {
+                if let Some(attempt) = self.attempts.get(&attempt) {
+                    self.ahead.saw_duration(self.launch_of(attempt.file), duration);
                 }
-            }
-            Event::AttemptFinished { attempt, outcome, .. } => {
                 self.attempt_finished(attempt, outcome, commands);
             }
             Event::AttemptInterrupted { attempt, interruption: Interruption::FileGone, reason } => {
@@ -222,6 +259,23 @@ impl Scheduler {
             Event::StopRequested => self.stop(NotRunReason::Stopped, commands),
         }
         self.settle(commands);
+        if let Some(runner) = concerned {
+            self.queue_ahead(runner, commands);
+        }
+    }
+
+    /// The runner that an event brings forward.
+    fn runner_concerned(&self, event: &Event) -> Option<RunnerId> {
+        match event {
+            Event::AttemptStarted { attempt } => {
+                let attempt = self.attempts.get(attempt)?;
+                (!attempt.started).then_some(attempt.runner)
+            }
+            Event::AttemptFinished { attempt, .. } | Event::AttemptInterrupted { attempt, .. } => {
+                Some(self.attempts.get(attempt)?.runner)
+            }
+            _ => None,
+        }
     }
 
     fn stop(&mut self, why: NotRunReason, commands: &mut Vec<Command>) {
@@ -251,6 +305,7 @@ impl Scheduler {
             {
                 self.dispatch(file, runner, Role::Counts, commands);
             }
+            self.take_back(commands);
             let has_counted = self.count_what_nothing_can_tell(commands);
             self.probe(commands);
             self.give_up_hopeless(commands);
@@ -316,14 +371,45 @@ impl Scheduler {
     fn dispatch(&mut self, file: FileId, runner: RunnerId, role: Role, commands: &mut Vec<Command>) {
         let attempt = AttemptId(self.next_attempt);
         self.next_attempt += 1;
+        let (dispatched, begins) = (self.now, self.begin_behind(runner, file));
+        let queued = self.fleet.attempts_of(runner).is_some();
         self.fleet.occupy(runner, attempt);
-        self.attempts.insert(attempt, Attempt { file, runner, started: false, role });
+        let begun = None;
+        let handed_out = Attempt { file, runner, dispatched, queued, begun, begins, started: false, role };
+        self.attempts.insert(attempt, handed_out);
+        if queued {
+            self.ahead.wait(attempt, self.launch_of(file), begins);
+        } else {
+            self.begin(attempt);
+        }
         let mut fresh = role == Role::Probe;
         if let Some(trouble) = self.troubles.get_mut(&file) {
             trouble.dispatched(attempt);
             fresh |= trouble.has_failed();
         }
-        commands.push(Command::Dispatch { attempt, file, runner, fresh });
+        commands.push(Command::Dispatch { attempt, file, runner, fresh, queued });
+    }
+
+    /// A runner begins with an attempt.
+    fn begin(&mut self, id: AttemptId) {
+        if let Some(attempt) = self.attempts.get_mut(&id) {
+            let launch = self.file_launches[attempt.file.0 as usize];
+            self.ahead.wait_no_more(id, launch, attempt.begins);
+            self.begun += 1;
+            attempt.begun = Some(self.begun);
+            attempt.begins = self.now;
+        }
+    }
+
+    /// Strikes an attempt that is over off the list; its runner may begin with the next one.
+    fn end(&mut self, id: AttemptId) -> Option<Attempt> {
+        let attempt = self.attempts.remove(&id)?;
+        self.ahead.wait_no_more(id, self.launch_of(attempt.file), attempt.begins);
+        self.ahead.answered(id);
+        if let Some(next) = self.fleet.release(attempt.runner, id) {
+            self.begin(next);
+        }
+        Some(attempt)
     }
 
     /// Decides that what waits of a launch is not run.
@@ -341,5 +427,5 @@ impl Scheduler {
 
 /// Whether a command may let others follow from it in the same event.
 fn is_consequential(command: &Command) -> bool {
-    !matches!(command, Command::Dispatch { .. } | Command::Cancel { .. })
+    !matches!(command, Command::Dispatch { .. } | Command::Cancel { .. } | Command::Withdraw { .. })
 }

@@ -23,8 +23,8 @@ pub(super) struct Trouble {
     set_aside: Option<(AttemptId, Outcome)>,
     /// Every live attempt of the file, from the time that one of them was on a silent host.
     live: Vec<AttemptId>,
-    /// The host that lost the file, while it waits in the queue for that.
-    pub(super) queued_by: Option<HostId>,
+    /// How it stands in the queue, while it does.
+    queued: Option<Waiting>,
 }
 
 impl Trouble {
@@ -35,7 +35,7 @@ impl Trouble {
 
     /// A new attempt; it is only kept where there are others.
     pub(super) fn dispatched(&mut self, attempt: AttemptId) {
-        self.queued_by = None;
+        self.queued = None;
         if !self.live.is_empty() {
             self.live.push(attempt);
         }
@@ -44,11 +44,21 @@ impl Trouble {
 
 /// Outcomes.
 impl Scheduler {
+    /// An agent began with an attempt.
+    pub(super) fn attempt_started(&mut self, id: AttemptId) {
+        let Some(attempt) = self.attempts.get_mut(&id) else { return };
+        attempt.started = true;
+        self.ahead.answered(id);
+        if !attempt.queued {
+            self.ahead.saw_round_trip(attempt.runner.host, self.now.saturating_sub(attempt.dispatched));
+        }
+    }
+
     /// The tests answered.
     pub(super) fn attempt_finished(&mut self, id: AttemptId, outcome: Outcome, commands: &mut Vec<Command>) {
-        let Some(Attempt { file, runner, role, .. }) = self.attempts.remove(&id) else { return };
-        let host = runner.host;
-        self.fleet.release(runner);
+        let next = self.begun + 1;
+        let Some(Attempt { file, runner, role, begun, .. }) = self.end(id) else { return };
+        let (host, begun) = (runner.host, begun.unwrap_or(next));
         match role {
             Role::Superseded => {}
             Role::Probe if outcome.is_success() => self.readmit(host, commands),
@@ -57,7 +67,7 @@ impl Scheduler {
                 self.supersede_others(id, file, commands);
                 let held = Held { attempt: id, file, host, outcome };
                 if outcome.is_success() {
-                    let due = self.trust.passed(host, id);
+                    let due = self.trust.passed(host, begun);
                     self.count_all(due, commands);
                     self.decide_passed(id, file, commands);
                 } else if self.stopping.is_some() {
@@ -65,7 +75,7 @@ impl Scheduler {
                 } else if self.trust.is_fenced(host) {
                     self.set_aside(held, commands);
                 } else {
-                    self.trust.failed(held, AttemptId(self.next_attempt));
+                    self.trust.failed(held, next);
                 }
             }
         }
@@ -90,7 +100,7 @@ impl Scheduler {
             let trouble = self.troubles.entry(file).or_default();
             trouble.failed.push(attempt);
             trouble.last_outcome = Some(outcome);
-            return self.put_back(file, host);
+            return self.put_back(file, Some(host));
         }
         self.decide(file, Verdict::Ran(outcome), Some(attempt), commands);
     }
@@ -131,7 +141,7 @@ impl Scheduler {
         trouble.crashes += u8::from(outcome == Outcome::Crashed);
         trouble.set_aside = Some((attempt, outcome));
         self.trust.set_aside(host, file);
-        self.put_back(file, host);
+        self.put_back(file, Some(host));
     }
 
     /// Decides a file that is not run, or not run again (rule 10).
@@ -221,6 +231,7 @@ impl Scheduler {
         self.fleet.pause(host, Pause::Fenced);
         let failures = u32::try_from(held.len()).unwrap_or(u32::MAX);
         commands.push(Command::Fence { host, failures });
+        self.withdraw_all(host, commands);
         for held in held {
             self.set_aside(held, commands);
         }
@@ -275,17 +286,15 @@ impl Scheduler {
 impl Scheduler {
     /// An attempt that ended by itself has no answer.
     pub(super) fn attempt_interrupted(&mut self, id: AttemptId, reason: &str, commands: &mut Vec<Command>) {
-        if let Some(attempt) = self.attempts.remove(&id) {
-            let counts = self.fleet.is_able(attempt.runner, self.launch_of(attempt.file));
-            self.fleet.release(attempt.runner);
-            self.interrupted(id, &attempt, counts, reason, commands);
+        if let Some(attempt) = self.end(id) {
+            let is_able = self.fleet.is_able(attempt.runner, self.launch_of(attempt.file));
+            self.interrupted(id, &attempt, is_able && attempt.may_have_run(), reason, commands);
         }
     }
 
     /// An attempt found no file to run (rule 15).
     pub(super) fn file_gone(&mut self, id: AttemptId, reason: String, commands: &mut Vec<Command>) {
-        let Some(Attempt { file, runner, role, .. }) = self.attempts.remove(&id) else { return };
-        self.fleet.release(runner);
+        let Some(Attempt { file, runner, role, .. }) = self.end(id) else { return };
         match role {
             Role::Superseded => {}
             Role::Probe => self.trust.refuted(runner.host, self.now),
@@ -303,15 +312,16 @@ impl Scheduler {
         reason: &str,
         commands: &mut Vec<Command>,
     ) {
-        if let Some(attempt) = self.attempts.remove(&id) {
+        if let Some(attempt) = self.end(id) {
             self.interrupted(id, &attempt, attempt.started, reason, commands);
         }
     }
 
-    /// An attempt went with its host, which may come back.
+    /// An attempt went with its host, which may come back. A file that waited behind others will not do so again, so that it
+    /// is known the next time whether it was run.
     pub(super) fn host_of_attempt_away(&mut self, id: AttemptId, reason: &str, commands: &mut Vec<Command>) {
-        if let Some(attempt) = self.attempts.remove(&id) {
-            self.interrupted(id, &attempt, true, reason, commands);
+        if let Some(attempt) = self.end(id) {
+            self.interrupted(id, &attempt, attempt.may_have_run(), reason, commands);
         }
     }
 
@@ -341,6 +351,7 @@ impl Scheduler {
             }
             return self.put_back_unless_trusted(file, host);
         }
+        let lost_by = attempt.may_have_run().then_some(host);
         if let Some(why) = &self.stopping {
             return self.decide_without(file, why.clone(), commands);
         }
@@ -349,8 +360,8 @@ impl Scheduler {
             let why = NotRunReason::TooManyInterruptions(reason.to_owned());
             return self.decide_without(file, why, commands);
         }
-        if self.troubles.get(&file).is_none_or(|trouble| trouble.queued_by.is_none()) {
-            self.put_back(file, host);
+        if self.troubles.get(&file).is_none_or(|trouble| trouble.queued.is_none()) {
+            self.put_back(file, lost_by);
         }
     }
 
@@ -392,8 +403,8 @@ impl Scheduler {
             attempt.is_some_and(|attempt| !self.fleet.is_paused_for(attempt.runner.host, Pause::Silent))
         };
         let may_run = self.stopping.is_none() && trouble.interruptions < INTERRUPTION_LIMIT;
-        if may_run && trouble.queued_by.is_none() && !trouble.live.iter().any(is_trusted) {
-            self.put_back(file, lost_by);
+        if may_run && trouble.queued.is_none() && !trouble.live.iter().any(is_trusted) {
+            self.put_back(file, Some(lost_by));
         }
     }
 
@@ -411,6 +422,8 @@ impl Scheduler {
     fn supersede(&mut self, id: AttemptId, commands: &mut Vec<Command>) {
         if let Some(attempt) = self.attempts.get_mut(&id) {
             attempt.role = Role::Superseded;
+            let launch = self.file_launches[attempt.file.0 as usize];
+            self.ahead.wait_no_more(id, launch, attempt.begins);
             if self.stopping.is_none() {
                 commands.push(Command::Cancel { attempt: id });
             }
@@ -418,16 +431,17 @@ impl Scheduler {
     }
 
     /// Puts a file back in its place in the queue.
-    fn put_back(&mut self, file: FileId, lost_by: HostId) {
-        self.troubles.entry(file).or_default().queued_by = Some(lost_by);
-        self.queue.put_back(self.launch_of(file), file, lost_by);
+    fn put_back(&mut self, file: FileId, lost_by: Option<HostId>) {
+        let returned = Waiting { file, lost_by };
+        self.troubles.entry(file).or_default().queued = Some(returned);
+        self.queue.put_back(self.launch_of(file), returned);
     }
 
     /// Takes a file that was put back out of the queue, if it is there.
     fn take_out(&mut self, file: FileId) {
-        let queued_by = self.troubles.get_mut(&file).and_then(|trouble| trouble.queued_by.take());
-        if let Some(lost_by) = queued_by {
-            self.queue.take(self.launch_of(file), Waiting { file, lost_by: Some(lost_by) });
+        let queued = self.troubles.get_mut(&file).and_then(|trouble| trouble.queued.take());
+        if let Some(returned) = queued {
+            self.queue.take(self.launch_of(file), returned);
         }
     }
 }

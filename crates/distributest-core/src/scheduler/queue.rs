@@ -4,8 +4,11 @@
 //! rest. In it, files that were never handed out are a list: they stand in their order already. Files that came
 //! back stand before all of those, because they were handed out before them; they are kept apart by the host
 //! that lost them, so that a host can pass over its own in one step however many there are.
+//!
+//! The queue knows how much work it holds, as far as that was predicted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use std::vec::IntoIter;
 
 use crate::identity::{FileId, HostId, LaunchId};
@@ -15,6 +18,12 @@ use crate::identity::{FileId, HostId, LaunchId};
 #[derive(Debug)]
 pub(super) struct FileQueue {
     launches: Vec<LaunchQueue>,
+    /// How long each file should take; nobody knows of those beyond its end.
+    predicted: Vec<Option<Duration>>,
+    /// What the waiting files with a prediction should take in all.
+    predicted_work: Duration,
+    /// How many wait without one.
+    unpredicted: u32,
 }
 
 /// The first file of a queue, and the host that lost it if one did.
@@ -25,14 +34,31 @@ pub(super) struct Waiting {
 }
 
 impl FileQueue {
-    /// All files of a run, given the launch of each.
-    pub(super) fn new(file_launches: &[LaunchId]) -> Self {
+    /// All files of a run, given the launch of each and how long it should take.
+    pub(super) fn new(file_launches: &[LaunchId], predicted: Vec<Option<Duration>>) -> Self {
         let launch_count = file_launches.iter().map(|launch| usize::from(launch.0) + 1).max().unwrap_or(0);
         let mut files = vec![Vec::new(); launch_count];
         for (file, launch) in (0..).map(FileId).zip(file_launches) {
             files[usize::from(launch.0)].push(file);
         }
-        FileQueue { launches: files.into_iter().map(LaunchQueue::new).collect() }
+        let known = predicted.iter().take(file_launches.len()).flatten();
+        FileQueue {
+            launches: files.into_iter().map(LaunchQueue::new).collect(),
+            predicted_work: known.clone().sum(),
+            // Files are numbered in 32 bits.
+            unpredicted: (file_launches.len() - known.count()) as u32,
+            predicted,
+        }
+    }
+
+    /// How long a file should take, if anybody knows.
+    pub(super) fn predicted(&self, file: FileId) -> Option<Duration> {
+        self.predicted.get(file.0 as usize).copied().flatten()
+    }
+
+    /// What the waiting files should take in all, each of those without a prediction as long as `typical`.
+    pub(super) fn work(&self, typical: Duration) -> Duration {
+        self.predicted_work + typical * self.unpredicted
     }
 
     /// How many launches the files belong to.
@@ -50,14 +76,27 @@ impl FileQueue {
         self.launches[usize::from(launch.0)].first(except)
     }
 
-    /// Takes out a file that [`FileQueue::first`] showed.
+    /// The first file of a launch that was never handed out.
+    pub(super) fn first_fresh(&self, launch: LaunchId) -> Option<Waiting> {
+        self.launches[usize::from(launch.0)].first_fresh()
+    }
+
+    /// Takes out a file that [`FileQueue::first`] showed or that was put back.
     pub(super) fn take(&mut self, launch: LaunchId, waiting: Waiting) {
+        match self.predicted(waiting.file) {
+            Some(predicted) => self.predicted_work -= predicted,
+            None => self.unpredicted -= 1,
+        }
         self.launches[usize::from(launch.0)].take(waiting);
     }
 
-    /// Puts a file of a launch back in its place.
-    pub(super) fn put_back(&mut self, launch: LaunchId, file: FileId, lost_by: HostId) {
-        self.launches[usize::from(launch.0)].put_back(file, lost_by);
+    /// Puts a file of a launch back in its place; `returned` says who lost it, if a host did.
+    pub(super) fn put_back(&mut self, launch: LaunchId, returned: Waiting) {
+        match self.predicted(returned.file) {
+            Some(predicted) => self.predicted_work += predicted,
+            None => self.unpredicted += 1,
+        }
+        self.launches[usize::from(launch.0)].put_back(returned);
     }
 }
 
@@ -65,9 +104,10 @@ impl FileQueue {
 #[derive(Debug)]
 struct LaunchQueue {
     fresh: IntoIter<FileId>,
-    returned: BTreeMap<HostId, BTreeSet<FileId>>,
+    /// By the host that lost them; those that no host lost have one of their own.
+    returned: BTreeMap<Option<HostId>, BTreeSet<FileId>>,
     /// The first file of each host in `returned`.
-    heads: BTreeSet<(FileId, HostId)>,
+    heads: BTreeSet<(FileId, Option<HostId>)>,
 }
 
 impl LaunchQueue {
@@ -76,17 +116,21 @@ impl LaunchQueue {
     }
 
     fn first(&self, except: Option<HostId>) -> Option<Waiting> {
-        let head = self.heads.iter().find(|(_, lost_by)| Some(*lost_by) != except);
-        let returned = head.map(|(file, lost_by)| Waiting { file: *file, lost_by: Some(*lost_by) });
-        returned.or_else(|| Some(Waiting { file: *self.fresh.as_slice().first()?, lost_by: None }))
+        let head = self.heads.iter().find(|(_, lost_by)| lost_by.is_none() || *lost_by != except);
+        let returned = head.map(|(file, lost_by)| Waiting { file: *file, lost_by: *lost_by });
+        returned.or_else(|| self.first_fresh())
+    }
+
+    fn first_fresh(&self) -> Option<Waiting> {
+        Some(Waiting { file: *self.fresh.as_slice().first()?, lost_by: None })
     }
 
     fn take(&mut self, waiting: Waiting) {
         let Waiting { file, lost_by } = waiting;
-        let Some(lost_by) = lost_by else {
+        if self.fresh.as_slice().first() == Some(&file) {
             self.fresh.next();
             return;
-        };
+        }
         self.heads.remove(&(file, lost_by));
         if let Some(files) = self.returned.get_mut(&lost_by) {
             files.remove(&file);
@@ -97,7 +141,8 @@ impl LaunchQueue {
         }
     }
 
-    fn put_back(&mut self, file: FileId, lost_by: HostId) {
+    fn put_back(&mut self, returned: Waiting) {
+        let Waiting { file, lost_by } = returned;
         let files = self.returned.entry(lost_by).or_default();
         if let Some(head) = files.first() {
             self.heads.remove(&(*head, lost_by));

@@ -1,7 +1,7 @@
 //! Tells a broken host from broken tests: keeps the failures of a host back until it is known whose they are.
 //!
 //! A host without the database, with a full disk or with half an installation fails every file it is given, and faster
-//! than the others pass theirs. So a failure is *held* as long as its host passed nothing that was handed out after it.
+//! than the others pass theirs. So a failure is *held* as long as its host passed nothing that it began with after it.
 //! What becomes of it:
 //!
 //! - The host passes such a file: the failure counts, it was the tests'.
@@ -58,8 +58,9 @@ struct Record {
     failed: u32,
     /// Failures since the last pass.
     streak: u32,
-    /// The first attempt handed out after the streak began: a pass of an earlier one does not end it.
-    streak_began: Option<AttemptId>,
+    /// The number of the first attempt that a runner began with after the streak did: a pass of an earlier one does not end
+    /// it.
+    streak_began: Option<u64>,
     held: Vec<Held>,
     fences: u8,
     fence: Option<Fence>,
@@ -103,18 +104,18 @@ impl Trust {
         Trust { hosts, suspects: BTreeSet::new(), fenced: BTreeSet::new() }
     }
 
-    /// A file passed on a host. Returns the failures that count by that.
-    pub(super) fn passed(&mut self, host: HostId, attempt: AttemptId) -> Vec<Held> {
+    /// A file passed on a host, in an attempt with that number. Returns the failures that count by that.
+    pub(super) fn passed(&mut self, host: HostId, begun: u64) -> Vec<Held> {
         let record = self.record(host);
         record.finished += 1;
-        if record.streak_began.is_some_and(|began| attempt < began) {
+        if record.streak_began.is_some_and(|began| begun < began) {
             return Vec::new();
         }
         self.take_held(host)
     }
 
-    /// A file failed on a host that is not fenced; `next` is the attempt that will be handed out next.
-    pub(super) fn failed(&mut self, held: Held, next: AttemptId) {
+    /// A file failed on a host that is not fenced; `next` is the number of the attempt that is begun with next.
+    pub(super) fn failed(&mut self, held: Held, next: u64) {
         let record = self.record(held.host);
         record.finished += 1;
         record.failed += 1;

@@ -13,6 +13,9 @@ const FILES: u32 = 300_000;
 const HOSTS: u32 = 250;
 const RUNNERS_PER_HOST: u16 = 64;
 
+/// Attempts that may wait at a runner.
+const QUEUE: u16 = 4;
+
 /// The first host of this many is broken: it interrupts every attempt.
 const BROKEN: HostId = HostId(0);
 
@@ -25,6 +28,7 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
     let mut scheduler = Scheduler::new(SchedulerOptions {
         file_launches,
         retries: Vec::new(),
+        predicted: vec![Some(Duration::from_millis(1)); FILES as usize],
         fail_fast: None,
         host_count: HOSTS,
     });
@@ -32,7 +36,7 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
     let mut commands = Vec::new();
     let mut decided = 0;
     for host in (0..HOSTS).map(HostId) {
-        let event = Event::HostExpected { host, runners: RUNNERS_PER_HOST };
+        let event = Event::HostExpected { host, runners: RUNNERS_PER_HOST, queue: QUEUE };
         scheduler.handle(Duration::ZERO, event, &mut commands);
         for number in 1..=RUNNERS_PER_HOST {
             let runner = RunnerId { host, number };
@@ -50,6 +54,7 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
                 Command::Dispatch { attempt, runner, .. } => live.push_back((attempt, runner.host)),
                 Command::Decide { .. } => decided += 1,
                 Command::Cancel { .. }
+                | Command::Withdraw { .. }
                 | Command::Fence { .. }
                 | Command::Readmit { .. }
                 | Command::Finish => {}

@@ -2,6 +2,7 @@
 //! stop at any time. the [`Model`] checks the invariants after every event.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, Outcome};
@@ -29,11 +30,13 @@ fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event
     };
     let runner = |wanted: fn(Runner) -> bool| pick(&model.runners(wanted), choice);
     let attempt = || pick(&model.attempts.keys().copied().collect::<Vec<_>>(), choice);
+    // An agent makes a runner's attempts in their order, but may lose any of them.
+    let at_work = || pick(&model.begun(), choice);
     Some(match kind {
         0..12 => Event::RunnerReady { runner: runner(|runner| runner == Runner::Awaited)? },
-        12..24 => Event::AttemptStarted { attempt: attempt()? },
+        12..24 => Event::AttemptStarted { attempt: at_work()? },
         24..36 => {
-            let attempt = attempt()?;
+            let attempt = at_work()?;
             let host = model.attempts[&attempt].runner.host;
             let outcome = match broken {
                 Some(broken) if host == broken => Outcome::Failed,
@@ -48,7 +51,8 @@ fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event
         }
         41..47 => {
             let runners = (choice / 16 % 5) as u16;
-            Event::HostExpected { host: host(|host| *host == Host::Awaited)?, runners }
+            let queue = (choice / 80 % 4) as u16;
+            Event::HostExpected { host: host(|host| *host == Host::Awaited)?, runners, queue }
         }
         47..50 => Event::RunnerLost { runner: runner(|runner| runner != Runner::Lost)?, reason },
         50 => Event::HostLost { host: host(|host| *host != Host::Lost)?, reason },
@@ -87,7 +91,7 @@ fn events_about_nobody() -> Vec<Event> {
     let attempt = AttemptId(1_000_000);
     let reason = || "nobody's".to_owned();
     vec![
-        Event::HostExpected { host, runners: 3 },
+        Event::HostExpected { host, runners: 3, queue: 1 },
         Event::HostLost { host, reason: reason() },
         Event::HostAway { host, reason: reason() },
         Event::HostSilent { host },
@@ -119,6 +123,7 @@ proptest! {
     fn the_invariants_hold_in_every_history(
         launches in prop::collection::vec(0..LAUNCHES, 0..24),
         retries in prop::collection::vec(0..3_u8, 0..12),
+        predicted in prop::collection::vec(prop::option::weighted(0.8, 0..4_u64), 0..24),
         fail_fast in prop::option::weighted(0.2, 1..4_u32),
         host_count in 0..4_u32,
         broken in prop::option::of((0..3_u32).prop_map(HostId)),
@@ -128,6 +133,7 @@ proptest! {
         let mut run = ObservedRun::new(SchedulerOptions {
             file_launches,
             retries,
+            predicted: predicted.into_iter().map(|time| time.map(Duration::from_millis)).collect(),
             fail_fast: fail_fast.and_then(NonZeroU32::new),
             host_count,
         });

@@ -12,11 +12,21 @@ pub(crate) const PYTHON: u16 = 1;
 
 pub(crate) fn options(file_launches: &[u16], host_count: u32) -> SchedulerOptions {
     let file_launches = file_launches.iter().copied().map(LaunchId).collect();
-    SchedulerOptions { file_launches, retries: Vec::new(), fail_fast: None, host_count }
+    SchedulerOptions {
+        file_launches,
+        retries: Vec::new(),
+        predicted: Vec::new(),
+        fail_fast: None,
+        host_count,
+    }
 }
 
 pub(crate) fn expect(host: u32, runners: u16) -> Event {
-    Event::HostExpected { host: HostId(host), runners }
+    expect_queues(host, runners, 0)
+}
+
+pub(crate) fn expect_queues(host: u32, runners: u16, queue: u16) -> Event {
+    Event::HostExpected { host: HostId(host), runners, queue }
 }
 
 pub(crate) fn ready(host: u32, number: u16) -> Event {
@@ -81,12 +91,21 @@ pub(crate) fn cancelled(attempt: u64) -> Event {
 
 pub(crate) fn dispatch(attempt: u64, file: u32, host: u32, number: u16) -> Command {
     let runner = RunnerId { host: HostId(host), number };
-    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: false }
+    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: false, queued: false }
 }
 
 pub(crate) fn dispatch_again(attempt: u64, file: u32, host: u32, number: u16) -> Command {
     let runner = RunnerId { host: HostId(host), number };
-    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: true }
+    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: true, queued: false }
+}
+
+pub(crate) fn queue(attempt: u64, file: u32, host: u32, number: u16) -> Command {
+    let runner = RunnerId { host: HostId(host), number };
+    Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: false, queued: true }
+}
+
+pub(crate) fn withdraw(attempt: u64) -> Command {
+    Command::Withdraw { attempt: AttemptId(attempt) }
 }
 
 pub(crate) fn ran_after(file: u32, verdict: Verdict, attempt: u64, failed_before: &[u64]) -> Command {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::ledger::{EXIT_NOT_RUN, EXIT_PASSED};
 use distributest_core::outcome::{Interruption, NotRunReason, Verdict};
-use distributest_core::run_event::{HostChange, RunEvent, RunSummary};
+use distributest_core::run_event::{AttemptResult, HostChange, RunEvent, RunSummary};
 use distributest_core::scheduler::{Scheduler, SchedulerOptions};
 use distributest_core::scheduler_messages::{Command, Event};
 use tokio::sync::mpsc;
@@ -114,6 +114,17 @@ struct LiveAttempt {
     started: Duration,
     /// The agent's number of its output block, once it started.
     block: Option<u64>,
+    /// It was given to a busy runner.
+    queued: bool,
+}
+
+impl LiveAttempt {
+    /// Whether nobody needs to know how it ended: it waited behind others, and nothing came of that.
+    fn is_secret(&self, result: AttemptResult) -> bool {
+        self.queued
+            && self.block.is_none()
+            && matches!(result, AttemptResult::Interrupted(why) if why != Interruption::FileGone)
+    }
 }
 
 struct HostState {
@@ -171,6 +182,7 @@ impl<'run> Driver<'run> {
         let scheduler_options = SchedulerOptions {
             file_launches,
             retries: plan.files.iter().map(|file| file.retries).collect(),
+            predicted: plan.files.iter().map(|file| file.predicted).collect(),
             fail_fast: options.fail_fast,
             host_count,
         };
@@ -353,14 +365,13 @@ impl<'run> Driver<'run> {
         let mut events = Vec::new();
         for command in commands {
             match command {
-                Command::Dispatch { attempt, file, runner, fresh } => {
+                Command::Dispatch { attempt, file, runner, fresh, queued } => {
+                    let started = self.sinks.now();
+                    self.attempts.insert(attempt, LiveAttempt { file, runner, started, block: None, queued });
                     self.dispatch(attempt, file, runner, fresh);
                 }
-                Command::Cancel { attempt } => {
-                    if let Some(live) = self.attempts.get(&attempt) {
-                        self.order(live.runner.host, Order::Cancel(attempt));
-                    }
-                }
+                Command::Cancel { attempt } => self.order_about(attempt, Order::Cancel),
+                Command::Withdraw { attempt } => self.order_about(attempt, Order::Withdraw),
                 Command::Decide { file, verdict, attempt, failed_before } => {
                     self.decided[file.0 as usize] = true;
                     events.push(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
@@ -407,9 +418,13 @@ impl<'run> Driver<'run> {
             timeout: self.options.timeout,
             expected: planned.predicted,
         };
-        let started = self.sinks.now();
-        self.attempts.insert(attempt, LiveAttempt { file, runner, started, block: None });
         self.order(runner.host, order);
+    }
+
+    fn order_about(&self, attempt: AttemptId, order: impl Fn(AttemptId) -> Order) {
+        if let Some(live) = self.attempts.get(&attempt) {
+            self.order(live.runner.host, order(attempt));
+        }
     }
 
     fn order(&self, host: HostId, order: Order) {

@@ -44,11 +44,11 @@ impl Driver<'_> {
         }
         match news {
             News::Progress(activity) => self.sinks.emit(&RunEvent::HostProgress { host, activity }),
-            News::Connected { agent, cores, runners } => {
+            News::Connected { agent, cores, runners, queue } => {
                 let state = &mut self.hosts[host.0 as usize];
                 (state.connected, state.took_part, state.runners) = (true, true, runners);
                 self.sinks.emit(&RunEvent::HostConnected { host, agent, cores, runners });
-                self.step(Event::HostExpected { host, runners });
+                self.step(Event::HostExpected { host, runners, queue });
             }
             News::Synced { snapshot } => self.sinks.emit(&RunEvent::HostSynced { host, snapshot }),
             News::Silent(silence) => self.host_silent(host, silence),
@@ -190,6 +190,9 @@ impl Driver<'_> {
             leaked,
             block: block_id,
         };
+        if live.is_secret(result) {
+            return self.step(event);
+        }
         self.untold.insert(attempt, live.file);
         let consequences = self.step_quietly(event);
         let events = vec![RunEvent::AttemptFinished(report)];
@@ -277,6 +280,9 @@ impl Driver<'_> {
         interrupted.sort();
         for attempt in interrupted {
             let Some(live) = self.attempts.remove(&attempt) else { continue };
+            if live.is_secret(AttemptResult::Interrupted(interruption)) {
+                continue;
+            }
             let report = AttemptReport {
                 attempt,
                 file: live.file,

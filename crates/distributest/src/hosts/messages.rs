@@ -63,6 +63,8 @@ pub enum News {
         cores: u16,
         /// Runners it was asked to start.
         runners: u16,
+        /// How many attempts each of them takes beside the one it is at work on.
+        queue: u16,
     },
     /// A hook ended.
     HookFinished {
@@ -187,7 +189,7 @@ pub enum Order {
     Dispatch {
         /// Never used before.
         attempt: AttemptId,
-        /// An idle runner.
+        /// A runner that is ready.
         runner: u16,
         /// Index into the run's launches.
         launch: u32,
@@ -204,6 +206,8 @@ pub enum Order {
     },
     /// End this attempt's processes.
     Cancel(AttemptId),
+    /// The same, unless its runner has begun with it.
+    Withdraw(AttemptId),
     /// No more files: end the run there.
     EndRun,
 }

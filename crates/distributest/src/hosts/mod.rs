@@ -259,7 +259,8 @@ impl Participant {
         let kind = if agent.welcome.resident { "resident" } else { "private" };
         let description = format!("{kind} agent {}", agent.welcome.program_version);
         let cores = u16::try_from(agent.welcome.cores).unwrap_or(u16::MAX);
-        self.tell(News::Connected { agent: description, cores, runners }).await;
+        let queue = u16::try_from(agent.welcome.queue_limit).unwrap_or(u16::MAX);
+        self.tell(News::Connected { agent: description, cores, runners, queue }).await;
         if let Some(output) = agent.take_output() {
             output_tasks.spawn(output.forward(self.host.id, self.outlets.output.clone()));
         }

@@ -3,7 +3,7 @@
 //! A session is one loop over the coordinator's orders, the lease, and a timeline of what is to happen next. When it
 //! ends, or is aborted by a fault, everything it ran is gone, as it would be on a real host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,6 +132,8 @@ struct Session {
     output: mpsc::UnboundedSender<wire::OutputChunk>,
     runners: Vec<Runner>,
     attempts: BTreeMap<u64, Attempt>,
+    /// What waits at each runner.
+    queues: Vec<VecDeque<wire::Dispatch>>,
     blocks: u64,
 }
 
@@ -158,6 +160,7 @@ impl Session {
             output,
             runners: Vec::new(),
             attempts: BTreeMap::new(),
+            queues: Vec::new(),
             blocks: 0,
         }
     }
@@ -219,7 +222,7 @@ impl Session {
         match order {
             Order::Prepare(prepare) => self.prepare(&prepare),
             Order::Dispatch(dispatch) => self.dispatch(&dispatch),
-            Order::Cancel(cancel) => self.cancel(cancel.attempt),
+            Order::Cancel(cancel) => self.cancel(cancel),
             Order::EndRun(wire::EndRun {}) => {
                 let leaves = self.random.milliseconds(0..1_500);
                 self.plan(leaves, Action::Leave);
@@ -261,6 +264,7 @@ impl Session {
                     program_version: "0.0.0".into(),
                     cores: self.machine.scenario.cores.into(),
                     resident: true,
+                    queue_limit: self.machine.scenario.queue_limit.into(),
                     ..wire::Welcome::default()
                 }));
                 Next::GoOn
@@ -278,6 +282,7 @@ impl Session {
         let runners = u16::try_from(prepare.runners).expect("so many were not asked for");
         self.machine.world.lock().sessions[self.number].runners = runners;
         self.runners = vec![Runner::Preparing; runners.into()];
+        self.queues = vec![VecDeque::new(); runners.into()];
         let (Preparation::Succeeds(takes) | Preparation::Fails(takes)) = self.machine.scenario.node_setup;
         self.plan(takes, Action::NodeReady);
     }
@@ -354,6 +359,9 @@ impl Session {
 
     fn fail_runner(&mut self, runner: u16, failure: Option<wire::Failure>) {
         self.runners[usize::from(runner - 1)] = Runner::Failed;
+        for order in std::mem::take(&mut self.queues[usize::from(runner - 1)]) {
+            self.interrupt(order.attempt, "the runner has failed");
+        }
         self.machine.world.lock().sessions[self.number].failed_runners.push(runner);
         self.say(Kind::RunnerFailed(wire::RunnerFailed { runner: runner.into(), failure }));
     }
@@ -365,6 +373,7 @@ impl Session {
         let state = usize::from(runner).checked_sub(1).and_then(|index| self.runners.get(index)).copied();
         match state {
             Some(Runner::Idle) => self.machine.world.lock().check_alone(order.attempt),
+            Some(Runner::Busy(_)) => return self.queue(order, runner),
             // The order and the news of the failure crossed on their way.
             Some(Runner::Failed) => return self.interrupt(order.attempt, "the runner has failed"),
             other => {
@@ -375,13 +384,39 @@ impl Session {
                 return self.interrupt(order.attempt, "the runner is busy");
             }
         }
+        self.begin(order, runner);
+    }
+
+    /// Puts an order behind those that a busy runner has.
+    fn queue(&mut self, order: &wire::Dispatch, runner: u16) {
+        let queue = &mut self.queues[usize::from(runner - 1)];
+        queue.push_back(order.clone());
+        let (waiting, limit) = (queue.len(), usize::from(self.machine.scenario.queue_limit));
+        if waiting > limit {
+            let mut world = self.machine.world.lock();
+            world.violation(format!("{waiting} attempts wait at a runner that takes {limit}"));
+        }
+    }
+
+    /// A runner is done with an attempt, and makes its next one.
+    fn go_on(&mut self, runner: u16) {
+        self.runners[usize::from(runner - 1)] = Runner::Idle;
+        if let Some(next) = self.queues[usize::from(runner - 1)].pop_front() {
+            self.machine.world.lock().check_alone(next.attempt);
+            self.begin(&next, runner);
+        }
+    }
+
+    fn begin(&mut self, order: &wire::Dispatch, runner: u16) {
+        let file = file_number(&order.file);
         if self.machine.scenario.unable.iter().any(|launch| u32::from(*launch) == order.launch) {
             self.say(Kind::LaunchUnavailable(wire::LaunchUnavailable {
                 runner: runner.into(),
                 launch: order.launch,
                 failure: Some(failure("start worker")),
             }));
-            return self.interrupt(order.attempt, "the launch is unavailable");
+            self.interrupt(order.attempt, "the launch is unavailable");
+            return self.go_on(runner);
         }
         self.runners[usize::from(runner - 1)] = Runner::Busy(order.attempt);
         let attempt = Attempt {
@@ -401,7 +436,11 @@ impl Session {
 
     /// Gives an attempt back that was not started.
     fn interrupt(&mut self, attempt: u64, message: &str) {
-        let result = AttemptResult::Interrupted(Interruption::RunnerLost);
+        self.give_back(attempt, Interruption::RunnerLost, message);
+    }
+
+    fn give_back(&mut self, attempt: u64, interruption: Interruption, message: &str) {
+        let result = AttemptResult::Interrupted(interruption);
         self.machine.world.lock().answer(attempt, result);
         self.say(Kind::AttemptFinished(wire::AttemptFinished {
             attempt,
@@ -499,7 +538,7 @@ impl Session {
             (Some(outcome), _) => outcome,
             (None, Behaviour::KillsAgent) => return self.machine.befall(Fault::AgentCrash),
             (None, Behaviour::KillsRunner) => {
-                self.finish(number, AttemptResult::Interrupted(Interruption::RunnerLost));
+                self.finish_and(number, AttemptResult::Interrupted(Interruption::RunnerLost), false);
                 return self.fail_runner(runner, Some(failure("carry on")));
             }
             (None, Behaviour::Gone) => unreachable!("it was not started"),
@@ -515,8 +554,15 @@ impl Session {
         self.finish(number, AttemptResult::Outcome(outcome));
     }
 
-    fn cancel(&mut self, number: u64) {
-        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+    fn cancel(&mut self, cancel: wire::Cancel) {
+        let number = cancel.attempt;
+        for queue in &mut self.queues {
+            if let Some(place) = queue.iter().position(|order| order.attempt == number) {
+                queue.remove(place);
+                return self.give_back(number, Interruption::Cancelled, "cancelled");
+            }
+        }
+        let Some(attempt) = self.attempts.get_mut(&number).filter(|_| !cancel.unless_begun) else { return };
         if std::mem::replace(&mut attempt.cancelled, true) {
             return;
         }
@@ -535,8 +581,11 @@ impl Session {
 
     /// An attempt is over and its runner idle again.
     fn finish(&mut self, number: u64, result: AttemptResult) {
+        self.finish_and(number, result, true);
+    }
+
+    fn finish_and(&mut self, number: u64, result: AttemptResult, goes_on: bool) {
         let Some(attempt) = self.attempts.remove(&number) else { return };
-        self.runners[usize::from(attempt.runner - 1)] = Runner::Idle;
         self.machine.world.lock().answer(number, result);
         let block =
             attempt.started.map(|_| wire::OutputBlock { number: attempt.block, bytes: attempt.output });
@@ -552,6 +601,9 @@ impl Session {
         if self.machine.scenario.babbles && self.random.percent(20) {
             self.say(Kind::AttemptFinished(finished));
             self.say(Kind::AttemptStarted(wire::AttemptStarted { attempt: number + 1_000_000, block: 0 }));
+        }
+        if goes_on {
+            self.go_on(attempt.runner);
         }
     }
 }

@@ -390,8 +390,13 @@ impl Observer {
                 broken.push(format!("attempt {id} started and never ended"));
             }
         }
-        for id in world.attempts.keys() {
-            if !self.attempts.contains_key(&AttemptId(*id)) {
+        for (id, attempt) in &world.attempts {
+            // What waits at a runner and is lost or taken back before anybody heard that it started is nobody's concern.
+            let takes_in_advance = world.scenario.hosts[world.sessions[attempt.session].host].queue_limit > 0;
+            let is_unheard =
+                !attempt.has_started || world.may_be_lost(attempt.session) || self.stop_requested;
+            let may_be_untold = takes_in_advance && is_unheard;
+            if !may_be_untold && !self.attempts.contains_key(&AttemptId(*id)) {
                 broken.push(format!("attempt {id} reached its host, and nobody was told"));
             }
         }

@@ -44,6 +44,8 @@ pub(crate) struct HostScenario {
     pub(crate) latency: Duration,
     /// Bytes in a second; `None`: as many as there are.
     pub(crate) bandwidth: Option<u64>,
+    /// How many attempts may wait at each runner.
+    pub(crate) queue_limit: u16,
     /// How each attempt to connect fares; the last one stands for all that follow.
     pub(crate) dials: Vec<Answer>,
     /// How the agent greets.
@@ -140,6 +142,8 @@ impl Fault {
 pub(crate) struct FileScenario {
     pub(crate) launch: u16,
     pub(crate) duration: Duration,
+    /// How long the coordinator thinks it takes.
+    pub(crate) predicted: Option<Duration>,
     pub(crate) behaviour: Behaviour,
     pub(crate) tests: u64,
     pub(crate) output: u64,
@@ -276,6 +280,7 @@ fn host(random: &mut Random, weather: Weather, launches: u16) -> HostScenario {
         broken,
         faults: faults(random, weather),
         babbles: random.percent(windy(20)),
+        queue_limit: random.weighted(&[(20, 0), (20, 1), (20, 3), (40, 64)]),
     }
 }
 
@@ -341,6 +346,7 @@ fn file(random: &mut Random, weather: Weather, launches: u16, hosts: usize) -> F
     FileScenario {
         launch: random.within(0..launches.into()) as u16,
         duration,
+        predicted: random.weighted(&[(40, None), (50, Some(duration)), (10, Some(duration / 50))]),
         behaviour: random.weighted(&[
             (180, Behaviour::Answers(Outcome::Passed)),
             (8 * bad, Behaviour::Answers(fails)),

@@ -159,7 +159,7 @@ fn plan(scenario: &Scenario) -> RunPlan {
         launch: LaunchId(file.launch),
         tests: Vec::new(),
         retries: file.retries,
-        predicted: None,
+        predicted: file.predicted,
     });
     let launches = (0..scenario.launches)
         .map(|launch| wire::Launch { framework: format!("pretend_{launch}"), kind: None })

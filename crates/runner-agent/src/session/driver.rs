@@ -25,6 +25,7 @@ use super::environment::{Environment, RunFacts};
 use super::hooks::{Hook, Prepared, Subject};
 use super::identifiers::Identifiers;
 use super::lane;
+use super::lane_queue::{LaneReceiver, LaneSender, lane_queue};
 use super::output::OutputSink;
 use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
@@ -115,7 +116,7 @@ impl Driver {
                                 return refuse(&updates, failure, lease).await;
                             }
                         }
-                        Some(Order::Cancel(cancel)) => run.cancel(cancel.attempt),
+                        Some(Order::Cancel(cancel)) => run.cancel(cancel, tasks),
                         Some(Order::EndRun(wire::EndRun {})) => {
                             run.end(tasks).await;
                             tell_last(&updates, Kind::RunEnded(wire::RunEnded {}), lease).await;
@@ -178,13 +179,13 @@ struct Run {
     /// What `node_setup` left running; ends with the run.
     node: Option<Prepared>,
     /// The way to each runner, by number from 1; those that read it don't live yet.
-    lanes: Vec<mpsc::Sender<Attempt>>,
+    lanes: Vec<LaneSender>,
     /// What the lanes will read.
-    waiting: Vec<mpsc::Receiver<Attempt>>,
+    waiting: Vec<LaneReceiver>,
     /// Every attempt ever ordered.
     ordered: HashSet<u64>,
-    /// How to cancel those that may still be running; those that are over go with the next dispatch.
-    cancels: HashMap<u64, CancellationToken>,
+    /// How to cancel those that may still be running, and the place of their lanes; those that are over go now and then.
+    cancels: HashMap<u64, (CancellationToken, usize)>,
 }
 
 impl Run {
@@ -247,7 +248,7 @@ impl Run {
             cgroups,
         });
         self.context = Some(context.clone());
-        (self.lanes, self.waiting) = (0..runners).map(|_| mpsc::channel(2)).unzip();
+        (self.lanes, self.waiting) = (0..runners).map(|_| lane_queue()).unzip();
         tasks.spawn(async move {
             TaskEnd::NodeReady(Box::new(prepare_node(&context, node_setup, environment).await))
         });
@@ -306,16 +307,14 @@ impl Run {
             cancelled: cancelled.clone(),
         };
         let problem = match self.lanes.get(runner) {
-            _ if launch >= launches => "there is no such way to run a file",
-            None => "there is no such runner",
-            Some(lane) => match lane.try_send(attempt) {
+            _ if launch >= launches => "there is no such way to run a file".to_owned(),
+            None => "there is no such runner".to_owned(),
+            Some(lane) => match lane.put(attempt) {
                 Ok(()) => {
-                    self.cancels.retain(|_, cancelled| !cancelled.is_cancelled());
-                    self.cancels.insert(dispatch.attempt, cancelled);
+                    self.remember(dispatch.attempt, cancelled, runner);
                     return Ok(());
                 }
-                Err(mpsc::error::TrySendError::Full(_)) => "the runner is busy",
-                Err(mpsc::error::TrySendError::Closed(_)) => "the runner has failed",
+                Err(refused) => refused.to_string(),
             },
         };
         if tasks.len() >= self.lanes.len() + ANSWER_LIMIT {
@@ -323,19 +322,39 @@ impl Run {
                 Failure::internal("take more orders", "").because("nobody reads the answers to them");
             return Err(failure.hint("please report this").into());
         }
-        let ended = Ended::interrupted(Interruption::RunnerLost, problem);
-        let updates = self.updates.clone();
-        tasks.spawn(async move {
-            updates.send(ended.into_update(dispatch.attempt)).await;
-            TaskEnd::Done
-        });
+        self.answer(dispatch.attempt, Ended::interrupted(Interruption::RunnerLost, problem), tasks);
         Ok(())
     }
 
-    fn cancel(&mut self, attempt: u64) {
-        if let Some(cancelled) = self.cancels.remove(&attempt) {
+    /// Keeps what it takes to cancel an attempt. Those that are over are forgotten whenever they may be half of all.
+    fn remember(&mut self, attempt: u64, cancelled: CancellationToken, lane: usize) {
+        if self.cancels.len() == self.cancels.capacity() {
+            self.cancels.retain(|_, (cancelled, _)| !cancelled.is_cancelled());
+            self.cancels.reserve(self.cancels.len() + 1);
+        }
+        self.cancels.insert(attempt, (cancelled, lane));
+    }
+
+    /// Ends an attempt, or only takes it back while it waits. What waits need not wait for its answer.
+    fn cancel(&mut self, cancel: wire::Cancel, tasks: &mut JoinSet<TaskEnd>) {
+        let Some((_, lane)) = self.cancels.get(&cancel.attempt) else { return };
+        if self.lanes[*lane].take_back(cancel.attempt).is_some() {
+            self.cancels.remove(&cancel.attempt);
+            self.answer(cancel.attempt, Ended::cancelled(), tasks);
+        } else if !cancel.unless_begun
+            && let Some((cancelled, _)) = self.cancels.remove(&cancel.attempt)
+        {
             cancelled.cancel();
         }
+    }
+
+    /// Says what came of an attempt that no lane made.
+    fn answer(&self, attempt: u64, ended: Ended, tasks: &mut JoinSet<TaskEnd>) {
+        let updates = self.updates.clone();
+        tasks.spawn(async move {
+            updates.send(ended.into_update(attempt)).await;
+            TaskEnd::Done
+        });
     }
 
     /// Ends everything in order.

@@ -11,7 +11,6 @@ use distributest_core::outcome::Interruption;
 use distributest_protocol::conversions::microseconds;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Ended};
@@ -19,6 +18,7 @@ use super::command;
 use super::context::{Launch, RunContext, Started};
 use super::environment::Environment;
 use super::hooks::Subject;
+use super::lane_queue::LaneReceiver;
 use super::worker::{StartFailure, Worker, WorkerLaunch};
 
 /// How often a worker is started that dies before it is ready: once may be bad luck, a second time a busy machine.
@@ -71,7 +71,7 @@ pub(crate) async fn run(
     context: Arc<RunContext>,
     number: u16,
     node_environment: Arc<Environment>,
-    mut attempts: mpsc::Receiver<Attempt>,
+    mut attempts: LaneReceiver,
 ) {
     let ending = context.ending.clone();
     let prepared =
@@ -90,7 +90,7 @@ pub(crate) async fn run(
         context.updates.send(Kind::RunnerFailed(failed)).await;
         // Orders that crossed the message on their way.
         attempts.close();
-        while let Some(attempt) = attempts.recv().await {
+        while let Some(attempt) = attempts.next().await {
             let ended = Ended::interrupted(Interruption::RunnerLost, cause.clone());
             context.updates.send(ended.into_update(attempt.number)).await;
         }
@@ -127,9 +127,9 @@ impl Lane {
     }
 
     /// Makes attempts until no more can come.
-    async fn work(&mut self, attempts: &mut mpsc::Receiver<Attempt>) -> Result<(), RunnerFailure> {
+    async fn work(&mut self, attempts: &mut LaneReceiver) -> Result<(), RunnerFailure> {
         let ending = self.context.ending.clone();
-        while let Some(Some(attempt)) = ending.run_until_cancelled(attempts.recv()).await {
+        while let Some(Some(attempt)) = ending.run_until_cancelled(attempts.next()).await {
             self.make(&attempt).await?;
             // The next one is loaded while the coordinator looks for the next file.
             match ending.run_until_cancelled(self.ensure_worker(attempt.launch)).await {

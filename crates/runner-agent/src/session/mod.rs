@@ -14,6 +14,7 @@ mod hang;
 mod hooks;
 mod identifiers;
 mod lane;
+mod lane_queue;
 mod output;
 mod private_directory;
 mod programs;
@@ -42,6 +43,7 @@ use tokio::task::JoinSet;
 
 use self::context::{Cgroups, Updates};
 use self::driver::{Driver, RunOver};
+use self::lane_queue::QUEUE_LIMIT;
 use self::output::OutputSink;
 use self::slots::Slots;
 use self::workspace::Workspace;
@@ -207,6 +209,7 @@ fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentO
         resident: options.is_some(),
         workspace: workspace.directory().to_string_lossy().into_owned(),
         user: user.map(|user| user.name.clone()).unwrap_or_default(),
+        queue_limit: u32::try_from(QUEUE_LIMIT).unwrap_or(u32::MAX),
     }
 }
 

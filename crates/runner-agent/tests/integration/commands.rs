@@ -171,8 +171,8 @@ async fn a_cancelled_attempt_ends_at_once() {
     let (mut coordinator, _agent) = coordinator(&site, &["sh", "{file}"]).await;
     let attempt = coordinator.dispatch(1, "hang", 0).await;
     let pid = pid_in(&site, "hang.pid").await;
-    coordinator.order(Order::Cancel(wire::Cancel { attempt: 999 })).await;
-    coordinator.order(Order::Cancel(wire::Cancel { attempt })).await;
+    coordinator.order(Order::Cancel(wire::Cancel { attempt: 999, unless_begun: false })).await;
+    coordinator.order(Order::Cancel(wire::Cancel { attempt, unless_begun: false })).await;
     let (finished, _) = coordinator.finished(attempt).await;
     assert_result(&finished, AttemptResult::Cancelled);
     assert!(!is_alive(pid));
@@ -265,7 +265,7 @@ async fn unread_output_stops_the_writer_and_neither_cancellation_nor_memory() {
         (call.starts_with("1 ") || wchan.contains("pipe")).then_some(())
     })
     .await;
-    coordinator.order(Order::Cancel(wire::Cancel { attempt })).await;
+    coordinator.order(Order::Cancel(wire::Cancel { attempt, unless_begun: false })).await;
     wait_for("the writer is killed", || (!is_alive(pid)).then_some(())).await;
     let memory = std::fs::read_to_string(format!("/proc/{}/statm", agent.0.id())).unwrap();
     let resident_pages: u64 = memory.split(' ').nth(1).unwrap().parse().unwrap();

@@ -232,7 +232,7 @@ async fn a_cancelled_file_costs_a_shared_worker_its_life() {
     let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Shared).await;
     let attempt = coordinator.dispatch(1, "hang", 0).await;
     let child = pid_in(&site, "child").await;
-    coordinator.order(Order::Cancel(wire::Cancel { attempt })).await;
+    coordinator.order(Order::Cancel(wire::Cancel { attempt, unless_begun: false })).await;
     let (cancelled, _) = coordinator.finished(attempt).await;
     assert_result(&cancelled, AttemptResult::Cancelled);
     assert!(!is_alive(child));

@@ -12,7 +12,8 @@ impl Model {
     pub(crate) fn observe_command(&mut self, command: &Command) {
         assert!(!self.finished, "Finish is the last command, and comes once: {command:?}");
         match command {
-            Command::Dispatch { attempt, file, runner, fresh } => {
+            Command::Dispatch { attempt, file, runner, fresh, queued } => {
+                assert_eq!(*queued, self.runner(*runner) == Some(Runner::Busy), "{runner:?}");
                 if self.files[file.0 as usize].verdict.is_some() {
                     assert!(*fresh, "a probe is not disturbed by files before it");
                     self.observe_probe(*attempt, *file, *runner);
@@ -37,6 +38,7 @@ impl Model {
                     attempt.role = Role::Superseded;
                 }
             }
+            Command::Withdraw { attempt } => self.observe_withdrawal(*attempt),
             Command::Fence { host, failures } => {
                 assert!(self.fenced.insert(*host), "a host is fenced once: {host:?}");
                 self.observe_fence(*host, *failures);
@@ -95,14 +97,67 @@ impl Model {
     fn give(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId, role: Role) {
         let used = self.attempts.contains_key(&attempt) || self.ended.contains_key(&attempt);
         assert!(!used, "attempt ids are never reused");
+        let begun = self.runner(runner) == Some(Runner::Idle);
         self.set_runner(runner, Runner::Busy);
-        let live = LiveAttempt { file, runner, started: false, cancelled: false, role };
+        let live = LiveAttempt {
+            file,
+            runner,
+            queued: !begun,
+            begun,
+            started: false,
+            cancelled: false,
+            withdrawn: false,
+            role,
+        };
         self.attempts.insert(attempt, live);
+    }
+
+    fn observe_withdrawal(&mut self, attempt: AttemptId) {
+        let live = self.attempts[&attempt];
+        assert!(!live.begun && !live.withdrawn, "what waits behind others is taken back, once: {attempt:?}");
+        assert_eq!(live.role, Role::Counts, "what is cancelled need not be taken back");
+        assert!(!self.is_ending(), "nothing is to be run elsewhere after a stop");
+        let idle = self.runners(|runner| runner == Runner::Idle);
+        let has_taker = idle.iter().any(|runner| self.is_able(*runner, live.file));
+        assert!(has_taker || self.fenced.contains(&live.runner.host), "a file is taken back for a reason");
+        self.attempts.get_mut(&attempt).expect("it was found").withdrawn = true;
+    }
+
+    /// A file is put behind those a busy runner has.
+    fn observe_queued(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
+        assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
+        let is_paused = self.fenced.contains(&runner.host) || self.silent.contains(&runner.host);
+        assert!(!is_paused, "a host that is given nothing has nothing queued: {runner:?}");
+        let idle = self.runners(|runner| runner == Runner::Idle);
+        let taker = idle.iter().find(|runner| self.may_take(file, **runner));
+        assert_eq!(taker, None, "nothing is queued that an idle runner may take: {file:?}");
+        let (_, at_work) = self.attempts_of(runner)[0];
+        assert!(at_work.role == Role::Counts && self.is_harmless(at_work.file), "{:?}", at_work.file);
+        assert!(self.is_harmless(file) && self.files[file.0 as usize].dispatches == 0, "{file:?}");
+        let is_fresh = |file: &FileId| self.files[file.0 as usize].dispatches == 0;
+        let first = self.waiting().into_iter().find(|file| is_fresh(file) && self.is_able(runner, *file));
+        assert_eq!(first, Some(file), "a runner takes the first file it may take");
+        self.files[file.0 as usize].dispatches += 1;
+        self.give(attempt, file, runner, Role::Counts);
+    }
+
+    /// Whether nothing befell a file so far.
+    fn is_harmless(&self, file: FileId) -> bool {
+        let state = &self.files[file.0 as usize];
+        let is_lost = state.last_lost_by.is_some() || state.was_queued_in_vain;
+        !is_lost && state.counted_interruptions == 0 && state.failed.is_empty() && state.doubts == 0
     }
 
     fn observe_dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
         assert!(!self.is_ending(), "nothing starts after a stop");
-        assert_eq!(self.runner(runner), Some(Runner::Idle), "attempts go to idle runners only: {runner:?}");
+        if self.runner(runner) == Some(Runner::Busy) {
+            return self.observe_queued(attempt, file, runner);
+        }
+        assert_eq!(
+            self.runner(runner),
+            Some(Runner::Idle),
+            "attempts go to runners that are there: {runner:?}"
+        );
         assert!(
             self.is_waiting(file),
             "a file has one live attempt at most on hosts that are heard: {file:?}"
@@ -119,7 +174,9 @@ impl Model {
         assert!(state.failed.len() <= most_failures, "retries are bounded: {:?}", state.failed);
         state.dispatches += 1;
         let interruptions = u32::from(INTERRUPTION_LIMIT) + state.interrupted_by.len() as u32;
-        let most = interruptions + (state.failed.len() + state.set_aside.len()) as u32 + state.doubts;
+        let in_vain = u32::from(state.was_queued_in_vain);
+        let most =
+            interruptions + (state.failed.len() + state.set_aside.len()) as u32 + state.doubts + in_vain;
         assert!(
             state.dispatches <= most,
             "a file is dispatched once, and once more for each interruption, retry or doubt"

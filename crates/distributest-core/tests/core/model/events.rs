@@ -14,7 +14,7 @@ impl Model {
             return Effect::Nothing;
         }
         let ended = match event {
-            Event::HostExpected { host, runners } => self.expect_host(*host, *runners),
+            Event::HostExpected { host, runners, queue } => self.expect_host(*host, *runners, *queue),
             Event::HostLost { host, .. } => self.lose_host(*host),
             Event::HostAway { host, .. } => self.send_away(*host),
             Event::HostSilent { host } => self.silence(*host),
@@ -35,8 +35,9 @@ impl Model {
         ended.map_or(Effect::Nothing, |ended| Effect::Changed { ended })
     }
 
-    fn expect_host(&mut self, host: HostId, runners: u16) -> Option<Vec<AttemptId>> {
+    fn expect_host(&mut self, host: HostId, runners: u16, queue: u16) -> Option<Vec<AttemptId>> {
         self.hosts.get(host.0 as usize).filter(|host| **host == Host::Awaited)?;
+        self.queues.insert(host, queue);
         if runners == 0 {
             self.forget(host);
         } else {
@@ -68,7 +69,7 @@ impl Model {
         // A test may bring its host down before anybody hears that it started.
         self.attempts
             .values_mut()
-            .filter(|live| live.runner.host == host)
+            .filter(|live| live.runner.host == host && !live.queued)
             .for_each(|live| live.started = true);
         let ended = self.lose_host(host)?;
         self.hosts[host.0 as usize] = Host::Awaited;
@@ -102,17 +103,16 @@ impl Model {
 
     fn lose_runner(&mut self, runner: RunnerId, interruption: Interruption) -> Option<Vec<AttemptId>> {
         self.runner(runner).filter(|state| *state != Runner::Lost)?;
-        let its = self.attempts.iter().find(|(_, attempt)| attempt.runner == runner);
-        let its = its.map(|(id, attempt)| (*id, *attempt));
-        if let Some((id, attempt)) = its {
-            self.end(id, attempt, AttemptResult::Interrupted(interruption), attempt.started);
+        let its = self.attempts_of(runner);
+        for (id, attempt) in &its {
+            self.end(*id, *attempt, AttemptResult::Interrupted(interruption), attempt.started);
         }
         self.set_runner(runner, Runner::Lost);
         let host = &self.hosts[runner.host.0 as usize];
         if matches!(host, Host::Present(runners) if runners.iter().all(|runner| *runner == Runner::Lost)) {
             self.forget(runner.host);
         }
-        Some(its.map(|(id, _)| id).into_iter().collect())
+        Some(its.into_iter().map(|(id, _)| id).collect())
     }
 
     fn exclude(&mut self, runner: RunnerId, launch: LaunchId) -> Option<Vec<AttemptId>> {
@@ -123,19 +123,24 @@ impl Model {
 
     fn start_attempt(&mut self, attempt: AttemptId) -> Option<Vec<AttemptId>> {
         let attempt = self.attempts.get_mut(&attempt)?;
+        attempt.withdrawn = false;
         (!std::mem::replace(&mut attempt.started, true)).then(Vec::new)
     }
 
     fn end_attempt(&mut self, id: AttemptId, result: AttemptResult) -> Option<Vec<AttemptId>> {
         let attempt = *self.attempts.get(&id)?;
-        let could_run_it = self.is_able(attempt.runner, attempt.file);
-        self.end(id, attempt, result, could_run_it);
-        self.set_runner(attempt.runner, Runner::Idle);
+        let may_be_to_blame = self.is_able(attempt.runner, attempt.file) && attempt.may_have_run();
+        self.end(id, attempt, result, may_be_to_blame);
+        match self.attempts_of(attempt.runner).first() {
+            Some((next, _)) => self.attempts.get_mut(next).expect("it was found").begun = true,
+            None => self.set_runner(attempt.runner, Runner::Idle),
+        }
         Some(vec![id])
     }
 
     fn end(&mut self, id: AttemptId, attempt: LiveAttempt, result: AttemptResult, counts: bool) {
         let LiveAttempt { file, runner, role, .. } = attempt;
+        let may_have_run = attempt.may_have_run();
         let was_waiting = self.is_waiting(file);
         self.attempts.remove(&id);
         self.ended.insert(id, EndedAttempt { file, runner, result, role });
@@ -158,10 +163,13 @@ impl Model {
             AttemptResult::Interrupted(_) => {
                 file.counted_interruptions += u8::from(counts);
                 if !was_waiting {
-                    file.last_lost_by = Some(runner.host);
+                    file.last_lost_by = may_have_run.then_some(runner.host);
                     file.doubts += u32::from(stands_in);
                 }
-                if !counts && !stands_in {
+                if !may_have_run {
+                    let first = !std::mem::replace(&mut file.was_queued_in_vain, true);
+                    assert!(first, "a file waits behind others in vain once at most");
+                } else if !counts && !stands_in {
                     let first = file.interrupted_by.insert((runner, absences));
                     assert!(first, "a file is interrupted on a runner at no cost once at most: {runner:?}");
                 }

@@ -21,6 +21,8 @@ pub(crate) struct Model {
     unable: BTreeSet<(RunnerId, LaunchId)>,
     pub(crate) silent: BTreeSet<HostId>,
     fenced: BTreeSet<HostId>,
+    /// How many attempts may wait at each runner of a host.
+    queues: BTreeMap<HostId, u16>,
     /// How often each host was away.
     absences: BTreeMap<HostId, u32>,
     /// Files finished on each host, and how many of them failed.
@@ -54,6 +56,8 @@ pub(crate) struct File {
     /// The runners, and the absences of their hosts before, on which it was interrupted without the file being the
     /// cause.
     interrupted_by: BTreeSet<(RunnerId, u32)>,
+    /// It came back from a runner before its turn.
+    was_queued_in_vain: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -78,6 +82,7 @@ impl File {
             doubts: 0,
             may_have_second_opinion: false,
             interrupted_by: BTreeSet::new(),
+            was_queued_in_vain: false,
         }
     }
 
@@ -107,9 +112,21 @@ pub(crate) enum Runner {
 pub(crate) struct LiveAttempt {
     pub(crate) file: FileId,
     pub(crate) runner: RunnerId,
+    /// Its runner was busy when it was given to it.
+    queued: bool,
+    /// Its runner is at work on it: it does not wait behind another any more.
+    begun: bool,
     started: bool,
     cancelled: bool,
+    withdrawn: bool,
     role: Role,
+}
+
+impl LiveAttempt {
+    /// Whether its file may have been run.
+    fn may_have_run(&self) -> bool {
+        self.started || !self.queued
+    }
 }
 
 /// What an attempt is for.
@@ -151,6 +168,7 @@ impl Model {
             unable: BTreeSet::new(),
             silent: BTreeSet::new(),
             fenced: BTreeSet::new(),
+            queues: BTreeMap::new(),
             absences: BTreeMap::new(),
             records: BTreeMap::new(),
             fail_fast: options.fail_fast.map(u32::from),
@@ -190,12 +208,18 @@ impl Model {
             assert!(attempt.cancelled, "what is superseded is cancelled");
         }
         let busy = self.runners(|runner| runner == Runner::Busy);
-        let mut used: Vec<RunnerId> = self.attempts.values().map(|attempt| attempt.runner).collect();
+        let begun = self.attempts.values().filter(|attempt| attempt.begun);
+        let mut used: Vec<RunnerId> = begun.map(|attempt| attempt.runner).collect();
         used.sort_unstable();
         assert_eq!(
             used, busy,
-            "capacity is never exceeded: one live attempt on each busy runner, none elsewhere"
+            "capacity is never exceeded: one attempt at work on each busy runner, none elsewhere"
         );
+        for runner in &busy {
+            let limit = self.queues.get(&runner.host).copied().unwrap_or_default();
+            let attempts = self.attempts_of(*runner).len();
+            assert!(attempts <= usize::from(limit) + 1, "no more waits at a runner than its agent takes");
+        }
         let waiting = self.waiting();
         assert!(!self.is_ending() || waiting.is_empty(), "nothing waits after a stop");
         for runner in self.runners(|runner| runner == Runner::Idle) {
@@ -207,6 +231,35 @@ impl Model {
         assert_eq!(hopeless, None, "no file waits that nobody is left to run");
         let all_decided = self.files.iter().all(|file| file.verdict.is_some());
         assert_eq!(self.finished, all_decided, "a run is finished exactly when every file is decided");
+    }
+
+    /// What must hold when a long time has passed: nothing waits behind another attempt that an idle runner could make.
+    pub(crate) fn check_nothing_waits_in_vain(&self) {
+        let idle = self.runners(|runner| runner == Runner::Idle);
+        let withdrawn = self.attempts.values().filter(|live| live.withdrawn).count();
+        for live in self.attempts.values() {
+            let waits = !live.begun && !live.withdrawn && live.role == Role::Counts;
+            let launch = self.files[live.file.0 as usize].launch;
+            let is_next = !self.waiting().iter().any(|file| self.files[file.0 as usize].launch == launch);
+            let is_free = |runner: &&RunnerId| {
+                let is_paused = self.silent.contains(&runner.host) || self.fenced.contains(&runner.host);
+                self.is_able(**runner, live.file) && !is_paused
+            };
+            let free = idle.iter().filter(is_free).count();
+            let is_in_vain = waits && is_next && !self.is_ending() && free > withdrawn;
+            assert!(!is_in_vain, "{:?} waits in vain", live.file);
+        }
+    }
+
+    /// The attempts that runners are at work on.
+    pub(crate) fn begun(&self) -> Vec<AttemptId> {
+        self.attempts.iter().filter(|(_, live)| live.begun).map(|(id, _)| *id).collect()
+    }
+
+    /// The attempts of a runner, in the order it makes them.
+    fn attempts_of(&self, runner: RunnerId) -> Vec<(AttemptId, LiveAttempt)> {
+        let its = self.attempts.iter().filter(|(_, live)| live.runner == runner);
+        its.map(|(id, live)| (*id, *live)).collect()
     }
 
     fn check_held(&mut self, held: &BTreeSet<FileId>) {
