@@ -71,7 +71,7 @@ def title(name):
 def run_case(name, bench, options):
     results = []
     for measurement in importlib.import_module(f"cases.{name}").measurements(bench):
-        described = machine.describe()
+        described = machine.describe(options.program)
         samples = measure(measurement, 1 if bench.smoke else options.runs, progress)
         progress("")
         result = described | {

@@ -9,10 +9,12 @@ import subprocess
 from bench import ROOT
 
 
-def describe():
+def describe(program):
+    """With the program's path, where it may be of another commit than the benchmarks are."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
+        "program": program,
         "cpu": cpu(),
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -23,9 +25,13 @@ def describe():
 
 def in_words(machine):
     return (
-        f"{machine['date']}, commit {machine['commit']}, {machine['cores']} cores of {machine['cpu']}, "
+        f"{machine['date']}, commit {machine['commit']}{of(machine['program'])}, {machine['cores']} cores of {machine['cpu']}, "
         f"{machine['memory_bytes'] / 2**30:.0f} GB, Linux {machine['kernel']}, load {machine['load']}"
     )
+
+
+def of(program):
+    return f" (measured: {program})" if program else ""
 
 
 def commit():

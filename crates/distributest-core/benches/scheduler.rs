@@ -1,0 +1,72 @@
+//! What the scheduler takes for a file: whole runs of files that pass, whose cost per file should not grow with files or
+//! runners.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use distributest_core::identity::{AttemptId, HostId, LaunchId, RunnerId};
+use distributest_core::outcome::Outcome;
+use distributest_core::scheduler::{Scheduler, SchedulerOptions};
+use distributest_core::scheduler_messages::{Command, Event};
+
+/// Files, hosts, runners on each.
+const RUNS: [(u32, u32, u16); 3] = [(1_000, 4, 4), (100_000, 64, 16), (1_000_000, 250, 64)];
+
+/// Attempts that may wait at a runner.
+const QUEUE: u16 = 4;
+
+/// How long each file takes, and should take.
+const DURATION: Duration = Duration::from_millis(1);
+
+/// Runs so many files; returns how many were decided.
+fn run(files: u32, hosts: u32, runners: u16) -> u32 {
+    let mut scheduler = Scheduler::new(SchedulerOptions {
+        file_launches: vec![LaunchId(0); files as usize],
+        retries: Vec::new(),
+        predicted: vec![Some(DURATION); files as usize],
+        fail_fast: None,
+        host_count: hosts,
+    });
+    let mut commands = Vec::new();
+    scheduler.start(&mut commands);
+    for host in (0..hosts).map(HostId) {
+        scheduler.handle(Duration::ZERO, Event::HostExpected { host, runners, queue: QUEUE }, &mut commands);
+        for number in 1..=runners {
+            let runner = RunnerId { host, number };
+            scheduler.handle(Duration::ZERO, Event::RunnerReady { runner }, &mut commands);
+        }
+    }
+    let mut live: VecDeque<AttemptId> = VecDeque::new();
+    let mut decided = 0;
+    loop {
+        for command in commands.drain(..) {
+            match command {
+                Command::Dispatch { attempt, .. } => live.push_back(attempt),
+                Command::Decide { .. } => decided += 1,
+                // What is withdrawn has already begun.
+                _ => {}
+            }
+        }
+        let Some(attempt) = live.pop_front() else { return decided };
+        scheduler.handle(DURATION, Event::AttemptStarted { attempt }, &mut commands);
+        let finished = Event::AttemptFinished { attempt, outcome: Outcome::Passed, duration: DURATION };
+        scheduler.handle(DURATION, finished, &mut commands);
+    }
+}
+
+fn runs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scheduler");
+    group.sample_size(10);
+    for (files, hosts, runners) in RUNS {
+        group.throughput(Throughput::Elements(files.into()));
+        let name = BenchmarkId::new(format!("{hosts} hosts × {runners} runners"), files);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| assert_eq!(run(files, hosts, runners), files));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, runs);
+criterion_main!(benches);
