@@ -29,6 +29,7 @@ const ROOMS: &[Room] = &[
     Room { name: "distributest-frameworks", may_use: &["distributest-core"], never: ASYNC_OR_GRPC },
     Room { name: "distributest-history", may_use: &["distributest-core"], never: ASYNC_OR_GRPC },
     Room { name: "distributest-report", may_use: &["distributest-core"], never: ASYNC_OR_GRPC },
+    Room { name: "distributest-tree", may_use: &[], never: ASYNC_OR_GRPC },
     Room {
         name: "distributest-worker",
         may_use: &["distributest-core", "distributest-process"],
@@ -40,6 +41,7 @@ const ROOMS: &[Room] = &[
             "distributest-core",
             "distributest-process",
             "distributest-protocol",
+            "distributest-tree",
             "distributest-worker",
         ],
         never: &["rusqlite", "quick-junit", "indicatif"],
@@ -52,6 +54,7 @@ const ROOMS: &[Room] = &[
             "distributest-history",
             "distributest-protocol",
             "distributest-report",
+            "distributest-tree",
             "runner-agent",
         ],
         never: &[],
