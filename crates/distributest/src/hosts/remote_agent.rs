@@ -1,8 +1,9 @@
 //! Reaching an agent on a host over ssh: the resident one where there is one, else our own program, copied there.
 //!
-//! One shell script does the first round trip. It tries `runner-agent dial`; without a resident agent it starts the
-//! copy of this very program from an earlier run, as a private agent; without that it says so, with the host's system
-//! and processor, and the copy is made. Whatever a login shell prints before the agent's banner is skipped.
+//! One shell script does the first round trip: it tries `runner-agent dial`, and without a resident agent says so, with the
+//! host's system and processor. Then another one starts the copy of this very program from an earlier run, as a private
+//! agent; without that the copy is made. Copies are named by the program's hash, which takes longer than a round trip and
+//! is not computed for hosts with a resident agent. Whatever a login shell prints before the agent's banner is skipped.
 
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const OWN_PROGRAM_FILE: &str = "/proc/self/exe";
 
 /// The first words of the line an agent greets with.
 const BANNER: &str = "distributest-agent ";
+
+/// The end of a script that found no agent.
+const SAY_MISSING: &str = "echo \"distributest-agent missing $(uname -sm)\"\n";
 
 /// Why there is no agent to talk to on a host.
 #[derive(Debug, thiserror::Error)]
@@ -89,16 +93,14 @@ impl RemoteAgentError {
 ///
 /// When the host can't be used; the error says why and has a hint.
 pub(super) async fn reach(ssh: &SshConnection, bootstrap: bool) -> Result<Link, RemoteAgentError> {
-    let program = OwnProgram::get().await?;
-    match greet(ssh, &program.start_script(true)).await? {
-        Greeting::Agent(link) => return Ok(link),
-        Greeting::Missing(_) if !bootstrap => return Err(RemoteAgentError::BootstrapOff),
+    match greet(ssh, &dial_script()).await? {
+        Greeting::Agent(link) => Ok(link),
+        Greeting::Missing(_) if !bootstrap => Err(RemoteAgentError::BootstrapOff),
         Greeting::Missing(machine) if machine != own_machine() => {
-            return Err(RemoteAgentError::OtherMachine { host: machine, own: own_machine() });
+            Err(RemoteAgentError::OtherMachine { host: machine, own: own_machine() })
         }
-        Greeting::Missing(_) => program.copy(ssh).await?,
+        Greeting::Missing(_) => reach_private(ssh).await,
     }
-    private(ssh, program).await
 }
 
 /// Opens a link to a private agent, passing by a resident one (of another protocol version).
@@ -108,23 +110,23 @@ pub(super) async fn reach(ssh: &SshConnection, bootstrap: bool) -> Result<Link, 
 /// As [`reach`].
 pub(super) async fn reach_private(ssh: &SshConnection) -> Result<Link, RemoteAgentError> {
     let program = OwnProgram::get().await?;
-    match greet(ssh, &program.start_script(false)).await? {
-        Greeting::Agent(link) => Ok(link),
-        Greeting::Missing(_) => {
-            program.copy(ssh).await?;
-            private(ssh, program).await
-        }
+    if let Greeting::Agent(link) = greet(ssh, &program.start_script()).await? {
+        return Ok(link);
     }
-}
-
-async fn private(ssh: &SshConnection, program: &OwnProgram) -> Result<Link, RemoteAgentError> {
-    match greet(ssh, &program.start_script(false)).await? {
+    program.copy(ssh).await?;
+    match greet(ssh, &program.start_script()).await? {
         Greeting::Agent(link) => Ok(link),
         Greeting::Missing(_) => Err(RemoteAgentError::Copy {
             path: program.directory(),
             complaint: "it is not there after copying".into(),
         }),
     }
+}
+
+/// The script that ends in a resident agent's banner, or in one that says there is none.
+fn dial_script() -> String {
+    // 127: not installed; 69: no daemon answers. Anything else is an answer.
+    format!("runner-agent dial; status=$?; case $status in 127|69) ;; *) exit $status;; esac\n{SAY_MISSING}")
 }
 
 enum Greeting {
@@ -203,18 +205,12 @@ impl OwnProgram {
         format!("~/.cache/distributest/agents/{}", self.hash)
     }
 
-    /// The script that ends in an agent's banner, or in one that says there is none.
-    fn start_script(&self, resident: bool) -> String {
-        let dial = if resident {
-            // 127: not installed; 69: no daemon answers. Anything else is an answer.
-            "runner-agent dial; status=$?; case $status in 127|69) ;; *) exit $status;; esac\n"
-        } else {
-            ""
-        };
+    /// The script that ends in a private agent's banner, or in one that says there is no copy.
+    fn start_script(&self) -> String {
         format!(
-            "{dial}agent=\"$HOME/.cache/distributest/agents/{}/distributest\"\n\
+            "agent=\"$HOME/.cache/distributest/agents/{}/distributest\"\n\
              if [ -x \"$agent\" ]; then exec \"$agent\" agent --banner; fi\n\
-             echo \"{BANNER}missing $(uname -sm)\"\n",
+             {SAY_MISSING}",
             self.hash
         )
     }
