@@ -10,6 +10,9 @@ use distributest_protocol::conversions::{MalformedMessage, milliseconds, result_
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
 use distributest_protocol::wire::coordinator_message::Kind as OrderKind;
+use distributest_protocol::wire::workspace_compared::Answer as WireAnswer;
+use distributest_tree::tree::Fingerprint;
+use distributest_tree::workspace::Answer;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -27,6 +30,9 @@ const HEARTBEATS_IN_HOST_TIMEOUT: u32 = 3;
 /// The bits of a block's number that are the agent's own. Above them stands the connection, since each has its blocks
 /// numbered from the start. What comes of it is still a whole number in JavaScript.
 const BLOCK_BITS: u32 = 40;
+
+/// Bytes of a project's tree or file in one message.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// How long silence is borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +74,9 @@ pub enum AgentError {
     /// It said something that makes no sense.
     #[error("its agent sent a malformed message")]
     Malformed(#[from] MalformedMessage),
+    /// It said something that was not asked.
+    #[error("its agent answered something else than it was asked")]
+    Unexpected,
     /// Its first message was no welcome.
     #[error("its agent did not introduce itself")]
     NoWelcome,
@@ -187,6 +196,73 @@ impl Agent {
     /// When the connection is gone.
     pub async fn prepare(&self, prepare: wire::Prepare) -> Result<(), AgentError> {
         self.send(OrderKind::Prepare(prepare)).await
+    }
+
+    /// Whether it can tell what differs between its workspace and the project.
+    pub fn compares_trees(&self) -> bool {
+        self.welcome.tree_format == distributest_tree::tree::FORMAT
+    }
+
+    /// Asks whether the workspace holds the project in this state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::compared`].
+    pub async fn compare(&mut self, state: &Fingerprint) -> Result<Answer, AgentError> {
+        let fingerprint = state.as_bytes().to_vec();
+        self.send(OrderKind::CompareWorkspace(wire::CompareWorkspace { fingerprint })).await?;
+        self.compared().await
+    }
+
+    /// Tells what the project holds.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub async fn send_tree(&self, encoded: &[u8]) -> Result<(), AgentError> {
+        for (piece, last) in pieces(encoded) {
+            self.send(OrderKind::ProjectTree(wire::ProjectTree { piece, last })).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a file that the agent asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub async fn send_file(&self, entry: usize, contents: &[u8], changed: bool) -> Result<(), AgentError> {
+        let entry = u32::try_from(entry).unwrap_or(u32::MAX);
+        for (piece, last) in pieces(contents) {
+            self.send(OrderKind::FileContent(wire::FileContent { entry, piece, last, changed })).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what the agent says of its workspace.
+    ///
+    /// # Errors
+    ///
+    /// When it is silent for the lease, the connection breaks, or it refuses to go on.
+    pub async fn compared(&mut self) -> Result<Answer, AgentError> {
+        loop {
+            // Nothing is entrusted to it yet that would have to be given to others when it is silent.
+            let message = match self.unread.take() {
+                Some(message) => message,
+                None => match self.listen().await? {
+                    Heard::Message(message) => message,
+                    Heard::Change(_) => continue,
+                },
+            };
+            match message.kind {
+                None | Some(Update::Heartbeat(_)) => {}
+                Some(Update::WorkspaceCompared(compared)) => return answer(compared),
+                Some(Update::Refusal(refusal)) => {
+                    return Err(AgentError::Refused(refusal.failure.unwrap_or_default()));
+                }
+                Some(_) => return Err(AgentError::Unexpected),
+            }
+        }
     }
 
     /// Passes an order on.
@@ -367,9 +443,35 @@ fn news(update: Update, connection: u32) -> Result<News, AgentError> {
             leaked: finished.leaked,
             block: finished.block.map(|block| agent_block(block, connection)),
         }),
-        Update::Welcome(_) | Update::Refusal(_) | Update::Heartbeat(_) | Update::RunEnded(_) => {
-            return Err(AgentError::NoWelcome);
+        Update::Welcome(_)
+        | Update::Refusal(_)
+        | Update::Heartbeat(_)
+        | Update::RunEnded(_)
+        | Update::WorkspaceCompared(_) => {
+            return Err(AgentError::Unexpected);
         }
+    })
+}
+
+/// What is to be sent in bytes, in messages that a heartbeat need not wait long for; the flag is true for the last.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = (Vec<u8>, bool)> {
+    let count = bytes.len().div_ceil(PIECE_BYTES).max(1);
+    (1..=count).map(move |number| {
+        let piece = &bytes[(number - 1) * PIECE_BYTES..bytes.len().min(number * PIECE_BYTES)];
+        (piece.to_vec(), number == count)
+    })
+}
+
+fn answer(compared: wire::WorkspaceCompared) -> Result<Answer, AgentError> {
+    Ok(match compared.answer() {
+        WireAnswer::Same => Answer::Same,
+        WireAnswer::TreeWanted => Answer::TreeWanted,
+        WireAnswer::FilesWanted => {
+            let files = compared.files.into_iter().map(|file| usize::try_from(file).unwrap_or(usize::MAX));
+            Answer::FilesWanted(files.collect())
+        }
+        WireAnswer::CopyWanted => Answer::CopyWanted(compared.reason),
+        WireAnswer::Unspecified => return Err(AgentError::Unexpected),
     })
 }
 

@@ -17,17 +17,18 @@ use distributest_report::{
     Reporters, Verbosity, prepare_log,
 };
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::{RunArgs, resume};
 use crate::agents::Patience;
-use crate::config::{self, Config, ConfigSources, Flag, Hook, HookSource, LOCALHOST, find_hooks, flag_of};
+use crate::config::{
+    self, Config, ConfigSources, Flag, Hook, HookSource, Hooks, LOCALHOST, find_hooks, flag_of,
+};
 use crate::driver::{DriverOptions, drive};
 use crate::dry_run;
 use crate::error::{UserError, chain};
 use crate::event_sinks::EventSinks;
-use crate::hosts::{HostPlace, HostSpec, RunSpec};
+use crate::hosts::{FirstLook, HostPlace, HostSpec, RunSpec};
 use crate::journal::{self, Invocation, Journals, TakenUp};
 use crate::plan::{Request, RunPlan, plan};
 use crate::project::{Initiator, Project};
@@ -58,6 +59,10 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let flags = resume::flags(&asked);
     let (config, _) = config::load(&sources, &flags)?;
     let hosts = hosts(&config);
+    let first_look = FirstLook::new(project.directory.clone(), config.sync.clone());
+    if !args.dry_run && hosts.iter().any(|host| !host.place.is_in_place()) {
+        first_look.take();
+    }
     let hooks = find_hooks(&sources)?;
     let mut warnings = Vec::new();
     let (history, past) = open_history(state.as_deref(), &project, &mut warnings);
@@ -87,7 +92,7 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let journal = resume::journal(journals.as_ref(), former, begun, files, &mut warnings);
     let sinks = EventSinks::new(start, recorder, reporters, warnings, config.flaky_fails)
         .with_journal(journal, plan.resumed_events(&hosts));
-    let spec = run_spec(&plan, &config, hooks.node_setup, hooks.runner_setup);
+    let spec = run_spec(&plan, &config, hooks, first_look);
     let options = DriverOptions {
         hosts,
         run: Arc::new(spec),
@@ -297,12 +302,8 @@ fn report_error(error: &distributest_report::ReportError, flag: &str) -> UserErr
     failed_to(error).hint(format!("give {flag} a file in a directory you can write to"))
 }
 
-fn run_spec(
-    plan: &RunPlan,
-    config: &Config,
-    node_setup: Option<Hook>,
-    runner_setup: Option<Hook>,
-) -> RunSpec {
+fn run_spec(plan: &RunPlan, config: &Config, hooks: Hooks, first_look: FirstLook) -> RunSpec {
+    let Hooks { node_setup, runner_setup } = hooks;
     let initiator = Initiator::of_process();
     let fingerprint = node_setup.as_ref().map(|hook| fingerprint(&plan.project.directory, config, hook));
     let own_environment: Vec<(String, String)> = std::env::vars_os()
@@ -335,9 +336,8 @@ fn run_spec(
             ..wire::Prepare::default()
         },
         own_environment,
-        sync: config.sync.clone(),
         patience: Patience { host_timeout: config.host_timeout },
-        sync_rules: OnceCell::new(),
+        first_look,
         snapshots: Arc::default(),
         bootstrap: config.bootstrap,
     }

@@ -8,7 +8,9 @@
 pub mod link;
 pub mod messages;
 
+mod comparison;
 mod local_agent;
+mod project_state;
 mod remote_agent;
 pub mod snapshots;
 mod ssh;
@@ -22,19 +24,22 @@ use std::time::Duration;
 use distributest_core::identity::HostId;
 use distributest_protocol::client::ConnectError;
 use distributest_protocol::wire;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::comparison::Compared;
 use self::link::{Dial, Link};
 use self::local_agent::LocalAgentError;
 use self::messages::{HostFailure, HostNews, HostOrder, News, Order, OutputPiece};
+pub use self::project_state::FirstLook;
+use self::project_state::ProjectState;
 use self::remote_agent::RemoteAgentError;
 use self::snapshots::Snapshots;
 use self::ssh::{SshConnection, SshError};
 use self::sync::SyncError;
 use crate::agents::{self, Agent, AgentError, Patience};
-use crate::config::{HostConfig, SyncConfig};
+use crate::config::HostConfig;
 use crate::error::chain;
 use crate::news_channel::NewsSender;
 
@@ -76,10 +81,8 @@ pub struct RunSpec {
     pub prepare: wire::Prepare,
     /// This command's own environment, for tests on this machine.
     pub own_environment: Vec<(String, String)>,
-    /// What is copied to the hosts.
-    pub sync: SyncConfig,
-    /// The same as filter rules for rsync: made once, by the first host that needs them.
-    pub sync_rules: OnceCell<Vec<u8>>,
+    /// The state the project is in before anything is copied.
+    pub first_look: FirstLook,
     /// The states of the project that hosts were given.
     pub snapshots: Arc<Snapshots>,
     /// Whether a host without an agent gets a private one.
@@ -120,7 +123,19 @@ enum HostError {
     Agent(#[from] AgentError),
 }
 
+impl HostPlace {
+    /// Whether tests run in the project's own directory.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self, HostPlace::Local { snapshot: false } | HostPlace::Dialed(_))
+    }
+}
+
 impl HostError {
+    /// What ends a session, and whether there may be another.
+    fn of_session(error: AgentError) -> HostError {
+        if error.is_loss() { HostError::Lost(error) } else { HostError::Agent(error) }
+    }
+
     fn failure(&self) -> HostFailure {
         let reason = chain(self);
         let hint = match self {
@@ -264,9 +279,9 @@ impl Participant {
         if let Some(output) = agent.take_output() {
             output_tasks.spawn(output.forward(self.host.id, self.outlets.output.clone()));
         }
-        if !self.in_place() {
+        if !self.host.place.is_in_place() {
             tokio::select! {
-                synced = self.sync(&agent.welcome.workspace, ssh.as_ref()) => synced?,
+                synced = self.sync(&mut agent, ssh.as_ref()) => synced?,
                 () = orders.end(self.session) => return Ok(()),
             }
         }
@@ -277,15 +292,12 @@ impl Participant {
 
     /// Passes orders and news until the run is over here.
     async fn converse(&mut self, mut agent: Agent, orders: &mut Orders) -> Result<(), HostError> {
-        let lost = |error: AgentError| {
-            if error.is_loss() { HostError::Lost(error) } else { HostError::Agent(error) }
-        };
         loop {
             tokio::select! {
                 // Orders are few, and the news that follow from them need not wait for older news to be told.
                 biased;
-                order = orders.next(self.session), if !orders.ending => agent.order(order).await.map_err(lost)?,
-                news = agent.next() => match news.map_err(lost)? {
+                order = orders.next(self.session), if !orders.ending => agent.order(order).await.map_err(HostError::of_session)?,
+                news = agent.next() => match news.map_err(HostError::of_session)? {
                     Some(news) => {
                         if matches!(news, News::RunnerReady { .. }) {
                             self.regain_until = None;
@@ -363,10 +375,6 @@ impl Participant {
         Agent::greet(link, self.hello(), self.connection, self.run.patience).await
     }
 
-    fn in_place(&self) -> bool {
-        matches!(self.host.place, HostPlace::Local { snapshot: false } | HostPlace::Dialed(_))
-    }
-
     fn hello(&self) -> wire::Hello {
         let place = match &self.host.place {
             HostPlace::Local { snapshot: false } | HostPlace::Dialed(_) => {
@@ -393,47 +401,62 @@ impl Participant {
         prepare
     }
 
-    /// Walks the project, which may take a while, off the threads that keep connections alive.
-    async fn sync_rules(&self) -> Result<&[u8], HostError> {
-        let rules = self.run.sync_rules.get_or_try_init(async || {
-            let (project, sync) = (self.run.project.clone(), self.run.sync.clone());
-            let snapshots = Arc::clone(&self.run.snapshots);
-            tokio::task::spawn_blocking(move || {
-                snapshots.number(&project);
-                sync_rules::rules(&project, &sync)
-            })
-            .await
-        });
-        Ok(rules.await.map_err(|error| SyncError::Rules(error.into()))?)
-    }
-
-    /// Tells which state of the project the host has, without keeping it waiting for that.
+    /// Tells which state of the project the host has after a copy, without keeping it waiting for that.
     fn tell_snapshot(&self) {
         let (run, outlets, host) = (Arc::clone(&self.run), self.outlets.clone(), self.host.id);
         tokio::spawn(async move {
-            let walk = move || run.snapshots.number(&run.project);
-            if let Ok(snapshot) = tokio::task::spawn_blocking(walk).await {
+            let look = move || run.snapshots.number(&run.first_look.again());
+            if let Ok(snapshot) = tokio::task::spawn_blocking(look).await {
                 // Late is as good as never.
                 let _ = outlets.news.send(HostNews { host, news: News::Synced { snapshot } }).await;
             }
         });
     }
 
-    async fn sync(&self, workspace: &str, ssh: Option<&SshConnection>) -> Result<(), HostError> {
+    /// Makes the workspace the project's copy: by sending what differs where that is little, else with rsync.
+    async fn sync(&self, agent: &mut Agent, ssh: Option<&SshConnection>) -> Result<(), HostError> {
+        self.progress("comparing its copy of the project").await;
+        let run = Arc::clone(&self.run);
+        let look = move || {
+            let state = run.first_look.state();
+            run.snapshots.number(&state);
+            state
+        };
+        // Off the threads that keep connections alive.
+        let looked = tokio::task::spawn_blocking(look).await;
+        let state = &looked.map_err(|error| SyncError::Rules(error.into()))?;
+        match comparison::compare(agent, &self.run.project, state).await.map_err(HostError::of_session)? {
+            Compared::Same { as_it_was: true } => {
+                let snapshot = self.run.snapshots.number(state);
+                self.tell(News::Synced { snapshot }).await;
+            }
+            Compared::Same { as_it_was: false } => self.tell_snapshot(),
+            Compared::CopyWanted { remembers } => {
+                self.copy(state, &agent.welcome.workspace, ssh).await?;
+                self.tell_snapshot();
+                if let Some(read) = state.tree.as_ref().filter(|_| remembers) {
+                    agent.send_tree(&read.encoded).await.map_err(HostError::of_session)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn copy(
+        &self,
+        state: &ProjectState,
+        workspace: &str,
+        ssh: Option<&SshConnection>,
+    ) -> Result<(), HostError> {
         self.progress("copying the project").await;
         let (percentages, mut reader) = tokio::sync::watch::channel(0);
-        let rules = self.sync_rules().await?;
-        let syncing = sync::sync(&self.run.project, workspace, ssh, rules, |percentage| {
+        let syncing = sync::sync(&self.run.project, workspace, ssh, &state.rules, |percentage| {
             percentages.send_replace(percentage);
         });
         tokio::pin!(syncing);
         loop {
             tokio::select! {
-                synced = &mut syncing => {
-                    synced?;
-                    self.tell_snapshot();
-                    return Ok(());
-                }
+                synced = &mut syncing => return Ok(synced?),
                 Ok(()) = reader.changed() => {
                     let percentage = *reader.borrow_and_update();
                     self.progress(&format!("copying the project, {percentage} %")).await;

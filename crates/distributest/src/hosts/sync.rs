@@ -67,7 +67,8 @@ pub(super) async fn sync(
     let rules = rules_file(rules).map_err(SyncError::Rules)?;
     let mut command = tokio::process::Command::new("rsync");
     command.args(["-a", "--no-owner", "--no-group", "--delete", "--from0", "--filter=merge -"]);
-    command.args(["--info=progress2", "--no-inc-recursive", "--outbuf=N"]);
+    // Times are compared to the nanosecond: what was changed twice within a second was changed.
+    command.args(["--modify-window=-1", "--info=progress2", "--no-inc-recursive", "--outbuf=N"]);
     if let Some(ssh) = ssh {
         command.arg(format!("--timeout={IO_TIMEOUT_SECONDS}")).arg("--secluded-args");
         command.arg("-e").arg(ssh.rsync_shell());

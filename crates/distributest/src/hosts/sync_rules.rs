@@ -96,14 +96,15 @@ fn ignored_paths(project: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
         if entry.file_name() == ".gitignore" {
             gitignores.push(entry.path().to_path_buf());
         }
-        kept.insert(entry.into_path());
+        // As bytes: a path is hashed name by name.
+        kept.insert(entry.into_path().into_os_string());
     }
     gitignores.sort_by_key(|path| path.components().count());
     let mut ignored = Vec::new();
     for directory in directories {
         let Ok(entries) = std::fs::read_dir(&directory) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
-            if !kept.contains(&path)
+            if !kept.contains(path.as_os_str())
                 && path.file_name() != Some(".git".as_ref())
                 && let Ok(relative) = path.strip_prefix(project)
             {

@@ -11,6 +11,7 @@ use tokio::io::DuplexStream;
 
 use super::link::Dialing;
 use super::*;
+use crate::config::SyncConfig;
 use crate::news_channel::news_channel;
 
 /// A host whose agent says these things in each session after it was told what to prepare, and leaves. After the last
@@ -59,8 +60,7 @@ async fn told(sessions: Vec<Vec<Kind>>) -> Vec<String> {
         hello: wire::Hello::default(),
         prepare: wire::Prepare::default(),
         own_environment: Vec::new(),
-        sync: SyncConfig::default(),
-        sync_rules: OnceCell::new(),
+        first_look: FirstLook::new(PathBuf::from("/project"), SyncConfig::default()),
         snapshots: Arc::default(),
         bootstrap: false,
         patience: Patience { host_timeout: Duration::from_secs(10) },

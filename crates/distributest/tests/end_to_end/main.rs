@@ -17,4 +17,5 @@ mod outcomes;
 mod resume;
 mod retries;
 mod sandbox;
+mod synced_copies;
 mod zero_configuration;

@@ -228,6 +228,8 @@ impl Session {
                 self.plan(leaves, Action::Leave);
             }
             Order::Hello(_) | Order::Heartbeat(_) => {}
+            // These agents have the project in place.
+            Order::CompareWorkspace(_) | Order::ProjectTree(_) | Order::FileContent(_) => {}
         }
         Next::GoOn
     }

@@ -12,14 +12,14 @@ use distributest::agents::Patience;
 use distributest::config::SyncConfig;
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
-use distributest::hosts::{HostPlace, HostSpec, RunSpec};
+use distributest::hosts::{FirstLook, HostPlace, HostSpec, RunSpec};
 use distributest::plan::{PlannedFile, RunPlan};
 use distributest::project::Project;
 use distributest::signals::Signals;
 use distributest_core::identity::{HostId, LaunchId};
 use distributest_protocol::wire;
 use distributest_report::Reporters;
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::agent::file_path;
@@ -197,8 +197,7 @@ fn options(scenario: &Scenario, machines: &[Arc<Machine>]) -> DriverOptions {
                 ..wire::Prepare::default()
             },
             own_environment: Vec::new(),
-            sync: SyncConfig::default(),
-            sync_rules: OnceCell::new(),
+            first_look: FirstLook::new(PathBuf::from("/project"), SyncConfig::default()),
             snapshots: Arc::default(),
             bootstrap: false,
             patience: Patience { host_timeout: Duration::from_secs(10) },

@@ -52,6 +52,8 @@ pub(crate) struct Driver {
     pub(crate) home: Option<PathBuf>,
     /// Where it runs.
     pub(crate) workspace: Workspace,
+    /// The order that came when the workspace was ready.
+    pub(crate) first_order: wire::CoordinatorMessage,
     /// What the coordinator orders.
     pub(crate) orders: mpsc::Receiver<wire::CoordinatorMessage>,
     /// The way to it.
@@ -91,7 +93,9 @@ impl Driver {
     /// Drives the run to its end. The tasks are the caller's, so that it can wait until they are gone.
     pub(crate) async fn drive(self, tasks: &mut JoinSet<TaskEnd>) -> RunOver {
         let lease = Duration::from_millis(self.hello.lease_milliseconds.max(1).into());
-        let Driver { hello, home, workspace, mut orders, updates, output, slots, cgroups } = self;
+        let Driver { hello, home, workspace, first_order, mut orders, updates, output, slots, cgroups } =
+            self;
+        let mut first_order = Some(first_order);
         let mut beat = heartbeat(&hello);
         let mut run = Run::new(updates.clone());
         let mut setting = Some(Setting { hello, home, workspace, output, slots, cgroups });
@@ -100,7 +104,7 @@ impl Driver {
             tokio::select! {
                 // What came while this host was asleep must be seen before the silence that was none.
                 biased;
-                order = orders.recv() => {
+                order = next(&mut first_order, &mut orders) => {
                     let Some(order) = order else { return RunOver::CoordinatorGone };
                     silence_ends = Instant::now() + lease;
                     match order.kind {
@@ -122,7 +126,14 @@ impl Driver {
                             tell_last(&updates, Kind::RunEnded(wire::RunEnded {}), lease).await;
                             return RunOver::Ended;
                         }
-                        Some(Order::Hello(_) | Order::Heartbeat(_)) | None => {}
+                        Some(
+                            Order::Hello(_)
+                            | Order::Heartbeat(_)
+                            | Order::CompareWorkspace(_)
+                            | Order::ProjectTree(_)
+                            | Order::FileContent(_),
+                        )
+                        | None => {}
                     }
                 }
                 () = sleep_until(silence_ends) => {
@@ -140,7 +151,19 @@ impl Driver {
     }
 }
 
-fn heartbeat(hello: &wire::Hello) -> Interval {
+/// The next order. Cancel-safe.
+async fn next(
+    first: &mut Option<wire::CoordinatorMessage>,
+    orders: &mut mpsc::Receiver<wire::CoordinatorMessage>,
+) -> Option<wire::CoordinatorMessage> {
+    match first.take() {
+        Some(order) => Some(order),
+        None => orders.recv().await,
+    }
+}
+
+/// Beats as often as the coordinator wants to hear something.
+pub(crate) fn heartbeat(hello: &wire::Hello) -> Interval {
     let milliseconds = match hello.heartbeat_milliseconds {
         0 => hello.lease_milliseconds / 3,
         wanted => wanted,

@@ -19,6 +19,7 @@ mod output;
 mod private_directory;
 mod programs;
 mod slots;
+mod sync;
 mod time_limit;
 mod worker;
 mod worker_messages;
@@ -193,10 +194,16 @@ async fn converse(
     };
     let welcome = welcome(&workspace, user.as_ref(), options);
     updates.send(Kind::Welcome(welcome)).await;
+    let synced = sync::synchronise(&hello, workspace, &mut orders, &updates).await;
+    let (workspace, first_order) = match synced {
+        Ok(synced) => synced,
+        Err(over) => return over,
+    };
     let delegation = options.filter(|options| options.cgroups).and_then(|_| find_delegation());
     let output = OutputSink::new(output);
     let cgroups = Cgroups::new(delegation);
-    Driver { hello, home, workspace, orders, updates, output, slots, cgroups }.drive(tasks).await
+    let driver = Driver { hello, home, workspace, first_order, orders, updates, output, slots, cgroups };
+    driver.drive(tasks).await
 }
 
 fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentOptions>) -> wire::Welcome {
@@ -210,6 +217,7 @@ fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentO
         workspace: workspace.directory().to_string_lossy().into_owned(),
         user: user.map(|user| user.name.clone()).unwrap_or_default(),
         queue_limit: u32::try_from(QUEUE_LIMIT).unwrap_or(u32::MAX),
+        tree_format: if workspace.is_synced() { distributest_tree::tree::FORMAT } else { 0 },
     }
 }
 

@@ -9,6 +9,9 @@
 //! the agent's user: whatever it is, rsync makes it the same as the developer's copy and deletes the rest. Nor may
 //! others write to the directories above a workspace, or they could put something else in its place later.
 //!
+//! What the coordinator's copy left there is remembered in `<workspace>.copied`, so that the next one can be told by what
+//! has changed since; a file that is being received is `<workspace>.incoming`.
+//!
 //! What a hook with a fingerprint gave is remembered in `<workspace>.<hook>`, beside the workspace, where neither
 //! rsync nor the tests get in the way of it; for a run in place, below `~/.cache/distributest/in-place` in the same
 //! manner.
@@ -20,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use distributest_protocol::wire;
 use distributest_protocol::wire::hello::Place;
+use distributest_tree::workspace::{State, Workspace as Copy};
 use rustix::process::{Uid, geteuid};
 
 use super::environment::Environment;
@@ -40,8 +44,10 @@ pub(crate) struct Workspace {
     directory: PathBuf,
     /// With an ending for each hook: where its result is remembered. `None` where there is no place for that.
     memory: Option<PathBuf>,
-    /// Held while the run lives.
-    _lock: Option<File>,
+    /// Held while the run lives; `None` for a run in place.
+    lock: Option<File>,
+    /// What the coordinator's copy is known to have come to.
+    state: Option<State>,
 }
 
 /// Why there is no workspace.
@@ -143,6 +149,28 @@ impl Workspace {
         &self.directory
     }
 
+    /// Whether the coordinator copies the project to it.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Looks at it as what compares it with the project and puts it right. May wait for the disk.
+    pub(crate) fn opening(&self) -> impl FnOnce() -> Copy + Send + 'static {
+        let directory = self.directory.clone();
+        let beside = |ending| directory.with_added_extension(ending);
+        let (memory, scratch) = (beside("copied"), beside("incoming"));
+        move || Copy::open(directory, memory, scratch)
+    }
+
+    /// What the coordinator's copy is known to have come to, from the first hook on; `None` where nothing is known.
+    pub(crate) fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    pub(crate) fn set_state(&mut self, state: Option<State>) {
+        self.state = state;
+    }
+
     fn in_place(hello: &wire::Hello, path: &Path, home: Option<&Path>) -> Result<Self, WorkspaceError> {
         if !path.is_absolute() {
             return Err(WorkspaceError::Relative { path: path.to_owned() });
@@ -151,7 +179,7 @@ impl Workspace {
             .map_err(|source| WorkspaceError::NotADirectory { path: path.to_owned(), source })?;
         // Tests in place need no memory: where there is no place for one, hooks always run.
         let memory = in_place_memory(hello, home).ok();
-        Ok(Workspace { directory: path.to_owned(), memory, _lock: None })
+        Ok(Workspace { directory: path.to_owned(), memory, lock: None, state: None })
     }
 
     fn synced(hello: &wire::Hello, root: &Path) -> Result<Self, WorkspaceError> {
@@ -168,7 +196,8 @@ impl Workspace {
             if let Some(lock) = try_lock(&parent.join(format!("{name}.lock")))? {
                 let directory = parent.join(name);
                 make_own_directory(&directory)?;
-                return Ok(Workspace { memory: Some(directory.clone()), directory, _lock: Some(lock) });
+                let memory = Some(directory.clone());
+                return Ok(Workspace { memory, directory, lock: Some(lock), state: None });
             }
         }
         Err(WorkspaceError::AllTaken { path: parent.join(name) })
