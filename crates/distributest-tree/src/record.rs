@@ -49,7 +49,7 @@ impl Stamp {
 pub struct Record {
     /// Of the project's state.
     pub fingerprint: Fingerprint,
-    /// How often the workspace was changed by a copy since it was first recorded.
+    /// One more with each copy that changed the workspace.
     pub generation: u64,
     /// What was copied.
     pub tree: ProjectTree,

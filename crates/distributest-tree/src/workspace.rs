@@ -61,7 +61,8 @@ struct Work {
 pub struct State {
     /// Of the state of the project that was copied. With an equal one, what is copied is equal to the byte.
     pub fingerprint: Fingerprint,
-    /// How often the workspace was changed by a copy since it was first recorded.
+    /// One more with each copy that changed the workspace, and with a copy of which the one before is not known a number
+    /// that it never had.
     pub generation: u64,
     /// The files, links and directories that are not as the copy before left them: sent, put right or deleted. `None`:
     /// any may be.
@@ -211,7 +212,9 @@ impl Workspace {
         let stamps = tree.entries.iter().zip(&survey.stamps).map(as_left).collect();
         let fingerprint = Fingerprint::of(encoded);
         let changed = self.record.as_ref().map(|record| changed_since(record, &tree, &survey));
-        let generation = self.record.as_ref().map_or(1, |record| record.generation + 1);
+        // What was remembered before may have been lost.
+        let first = || now.unsigned_abs();
+        let generation = self.record.as_ref().map_or_else(first, |record| record.generation + 1);
         let record = Record { fingerprint, generation, tree, stamps };
         record.store(&self.memory)?;
         self.state = Some(State { fingerprint, generation, changed });
