@@ -21,7 +21,7 @@ use distributest::agents::Patience;
 use distributest::config::{self, ConfigSources, SyncConfig};
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
-use distributest::hosts::{HostPlace, HostSpec, RunSpec};
+use distributest::hosts::{FirstLook, HostPlace, HostSpec, RunSpec};
 use distributest::journal::{Begun, Invocation, Journals, identify};
 use distributest::plan::{Request, RunPlan, plan};
 use distributest::project::Project;
@@ -34,7 +34,7 @@ use distributest_report::{
 };
 use indicatif::ProgressDrawTarget;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use agents::Agents;
@@ -109,8 +109,7 @@ fn options(plan: &RunPlan, directory: &Path, hosts: u32, agents: &Agents) -> Dri
             hello: wire::Hello { run: plan.run.clone(), ..wire::Hello::default() },
             prepare: wire::Prepare { launches: plan.launches.clone(), ..wire::Prepare::default() },
             own_environment: Vec::new(),
-            sync: SyncConfig::default(),
-            sync_rules: OnceCell::new(),
+            first_look: FirstLook::new(directory.to_path_buf(), SyncConfig::default()),
             snapshots: Arc::default(),
             bootstrap: false,
             patience: Patience { host_timeout: Duration::from_secs(60) },
