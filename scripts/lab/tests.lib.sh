@@ -39,7 +39,8 @@ prepare_laptop() {
 write_config() {
   local user=$1 host; shift
   mkdir -p "$LAB_LAPTOP/$user/.config/distributest"
-  { echo 'runners = 0'; for host; do host_entry "$host"; done; } >"$LAB_LAPTOP/$user/.config/distributest/config.toml"
+  # Most tests look at what a run leaves behind: nothing. `warm` has what may stay.
+  { printf 'runners = 0\nkeep_warm = "0"\n'; for host; do host_entry "$host"; done; } >"$LAB_LAPTOP/$user/.config/distributest/config.toml"
   own "$user" "$LAB_LAPTOP/$user/.config"
 }
 host_entry() { printf '[[host]]\nname = "%s"\nrunners = 2\n' "$1"; }

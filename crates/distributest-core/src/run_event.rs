@@ -314,6 +314,8 @@ pub enum RunEvent {
         failure: Option<String>,
         /// How long it took to load.
         duration: Duration,
+        /// It was kept from an earlier run, which spared this one so much loading.
+        saved: Option<Duration>,
         /// Its output block.
         block: BlockId,
     },

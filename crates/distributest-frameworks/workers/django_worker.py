@@ -208,6 +208,12 @@ class DjangoFiles:
     def renew(self):
         return self
 
+    def reason_to_leave(self):
+        return "its test databases end with the run"
+
+    def depends_on(self):
+        return []
+
     def close(self):
         self.teardown_databases(self.old_config)
         self.teardown_test_environment()

@@ -89,6 +89,10 @@ module DistributestWorker
       $stdout.puts "Run options: #{options[:args]}"
     end
 
+    def depends_on
+      []
+    end
+
     private
 
     # Minitest prints all its options and ends the process if it does not understand one. It also seeds random numbers,

@@ -26,6 +26,8 @@ import traceback
 import warnings
 
 OLDEST_PYTEST = (6, 2)
+INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "setup.py")
+SEEDING_PLUGINS = ("randomly", "random_order", "pytest_randomly", "random_order.plugin")
 INSTALL_HINT = "install it where the tests run, for example in node_setup: pip install pytest"
 
 
@@ -201,6 +203,32 @@ class Prepared:
     def close(self):
         self.config._ensure_unconfigure()
         self.coverage.finish()
+
+    def reason_to_leave(self):
+        if self.coverage.plugin is not None:
+            return "coverage is measured"
+        if any(self.config.pluginmanager.has_plugin(name) for name in SEEDING_PLUGINS):
+            return "a plugin has chosen random numbers for this run"
+        if any(not (getattr(undo, "__module__", None) or "").startswith("_pytest.") for undo in self.cleanups()):
+            return "a plugin has something to undo at the end"
+        return None
+
+    def cleanups(self):
+        """What pytest will call when its configuration ends."""
+        if hasattr(self.config, "_cleanup"):
+            return self.config._cleanup
+        # Since pytest 8.4.
+        called = self.config._cleanup_stack._exit_callbacks
+        return [getattr(callback, "__wrapped__", callback) for _, callback in called]
+
+    def depends_on(self):
+        """Where pytest looks for its ini file: the project and the directories above it."""
+        directory, files = os.getcwd(), []
+        while True:
+            files += [os.path.join(directory, name) for name in INI_FILES + ("conftest.py",)]
+            if os.path.dirname(directory) == directory:
+                return files
+            directory = os.path.dirname(directory)
 
 
 def refuse_paths(paths):

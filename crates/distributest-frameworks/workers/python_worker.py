@@ -1,6 +1,6 @@
 """What every worker program in Python needs: the conversation with the agent, and a process to run tests in.
 
-A worker program is this file with the one of its framework behind it, as one text (see proto/worker.md); nothing in it
+A worker program is this file, `python_loading.py` and the one of its framework, as one text (see proto/worker.md); nothing in it
 is imported by tests.
 
 How it works. Tests run in a child process that `Supervisor` forks, watches, and ends when the agent goes away. What must
@@ -16,7 +16,9 @@ A framework's program gives `Worker.serve` an object that has loaded the framewo
 - `advice`: after `run`, what had better be done once, before another file is run: values that JSON has;
 - `heed(advice)`: does that; with isolation "fork", in another process than `run`. None: that process died before its end;
 - `renew()`: with isolation "shared", what is to run the next file: itself, or another object of its kind;
-- `close()`: there are no more files.
+- `close()`: there are no more files;
+- `reason_to_leave()`: why it can't stay for another run; None: it can;
+- `depends_on()`: files, also such that are not there, that it would read if it were loaded now.
 """
 
 import atexit
@@ -78,8 +80,8 @@ class Agent:
             # The agent is gone, and with it everyone who wants to know how this ends.
             os._exit(1)
 
-    def ready(self, version):
-        self.send(type="ready", protocol=PROTOCOL, framework=self.framework, version=version)
+    def ready(self, version, keeps=False):
+        self.send(type="ready", protocol=PROTOCOL, framework=self.framework, version=version, keeps=keeps)
 
     def finished(self, result):
         self.send(type="finished", **result)
@@ -89,18 +91,22 @@ class Agent:
         with contextlib.suppress(OSError):
             self.socket.sendall(b"\n")
 
-    def orders(self):
-        """What to run, file by file, until the agent has no more or is gone."""
+    def orders(self, others=None):
+        """What to run, file by file, until the agent has no more or is gone. `others` are functions that take other
+        messages, by their types."""
         while True:
             self.end_stray()
             line = self.incoming.readline()
             if not line:
                 return
             message = json.loads(line) if line.strip() else {}
-            if message.get("type") == "quit":
+            kind = message.get("type")
+            if kind == "quit":
                 return
-            if message.get("type") == "run":
+            if kind == "run":
                 yield Order(message["file"], message.get("tests") or None)
+            elif others and kind in others:
+                others[kind](message)
 
     def end_stray(self, status=0):
         """Ends this process, exit handlers left out, if a test forked it and let it come back from there."""
@@ -328,6 +334,7 @@ class Worker:
         self.supervisor = Supervisor(self.agent)
         self.random_state = random.getstate()
         self.witness = None
+        self.loading = Loading() if self.forks else None
 
     def start(self, work):
         """Has `work()` done, which loads the project and calls `serve`, in the process where that belongs."""
@@ -361,13 +368,30 @@ class Worker:
         project_seeded_random = random.getstate() != self.random_state
         warn_of_threads()
         freeze()
-        self.agent.ready(prepared.version)
+        self.agent.ready(prepared.version, keeps=True)
+
+        def keep(_):
+            reason = self.loading.reason_to_leave() or prepared.reason_to_leave()
+            if reason is not None:
+                self.agent.send(type="unable", message=reason)
+                return
+            files = self.loading.files() + prepared.depends_on()
+            self.agent.send(type="kept", files=files, all=self.loading.is_all())
+
+        def renew(message):
+            for variable in message["environment"]:
+                name, is_set, value = variable.partition("=")
+                if is_set:
+                    os.environ[name] = value
+                else:
+                    os.environ.pop(name, None)
+            self.agent.ready(prepared.version, keeps=True)
 
         def run_file(witness, order):
             begin_own_life(project_seeded_random)
             witness.finish(prepared.run(order, witness, self.agent), prepared.advice)
 
-        for order in self.agent.orders():
+        for order in self.agent.orders({"keep": keep, "renew": renew}):
             end = self.supervisor.run(lambda witness: run_file(witness, order), order.file)
             while end.is_to_be_repeated():
                 prepared.heed(end.advice)

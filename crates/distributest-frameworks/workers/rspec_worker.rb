@@ -80,6 +80,28 @@ module DistributestWorker
       @recorder.conclude(1)
     end
 
+    # Every run has an order of its own, unless one was asked for. Returns its seed if the project's random numbers, too,
+    # begin with that.
+    def renew
+      ordering = configuration.instance_variable_get(:@ordering_manager)
+      return if ordering.nil? || ordering.instance_variable_get(:@seed_forced)
+
+      is_projects = Random.seed == configuration.seed
+      ordering.instance_variable_set(:@seed, Random.new_seed % 0xFFFF)
+      return unless is_projects
+
+      srand(configuration.seed)
+      configuration.seed
+    end
+
+    def depends_on
+      places = ["~/.rspec", "#{ENV.fetch('XDG_CONFIG_HOME', '~/.config')}/rspec/options"]
+      places.map { |place| File.expand_path(place) }
+    rescue ArgumentError
+      # There is no home.
+      []
+    end
+
     private
 
     def configuration

@@ -1,13 +1,15 @@
 # What worker programs in Ruby do with a project: load it as its users' own commands do, and run its files one by one.
 #
-# Stands between ruby_worker.rb and the part for the framework, as one text with them (see proto/worker.md). `serve` is
+# Stands between ruby_worker.rb and ruby_keeping.rb with the part for the framework, as one text with them (see proto/worker.md). `serve` is
 # the whole of a worker, for a framework that gives
 #
 # - `name`, as distributest calls it, and `title`, as people do;
 # - `require_framework`, which loads it, or raises `Unable`, and `version`;
 # - `load`, which reads options and loads what all files share;
 # - `run(file, tests, witness, agent)`, which runs a file, or of it only the tests with these ids, reports each test, and
-#   returns the file's result.
+#   returns the file's result;
+# - `renew`, where there is something that every run has anew;
+# - `depends_on`, files, also such that are not there, that it would read if it were loaded now.
 #
 # Rules:
 # - An `at_exit` block runs once, in the process that registered it: a forked process leaves with those it registered
@@ -93,8 +95,10 @@ module DistributestWorker
     warn_of_threads
     QuickExit.watch
     warm_up
-    agent.ready(framework.version)
-    agent.each_file do |file, tests|
+    agent.ready(framework.version, keeps: true)
+    stay = Staying.new(framework, agent)
+    agent.each_file(stay) do |file, tests|
+      project_seed = stay.seed if stay.seed
       ended = supervisor.run(file) do |witness|
         QuickExit.prepare
         # Ruby gives every fork random numbers of its own; those of a project that wants the same every time stay.
@@ -520,6 +524,7 @@ module DistributestWorker
       originals = [Kernel, Kernel.singleton_class].to_h { |place| [place, place.instance_method(:at_exit)] }
       originals.each do |place, original|
         replace(place) do |&block|
+          AtExit.note
           original.bind(self).call { block.call if Process.pid == owner }
           block
         end
@@ -536,6 +541,14 @@ module DistributestWorker
       place.send(:private, :at_exit) if place == Kernel
     end
 
+    def self.note
+      @registered = true
+    end
+
+    # Whether loading the project has registered any.
+    def self.registered?
+      @registered
+    end
   end
 
   # SimpleCov, where the project measures its coverage.

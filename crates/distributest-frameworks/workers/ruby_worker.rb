@@ -2,7 +2,7 @@
 
 # What every worker program in Ruby needs: the conversation with the agent, and a process to run tests in.
 #
-# A worker program is this file, ruby_project.rb and the one of its framework, as one text (see proto/worker.md).
+# A worker program is this file, ruby_project.rb, ruby_keeping.rb and the one of its framework, as one text (see proto/worker.md).
 #
 # How it works. Tests run in a child process that `Supervisor` forks, watches, and ends when the agent goes away. It
 # notes what it is doing in a `Witness`, an unnamed file open in both processes: if it dies, the test that did it is named.
@@ -48,8 +48,9 @@ module DistributestWorker
       exit!(1)
     end
 
-    def ready(version)
-      send_message("type" => "ready", "protocol" => PROTOCOL, "framework" => @framework, "version" => version)
+    def ready(version, keeps: false)
+      send_message("type" => "ready", "protocol" => PROTOCOL, "framework" => @framework, "version" => version,
+                   "keeps" => keeps)
     end
 
     def finished(result)
@@ -63,14 +64,18 @@ module DistributestWorker
       exit!(1)
     end
 
-    # The files to run, one by one, and which of their tests (nil: all), until the agent has no more or is gone.
-    def each_file
+    # The files to run, one by one, and which of their tests (nil: all), until the agent has no more or is gone. `others`
+    # takes messages of other types.
+    def each_file(others = nil)
       loop do
         end_stray
         message = next_message
         return if message.nil? || message["type"] == "quit"
 
-        next unless message["type"] == "run"
+        unless message["type"] == "run"
+          others&.call(message)
+          next
+        end
 
         tests = message["tests"]
         yield message["file"], tests.nil? || tests.empty? ? nil : tests
@@ -124,7 +129,8 @@ module DistributestWorker
     def self.generate(value)
       case value
       when nil then "null"
-      when Numeric then value.to_s
+      when Numeric, true, false then value.to_s
+      when Array then "[#{value.map { |item| generate(item) }.join(',')}]"
       when Hash then "{#{value.map { |key, item| "#{generate(key)}:#{generate(item)}" }.join(',')}}"
       else
         escaped = Text.clean(value).gsub(/["\\\u0000-\u001f]/) { |c| ESCAPES[c] || format("\\u%04x", c.ord) }

@@ -70,6 +70,10 @@ module DistributestWorker
       report.raised(e)
     end
 
+    def depends_on
+      []
+    end
+
     private
 
     # In a process that has run other files, their classes are there, and perhaps this file is.

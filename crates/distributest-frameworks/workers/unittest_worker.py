@@ -106,6 +106,12 @@ class Prepared:
     def close(self):
         pass
 
+    def reason_to_leave(self):
+        return None
+
+    def depends_on(self):
+        return []
+
 
 if __name__ == "__main__":
     main()

@@ -96,9 +96,9 @@ impl AggregatedLog {
                 let end = phrases::hook_end(failure.as_deref(), *skipped, *duration);
                 self.close_block(Some(*block), &title, None, &end)
             }
-            RunEvent::WorkerPrepared { runner, framework, failure, duration, block } => {
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, saved, block } => {
                 let title = format!("host {} {framework} worker", self.names.runner(*runner));
-                let end = phrases::worker_end(failure.as_deref(), *duration);
+                let end = phrases::worker_end(failure.as_deref(), *duration, *saved);
                 self.close_block(Some(*block), &title, None, &end)
             }
             RunEvent::WorkerEnded { runner, framework, block } => {

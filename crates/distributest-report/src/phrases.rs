@@ -23,10 +23,11 @@ pub(crate) fn hook_end(failure: Option<&str>, skipped: bool, duration: Duration)
 }
 
 /// How a worker's preparation ended.
-pub(crate) fn worker_end(failure: Option<&str>, duration: Duration) -> String {
-    match failure {
-        None => format!("ready in {}", format::seconds(duration)),
-        Some(reason) => format!("failed after {}: {reason}", format::seconds(duration)),
+pub(crate) fn worker_end(failure: Option<&str>, duration: Duration, saved: Option<Duration>) -> String {
+    match (failure, saved) {
+        (None, Some(saved)) => format!("kept from an earlier run, spared {}", format::seconds(saved)),
+        (None, None) => format!("ready in {}", format::seconds(duration)),
+        (Some(reason), _) => format!("failed after {}: {reason}", format::seconds(duration)),
     }
 }
 

@@ -402,6 +402,7 @@ fn news(update: Update, connection: u32) -> Result<News, AgentError> {
             framework: worker.framework,
             failure: worker.failure.map(host_failure),
             duration: Duration::from_micros(worker.duration_microseconds),
+            saved: (worker.saved_microseconds > 0).then(|| Duration::from_micros(worker.saved_microseconds)),
             block: agent_block(worker.block.unwrap_or_default(), connection),
         },
         Update::WorkerEnded(worker) => News::WorkerEnded {

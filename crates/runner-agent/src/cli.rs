@@ -187,11 +187,13 @@ fn check_config(arguments: &ConfigArguments) -> u8 {
         Ok(config) => {
             let file = arguments.config.clone().unwrap_or_else(|| config::DEFAULT_PATH.into());
             let text = format!(
-                "{}: ok\nslots = {}\nallow_root = {}\nstop_grace_seconds = {}\n",
+                "{}: ok\nslots = {}\nallow_root = {}\nstop_grace_seconds = {}\n\
+                 keep_warm_seconds = {}\n",
                 file.display(),
                 config.slots(),
                 config.allow_root(),
-                config.stop_grace().as_secs()
+                config.stop_grace().as_secs(),
+                config.keep_warm().as_secs()
             );
             // A reader that went away has seen enough.
             let _ = std::io::stdout().write_all(text.as_bytes());

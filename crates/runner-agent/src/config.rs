@@ -20,7 +20,11 @@ pub struct Config {
     allow_root: bool,
     #[serde(default)]
     stop_grace_seconds: u32,
+    keep_warm_seconds: Option<u32>,
 }
+
+/// How long workers of a run may stay for the next one, unless the configuration says something else.
+const KEEP_WARM: u32 = 600;
 
 /// Why the configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,11 @@ impl Config {
     pub fn stop_grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds.into())
     }
+
+    /// The longest that workers of a run may stay for the next one.
+    pub fn keep_warm(&self) -> Duration {
+        Duration::from_secs(self.keep_warm_seconds.unwrap_or(KEEP_WARM).into())
+    }
 }
 
 /// Cores this process may use.
@@ -95,10 +104,11 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let config = load("slots = 3\nallow_root = true\nstop_grace_seconds = 9\n").unwrap();
+        let config =
+            load("slots = 3\nallow_root = true\nstop_grace_seconds = 9\nkeep_warm_seconds = 0\n").unwrap();
         assert_eq!(
-            (config.slots(), config.allow_root(), config.stop_grace()),
-            (3, true, Duration::from_secs(9))
+            (config.slots(), config.allow_root(), config.stop_grace(), config.keep_warm()),
+            (3, true, Duration::from_secs(9), Duration::ZERO)
         );
     }
 
@@ -113,7 +123,7 @@ mod tests {
             .filter(|line| line.starts_with('#') && line.contains(" = ") && !line.starts_with("# "))
             .map(|line| format!("{}\n", &line[1..]))
             .collect();
-        for key in ["slots", "allow_root", "stop_grace_seconds"] {
+        for key in ["slots", "allow_root", "stop_grace_seconds", "keep_warm_seconds"] {
             assert!(uncommented.contains(&format!("{key} = ")), "{uncommented}");
         }
         load(&uncommented).unwrap();

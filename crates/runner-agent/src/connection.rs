@@ -19,9 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
-/// The byte a hand-over carries; descriptors can't travel alone.
-const HAND_OVER: &[u8] = b"c";
-
 /// The descriptors of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -52,38 +49,51 @@ impl Connection {
         Ok(Connection { reader: socket.try_clone()?, writer: socket })
     }
 
-    /// Hands the connection to the process at the other end of `control`, which calls [`Connection::receive`].
+    /// Sends bytes and, with the first of them, the connection to the process at the other end of `control`, which calls
+    /// [`Connection::receive_part`]. Returns how many bytes were sent.
     ///
     /// # Errors
     ///
-    /// Those of `sendmsg`; a new control socket has room for it.
-    pub(crate) fn send(&self, control: BorrowedFd<'_>) -> io::Result<()> {
+    /// Those of `sendmsg`.
+    pub(crate) fn send_with(&self, bytes: &[u8], control: BorrowedFd<'_>) -> io::Result<usize> {
         let descriptors = [self.reader.as_fd(), self.writer.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        sendmsg(control, &[IoSlice::new(HAND_OVER)], &mut ancillary, SendFlags::NOSIGNAL)?;
-        Ok(())
+        Ok(sendmsg(control, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
     }
 
-    /// Waits for the connection the process at the other end of `control` hands over.
+    /// Receives some bytes, and the descriptors that come with them. Returns how many bytes there were; none at the end.
     ///
     /// # Errors
     ///
-    /// Those of `recvmsg`, or `InvalidData` when something else comes.
-    pub(crate) fn receive(control: &BlockingUnixStream) -> io::Result<Self> {
+    /// Those of `recvmsg`.
+    pub(crate) fn receive_part(
+        control: BorrowedFd<'_>,
+        bytes: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-        let mut received = ancillary.drain().flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
-            _ => Vec::new(),
-        });
-        match (received.next(), received.next()) {
-            (Some(reader), Some(writer)) => Ok(Connection { reader, writer }),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "no connection was handed over")),
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = recvmsg(control, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags)?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
         }
+        Ok(received.bytes)
+    }
+
+    /// The connection made of the descriptors that [`Connection::send_with`] sent.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` when those are others.
+    pub(crate) fn of_descriptors(descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+        let [reader, writer] = <[OwnedFd; 2]>::try_from(descriptors)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no connection was handed over"))?;
+        Ok(Connection { reader, writer })
     }
 
     /// Makes the stream gRPC travels over. Must be called within a tokio runtime.
@@ -158,28 +168,9 @@ impl AsyncWrite for ConnectionStream {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_connection_survives_being_handed_over() {
-        let (near, far) = UnixStream::pair().unwrap();
-        let (watcher, session) = BlockingUnixStream::pair().unwrap();
-        let connection = Connection::of_socket(far.into_std().unwrap().into()).unwrap();
-        connection.send(watcher.as_fd()).unwrap();
-        drop(connection);
-        let mut far = Connection::receive(&session).unwrap().into_stream().unwrap();
-        let (mut near_reader, mut near_writer) = near.into_split();
-        near_writer.write_all(b"ping").await.unwrap();
-        let mut read = [0; 4];
-        far.read_exact(&mut read).await.unwrap();
-        far.write_all(&read).await.unwrap();
-        drop(far);
-        let mut answer = Vec::new();
-        near_reader.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(answer, b"ping");
-    }
 
     #[tokio::test]
     async fn pipes_are_a_connection_and_files_are_not() {
@@ -192,13 +183,5 @@ mod tests {
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let unusable = Connection { reader: null(), writer: null() }.into_stream();
         assert_eq!(unusable.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
-    }
-
-    #[test]
-    fn a_watcher_that_is_gone_hands_over_nothing() {
-        let (watcher, session) = BlockingUnixStream::pair().unwrap();
-        drop(watcher);
-        let error = Connection::receive(&session).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -20,12 +20,12 @@ pub mod socket;
 
 mod config;
 mod connection;
+mod control_messages;
 mod failure;
 mod private;
 mod refusal;
 mod runtime;
 mod session;
-mod slot_messages;
 mod watcher;
 
 pub use cli::private_agent;

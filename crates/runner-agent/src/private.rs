@@ -42,5 +42,5 @@ pub(crate) fn run(banner: bool) -> Result<(), PrivateError> {
         output.write_all(line.as_bytes()).map_err(PrivateError::Streams)?;
     }
     let connection = Connection::of_standard_streams().map_err(PrivateError::Streams)?;
-    Ok(session::run(connection, Watcher::Guardian)?)
+    Ok(session::run(Watcher::Guardian(connection))?)
 }

@@ -1,4 +1,4 @@
-//! The daemon's hold on a session process: hands it its connection, and leaves nothing behind when it ends.
+//! The daemon's hold on a session process: leaves nothing behind when it ends.
 //!
 //! A session that is killed can't clean up, so somebody else must: the session is the root of a process tree, and
 //! the tree is ended when its root has. The other way round, a session learns from the end of its control socket
@@ -6,7 +6,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use distributest_process::{
@@ -17,7 +16,6 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::JoinHandle;
 
-use crate::connection::Connection;
 use crate::session::ResidentOptions;
 
 /// This very program, even if its file has been replaced.
@@ -35,9 +33,6 @@ pub(crate) enum WatchError {
     /// The process did not start.
     #[error("failed to start a session")]
     Spawn(#[from] SpawnError),
-    /// The connection did not reach it.
-    #[error("failed to hand the connection to its session")]
-    HandOver(#[source] io::Error),
 }
 
 /// How a session process is started.
@@ -63,11 +58,8 @@ pub(crate) struct WatchedSession {
 }
 
 impl WatchedSession {
-    /// Starts a session process and hands it `connection`. The socket is the way to talk to it.
-    pub(crate) fn start(
-        connection: &Connection,
-        spec: SessionSpec,
-    ) -> Result<(Self, UnixStream), WatchError> {
+    /// Starts a session process. The socket is the way to talk to it.
+    pub(crate) fn start(spec: SessionSpec) -> Result<(Self, UnixStream), WatchError> {
         let mut tree = ProcessTree::spawn(ProcessSpec {
             program: OWN_PROGRAM.into(),
             arguments: session_arguments(spec.options),
@@ -82,10 +74,20 @@ impl WatchedSession {
             tracing::warn!(%error, "failed to put a session on record; a next agent would not find what it leaves");
         });
         let control = tree.take_control().expect("it was asked for");
-        connection.send(control.as_fd()).map_err(WatchError::HandOver)?;
         let stderr = tree.take_stderr().expect("a new tree has both pipes");
         let log = tokio::spawn(forward_log(stderr));
         Ok((WatchedSession { tree, _recorded: recorded.ok(), log }, control))
+    }
+
+    /// How the session's own process has ended, if it has.
+    pub(crate) fn poll_exit(&self) -> Option<Exit> {
+        self.tree.poll_exit()
+    }
+
+    /// The processes of the session and of all it started.
+    pub(crate) async fn processes(&self) -> Vec<u32> {
+        let below = self.tree.leaked(Duration::ZERO).await.unwrap_or_default();
+        std::iter::once(self.tree.pid()).chain(below.into_iter().map(|process| process.pid)).collect()
     }
 
     /// Waits until the session's own process has ended.

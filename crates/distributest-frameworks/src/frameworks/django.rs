@@ -41,6 +41,7 @@ impl Definition for Django {
             "django_worker.py",
             concat!(
                 include_str!("../../workers/python_worker.py"),
+                include_str!("../../workers/python_loading.py"),
                 include_str!("../../workers/unittest_cases.py"),
                 include_str!("../../workers/django_worker.py")
             ),

@@ -51,6 +51,7 @@ impl Definition for Unittest {
             "unittest_worker.py",
             concat!(
                 include_str!("../../workers/python_worker.py"),
+                include_str!("../../workers/python_loading.py"),
                 include_str!("../../workers/unittest_cases.py"),
                 include_str!("../../workers/unittest_worker.py")
             ),

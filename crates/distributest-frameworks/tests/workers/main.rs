@@ -4,6 +4,7 @@ mod django;
 mod eunit;
 mod exunit;
 mod javascript;
+mod keeping;
 mod minitest;
 mod pytest;
 mod rspec;

@@ -40,7 +40,7 @@ fn python() -> PathBuf {
     panic!("these tests need pytest for python3 or /usr/bin/python3: apt-get install python3-pytest");
 }
 
-fn start(isolation: Isolation) -> Start<'static> {
+pub(crate) fn start(isolation: Isolation) -> Start<'static> {
     Start {
         framework: Framework::named("pytest").unwrap(),
         program: python(),

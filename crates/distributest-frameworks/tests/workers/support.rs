@@ -199,6 +199,20 @@ impl Worker {
         self.report()
     }
 
+    /// Tells it that its run is over and returns what it answers.
+    pub(crate) fn keep(&mut self) -> Value {
+        writeln!(self.socket, r#"{{"type":"keep"}}"#).unwrap();
+        self.next().unwrap_or_else(|| panic!("the worker left; output: {}", self.output()))
+    }
+
+    /// Tells it that another run begins, in which these variables are others.
+    pub(crate) fn renew(&mut self, environment: &[&str]) {
+        let message = serde_json::json!({"type": "renew", "environment": environment});
+        writeln!(self.socket, "{message}").unwrap();
+        let ready = self.next().unwrap_or_else(|| panic!("the worker left; output: {}", self.output()));
+        assert_eq!((&ready["type"], &ready["keeps"]), (&"ready".into(), &true.into()), "{ready}");
+    }
+
     /// What comes until the file is finished.
     fn report(&mut self) -> FileReport {
         let mut tests = Vec::new();

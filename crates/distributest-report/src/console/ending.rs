@@ -221,6 +221,9 @@ impl Ending<'_> {
         if let Some(line) = self.time_line() {
             text.push_str(&(line + "\n"));
         }
+        if let Some(line) = self.spared_line() {
+            text.push_str(&(line + "\n"));
+        }
         if let Some(path) = self.log_path {
             text.push_str(&self.palette.faint(&format!("log: {}", path.display())));
             text.push('\n');
@@ -279,6 +282,18 @@ impl Ending<'_> {
             Some(reason) => Some(format!("{line}\nheld back by {reason}")),
             None => Some(line),
         }
+    }
+
+    /// `2 workers were kept from an earlier run, which spared each 1.2 s of loading`
+    fn spared_line(&self) -> Option<String> {
+        let spared = &self.ledger.spared;
+        let amount = u32::try_from(spared.len()).ok().filter(|amount| *amount > 0 && !self.quiet)?;
+        let each = format::duration(spared.iter().sum::<Duration>() / amount);
+        let (workers, which) = match amount {
+            1 => ("1 worker was".to_owned(), "it"),
+            _ => (format!("{amount} workers were"), "each"),
+        };
+        Some(format!("{workers} kept from an earlier run, which spared {which} {each} of loading"))
     }
 
     /// What kept the run from being shorter: the first of these that weighs enough.

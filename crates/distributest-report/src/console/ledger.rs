@@ -44,6 +44,8 @@ pub(super) struct Ledger {
     pub(super) longest: Option<Slow>,
     /// The file whose outcome came last.
     pub(super) last: Option<Slow>,
+    /// How long each worker would have loaded that was kept from an earlier run.
+    pub(super) spared: Vec<Duration>,
 }
 
 /// What is known of an attempt.
@@ -167,6 +169,10 @@ impl Ledger {
                 if test.duration >= limits.slow_test {
                     notes.slow_tests.push((shortened(&test.name, BRIEF_CHARACTERS), test.duration));
                 }
+                None
+            }
+            RunEvent::WorkerPrepared { saved: Some(saved), .. } => {
+                self.spared.push(*saved);
                 None
             }
             RunEvent::AttemptFinished(report) => {

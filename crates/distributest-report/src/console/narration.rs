@@ -212,8 +212,8 @@ impl Console {
                 let lane = phrases::lane(&self.names, *host, *runner);
                 format!("{lane}: {} {}", hook.word(), clean_one_line(&end))
             }
-            RunEvent::WorkerPrepared { runner, framework, failure, duration, .. } => {
-                let end = phrases::worker_end(failure.as_deref(), *duration);
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, saved, .. } => {
+                let end = phrases::worker_end(failure.as_deref(), *duration, *saved);
                 format!("{}: {framework} worker {}", self.names.runner(*runner), clean_one_line(&end))
             }
             RunEvent::AttemptFinished(AttemptReport {

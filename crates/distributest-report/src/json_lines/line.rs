@@ -142,6 +142,8 @@ struct WorkerLine<'a> {
     framework: &'a str,
     failure: Option<&'a str>,
     seconds: f64,
+    /// What the run was spared, where the worker was kept from an earlier one.
+    saved_seconds: Option<f64>,
     block: u64,
 }
 
@@ -266,13 +268,14 @@ impl<'a> Event<'a> {
                     block: block.number,
                 })
             }
-            RunEvent::WorkerPrepared { runner, framework, failure, duration, block } => {
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, saved, block } => {
                 Event::WorkerPrepared(WorkerLine {
                     host: names.host(runner.host),
                     runner: runner.number,
                     framework,
                     failure: failure.as_deref(),
                     seconds: seconds(*duration),
+                    saved_seconds: saved.map(seconds),
                     block: block.number,
                 })
             }

@@ -55,6 +55,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
         framework: "pytest".to_owned(),
         failure: None,
         duration: Duration::from_millis(300),
+        saved: None,
         block,
     });
     script.push(RunEvent::WorkerEnded { runner, framework: "pytest".to_owned(), block });

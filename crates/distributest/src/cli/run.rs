@@ -333,6 +333,7 @@ fn run_spec(plan: &RunPlan, config: &Config, hooks: Hooks, first_look: FirstLook
             }),
             environment: environment.into_iter().collect(),
             launches: plan.launches.clone(),
+            keep_warm_milliseconds: config.keep_warm.map_or(0, milliseconds),
             ..wire::Prepare::default()
         },
         own_environment,

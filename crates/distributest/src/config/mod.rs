@@ -115,6 +115,8 @@ pub struct Config {
     pub env: BTreeMap<String, String>,
     /// Names of variables of this command's environment that every hook and worker gets too.
     pub pass_env: Vec<String>,
+    /// How long resident agents keep what a run has loaded for the next one; `None`: not at all.
+    pub keep_warm: Option<Duration>,
     /// Whether tests on this machine run in a copy of the project instead of the project itself.
     pub snapshot: bool,
     /// Whether a host without an agent gets a private one for the run.

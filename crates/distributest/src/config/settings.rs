@@ -111,6 +111,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         runner_setup_timeout: reader.get("runner_setup_timeout", Limit, seconds(600)),
         node_setup_inputs: reader.get("node_setup_inputs", INPUTS, Vec::new()),
         pass_env: reader.get("pass_env", NAMES, Vec::new()),
+        keep_warm: reader.get("keep_warm", Limit, seconds(600)),
         snapshot: reader.get("snapshot", Switch, false),
         bootstrap: reader.get("bootstrap", Switch, true),
         require_hosts: reader.get("require_hosts", Switch, false),

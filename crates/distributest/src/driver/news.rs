@@ -71,7 +71,7 @@ impl Driver<'_> {
                     block,
                 });
             }
-            News::WorkerPrepared { runner, framework, failure, duration, block } => {
+            News::WorkerPrepared { runner, framework, failure, duration, saved, block } => {
                 let runner = RunnerId { host, number: runner };
                 let failure = failure.map(told);
                 self.close(runner.into(), block, |block| RunEvent::WorkerPrepared {
@@ -79,6 +79,7 @@ impl Driver<'_> {
                     framework,
                     failure,
                     duration,
+                    saved,
                     block,
                 });
             }

@@ -91,6 +91,8 @@ pub enum News {
         failure: Option<HostFailure>,
         /// How long it took to load.
         duration: Duration,
+        /// It was kept from an earlier run, in which loading took so long.
+        saved: Option<Duration>,
         /// Its output so far.
         block: AgentBlock,
     },

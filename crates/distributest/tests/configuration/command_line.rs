@@ -167,6 +167,7 @@ fn the_merged_configuration_is_printed_with_origins() {
     runner_setup_timeout = "10m"  # default
     node_setup_inputs = []  # default
     pass_env = []  # default
+    keep_warm = "10m"  # default
     snapshot = false  # default
     bootstrap = true  # default
     require_hosts = true  # ROOT/etc/config.toml:1

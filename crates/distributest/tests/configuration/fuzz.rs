@@ -16,6 +16,7 @@ const LINES: &[&str] = &[
     "runners = 4",
     "timeout = \"10m\"",
     "slow_test = 0.5",
+    "keep_warm = \"10m\"",
     "snapshot = true",
     "pass_env = [\"CI\", 'HOME']",
     "hosts = [\"localhost\", \"h1\"]",

@@ -167,6 +167,7 @@ fn every_value_knows_where_it_comes_from() {
     runner_setup_timeout = "10m"  # default
     node_setup_inputs = []  # default
     pass_env = []  # default
+    keep_warm = "10m"  # default
     snapshot = false  # default
     bootstrap = false  # ROOT/etc/config.toml:3
     require_hosts = false  # default

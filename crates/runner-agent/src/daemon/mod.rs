@@ -9,11 +9,14 @@
 //! counted (`callers`), and those of all users together fit into the 1,024 descriptors a process usually may have.
 //! When they do run out, accepting pauses and everything else goes on.
 //!
+//! A session may outlive its run, with workers that the next run of its user can do with (`idle_sessions`).
+//!
 //! A daemon that is killed together with its sessions leaves tests behind, unless systemd empties its cgroup. Beside
 //! the socket is a record of the sessions, by which the next daemon there kills those before it accepts anybody.
 
 mod admission;
 mod callers;
+mod idle_sessions;
 mod resident_run;
 mod socket;
 
@@ -33,6 +36,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use self::callers::{Admitted, Callers};
+use self::idle_sessions::IdleSessions;
 use self::resident_run::ResidentRun;
 use self::socket::ListeningSocket;
 use crate::config::Config;
@@ -96,6 +100,7 @@ struct Daemon {
     records: TreeRecords,
     arbiter: SlotArbiter,
     callers: Callers,
+    idle_sessions: IdleSessions,
     /// Nothing is accepted before, for the last attempt failed.
     accept_again: Option<Instant>,
     /// The last attempt to accept failed, which is logged already.
@@ -117,6 +122,7 @@ impl Daemon {
             records,
             arbiter: SlotArbiter::new(config.slots()),
             callers: Callers::default(),
+            idle_sessions: IdleSessions::new(config.keep_warm()),
             accept_again: None,
             failed_to_accept: false,
             grants: HashMap::new(),
@@ -155,6 +161,7 @@ impl Daemon {
         drop(socket);
         notify(&[NotifyState::Stopping]);
         tracing::info!(runs = self.runs.len(), "stopping");
+        self.idle_sessions.end().await;
         self.drain(&mut events).await;
         Ok(())
     }
@@ -193,8 +200,19 @@ impl Daemon {
         self.arbitrate(SlotEvent::RunJoined { run: number });
         let Daemon { slots, allow_root, .. } = *self;
         let (delegation, records) = (self.delegation.clone(), self.records.clone());
-        let run =
-            ResidentRun { number, peer, admitted, slots, allow_root, delegation, records, events, grants };
+        let idle_sessions = self.idle_sessions.clone();
+        let run = ResidentRun {
+            number,
+            peer,
+            admitted,
+            slots,
+            allow_root,
+            delegation,
+            records,
+            events,
+            idle_sessions,
+            grants,
+        };
         self.runs.spawn(async move {
             if let Err(error) = run.serve(connection).await {
                 tracing::warn!(run = number, error = crate::failure::chain(&error), "a run was not served");

@@ -1,5 +1,5 @@
-//! One connection of a daemon: waits for its first byte, starts the session, carries its claims for slots, and sees to
-//! it that nothing is left when it ends.
+//! One connection of a daemon: waits for its first byte, takes an idle session of its user or starts one, carries its
+//! claims for slots, and sees to it that nothing is left when it ends but what may stay idle.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -18,11 +18,12 @@ use tokio::sync::mpsc;
 
 use super::admission::{Admission, admit};
 use super::callers::Admitted;
+use super::idle_sessions::{IdleSession, IdleSessions};
 use crate::connection::Connection;
+use crate::control_messages::{ControlMessage, hand_over};
 use crate::refusal::Refusal;
 use crate::runtime::LOG_VARIABLE;
 use crate::session::ResidentOptions;
-use crate::slot_messages::SlotMessage;
 use crate::watcher::{SessionSpec, WatchError, WatchedSession};
 
 /// Where system users' programs are.
@@ -58,6 +59,8 @@ pub(crate) struct ResidentRun {
     pub(crate) records: TreeRecords,
     /// Claims and releases, for the arbiter.
     pub(crate) events: mpsc::Sender<SlotEvent>,
+    /// Sessions that wait for a run.
+    pub(crate) idle_sessions: IdleSessions,
     /// Claims that were granted. Its end is the order to stop.
     pub(crate) grants: mpsc::UnboundedReceiver<u64>,
 }
@@ -73,6 +76,8 @@ pub(crate) enum ResidentRunError {
     Identity(#[from] IdentityError),
     #[error("failed to take the connection over")]
     Connection(#[source] io::Error),
+    #[error("failed to hand the connection to its session")]
+    HandOver(#[source] io::Error),
     #[error("failed to make the run's cgroup")]
     Cgroup(#[from] CgroupError),
     #[error("failed to give the run's cgroup to its user")]
@@ -101,33 +106,67 @@ impl ResidentRun {
             admission = Admission::Refuse(Refusal::TooManyRuns);
         }
         tracing::info!(run = self.number, peer, %admission, "a coordinator called");
-        let spec = self.session_spec(admission)?;
         let connection = connection.into_std().and_then(|stream| Connection::of_socket(stream.into()));
         let connection = connection.map_err(ResidentRunError::Connection)?;
-        let (mut session, control) = WatchedSession::start(&connection, spec)?;
-        drop(connection);
-        let (reader, mut writer) = control.into_split();
-        let ResidentRun { number, events, mut grants, admitted: _place, .. } = self;
+        let IdleSession { session, control, user } = self.session_for(connection, admission).await?;
+        self.attend(session, control, user).await;
+        Ok(())
+    }
+
+    /// Hands the connection to an idle session of its user, or to a new one.
+    async fn session_for(
+        &self,
+        connection: Connection,
+        admission: Admission,
+    ) -> Result<IdleSession, ResidentRunError> {
+        let idle = match &admission {
+            Admission::ServeAsSelf => self.idle_sessions.take(None).await,
+            Admission::ServeAs(user) => self.idle_sessions.take(Some(user)).await,
+            Admission::Refuse(_) => None,
+        };
+        if let Some(idle) = idle {
+            // One that has just died takes nothing.
+            if idle.session.poll_exit().is_none() && hand_over(&connection, &idle.control).is_ok() {
+                return Ok(idle);
+            }
+        }
+        let spec = self.session_spec(admission)?;
+        let user = spec.user.clone();
+        let (session, control) = WatchedSession::start(spec)?;
+        hand_over(&connection, &control).map_err(ResidentRunError::HandOver)?;
+        Ok(IdleSession { session, control, user })
+    }
+
+    /// Serves a session's claims until its run is over. Then it stays idle, or is ended with all it left.
+    async fn attend(self, mut session: WatchedSession, control: UnixStream, user: Option<User>) {
+        let (mut reader, mut writer) = control.into_split();
+        let ResidentRun { number, events, mut grants, admitted, idle_sessions, .. } = self;
         let stop_wanted = async {
             while let Some(claim) = grants.recv().await {
-                if SlotMessage::Grant(claim).write(&mut writer).await.is_err() {
+                if ControlMessage::Grant(claim).write(&mut writer).await.is_err() {
                     // The session is about to end.
                     std::future::pending::<()>().await;
                 }
             }
         };
-        let claims_end = async {
-            forward_claims(number, reader, events).await;
-            std::future::pending::<()>().await;
+        let idle = async {
+            match forward_claims(number, &mut reader, events).await {
+                Some(useful) => useful,
+                None => std::future::pending().await,
+            }
         };
-        let stopped = tokio::select! {
-            _ = session.exited() => false,
-            () = stop_wanted => true,
-            () = claims_end => false,
+        let (grace, useful) = tokio::select! {
+            _ = session.exited() => (Duration::ZERO, None),
+            () = stop_wanted => (STOP_GRACE, None),
+            useful = idle => (STOP_GRACE, Some(useful)),
         };
-        let exit = session.end(if stopped { STOP_GRACE } else { Duration::ZERO }).await;
+        if let (Some(useful), Ok(control)) = (useful, reader.reunite(writer)) {
+            drop(admitted);
+            idle_sessions.keep(IdleSession { session, control, user }, useful).await;
+            return;
+        }
+        let exit = session.end(grace).await;
         tracing::info!(run = number, exit = exit.map(tracing::field::display), "a session ended");
-        Ok(())
     }
 
     fn session_spec(&self, admission: Admission) -> Result<SessionSpec, ResidentRunError> {
@@ -191,19 +230,25 @@ fn environment_of(user: &User) -> Vec<(OsString, OsString)> {
     environment
 }
 
-/// Passes a session's claims on until it says no more.
-async fn forward_claims(run: u64, mut reader: OwnedReadHalf, events: mpsc::Sender<SlotEvent>) {
+/// Passes a session's claims on until its run is over. Returns how long it is of use then, if it stays.
+async fn forward_claims(
+    run: u64,
+    reader: &mut OwnedReadHalf,
+    events: mpsc::Sender<SlotEvent>,
+) -> Option<Duration> {
     let mut claims = HashSet::new();
-    while let Ok(message) = SlotMessage::read(&mut reader).await {
+    while let Ok(message) = ControlMessage::read(reader).await {
         let event = match message {
-            SlotMessage::Claim(claim) if claims.len() < CLAIM_LIMIT && claims.insert(claim) => {
+            ControlMessage::Claim(claim) if claims.len() < CLAIM_LIMIT && claims.insert(claim) => {
                 SlotEvent::Claimed { run, claim }
             }
-            SlotMessage::Release(claim) if claims.remove(&claim) => SlotEvent::Released { run, claim },
+            ControlMessage::Release(claim) if claims.remove(&claim) => SlotEvent::Released { run, claim },
+            ControlMessage::Idle(milliseconds) => return Some(Duration::from_millis(milliseconds)),
             _ => continue,
         };
         if events.send(event).await.is_err() {
-            return;
+            break;
         }
     }
+    None
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::future::pending;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::identifiers::Identifiers;
 use super::output::{Capture, OutputSink};
 use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
+use super::warm::RunWarmth;
 use super::worker::WorkerLaunch;
 use super::workspace::Workspace;
 
@@ -51,6 +53,8 @@ pub(crate) struct RunContext {
     pub(crate) ending: CancellationToken,
     /// Cgroups for the run's process trees.
     pub(crate) cgroups: Cgroups,
+    /// Workers of earlier runs, and for later ones.
+    pub(crate) warmth: Arc<RunWarmth>,
 }
 
 /// How the files of one framework are run, ready to be used.
@@ -87,17 +91,17 @@ impl Updates {
     }
 }
 
-/// Makes a cgroup for each process tree, where a part of the hierarchy was delegated.
-#[derive(Default)]
+/// Makes a cgroup for each process tree, where a part of the hierarchy was delegated; cheap to clone.
+#[derive(Clone, Default)]
 pub(crate) struct Cgroups {
     delegation: Option<Delegation>,
-    made: AtomicU64,
+    made: Arc<AtomicU64>,
 }
 
 impl Cgroups {
     /// Cgroups below `delegation`; none without one.
     pub(crate) fn new(delegation: Option<Delegation>) -> Self {
-        Cgroups { delegation, made: AtomicU64::new(0) }
+        Cgroups { delegation, made: Arc::default() }
     }
 
     fn make(&self) -> Option<distributest_process::Cgroup> {

@@ -30,6 +30,7 @@ use super::output::OutputSink;
 use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
 use super::time_limit::TimeLimit;
+use super::warm::WarmWorkers;
 use super::worker::WorkerLaunch;
 use super::workspace::Workspace;
 use crate::failure::Failure;
@@ -45,7 +46,7 @@ const RUNNER_LIMIT: u16 = 4096;
 const ANSWER_LIMIT: usize = 1024;
 
 /// What a run is driven with.
-pub(crate) struct Driver {
+pub(crate) struct Driver<'session> {
     /// What the coordinator said first.
     pub(crate) hello: wire::Hello,
     /// The user's home, if it is known.
@@ -64,6 +65,8 @@ pub(crate) struct Driver {
     pub(crate) slots: Slots,
     /// Cgroups for process trees.
     pub(crate) cgroups: Cgroups,
+    /// Workers of earlier runs.
+    pub(crate) warm: &'session mut WarmWorkers,
 }
 
 /// A task of the run that came to its end.
@@ -89,16 +92,16 @@ pub(crate) enum RunOver {
     Terminated,
 }
 
-impl Driver {
+impl Driver<'_> {
     /// Drives the run to its end. The tasks are the caller's, so that it can wait until they are gone.
     pub(crate) async fn drive(self, tasks: &mut JoinSet<TaskEnd>) -> RunOver {
         let lease = Duration::from_millis(self.hello.lease_milliseconds.max(1).into());
-        let Driver { hello, home, workspace, first_order, mut orders, updates, output, slots, cgroups } =
+        let Driver { hello, home, workspace, first_order, mut orders, updates, output, slots, cgroups, warm } =
             self;
         let mut first_order = Some(first_order);
         let mut beat = heartbeat(&hello);
         let mut run = Run::new(updates.clone());
-        let mut setting = Some(Setting { hello, home, workspace, output, slots, cgroups });
+        let mut setting = Some(Setting { hello, home, workspace, output, slots, cgroups, warm });
         let mut silence_ends = Instant::now() + lease;
         loop {
             tokio::select! {
@@ -185,13 +188,14 @@ async fn tell_last(updates: &Updates, kind: Kind, lease: Duration) {
 }
 
 /// What is known before `Prepare` and needed after it.
-struct Setting {
+struct Setting<'session> {
     hello: wire::Hello,
     home: Option<PathBuf>,
     workspace: Workspace,
     output: OutputSink,
     slots: Slots,
     cgroups: Cgroups,
+    warm: &'session mut WarmWorkers,
 }
 
 /// A run's lanes and attempts.
@@ -228,11 +232,11 @@ impl Run {
     /// Writes the run's files and starts `node_setup`, or what comes after it.
     fn prepare(
         &mut self,
-        setting: Setting,
+        setting: Setting<'_>,
         mut prepare: wire::Prepare,
         tasks: &mut JoinSet<TaskEnd>,
     ) -> Result<(), wire::Failure> {
-        let Setting { hello, home, workspace, output, slots, cgroups } = setting;
+        let Setting { hello, home, workspace, output, slots, cgroups, warm } = setting;
         let runners = u16::try_from(prepare.runners).ok().filter(|runners| *runners <= RUNNER_LIMIT);
         let Some(runners) = runners else {
             let failure = Failure::configuration("start runners", prepare.runners.to_string());
@@ -257,6 +261,12 @@ impl Run {
         let launches = write_launches(prepare.launches, &private)?;
         let identifiers = Identifiers::take(&hello, runners, home.as_deref());
         let (updates, ending) = (self.updates.clone(), self.ending.clone());
+        // A private agent ends with its run, and everything with it.
+        let keep_for = match slots {
+            Slots::Shared(_) => Duration::from_millis(prepare.keep_warm_milliseconds.into()),
+            Slots::Unlimited => Duration::ZERO,
+        };
+        let warmth = warm.begin(workspace.directory(), keep_for);
         let context = Arc::new(RunContext {
             hello,
             identifiers,
@@ -269,6 +279,7 @@ impl Run {
             slots,
             ending,
             cgroups,
+            warmth,
         });
         self.context = Some(context.clone());
         (self.lanes, self.waiting) = (0..runners).map(|_| lane_queue()).unzip();
@@ -288,6 +299,9 @@ impl Run {
             Ok(TaskEnd::Done) => Ok(()),
             Ok(TaskEnd::NodeReady(node)) => {
                 let (environment, prepared) = (*node)?;
+                if let Some(context) = self.context.as_ref().filter(|_| prepared.left_running.is_some()) {
+                    context.warmth.refuse();
+                }
                 self.node = Some(prepared);
                 let environment = Arc::new(environment);
                 for (number, attempts) in (1..).zip(self.waiting.drain(..)) {

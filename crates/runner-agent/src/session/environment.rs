@@ -100,6 +100,21 @@ impl Environment {
         self.0.iter()
     }
 
+    /// The first variable that is another one in `other`, those in `ignored` aside.
+    pub(crate) fn first_difference<'a>(&'a self, other: &'a Self, ignored: &[&str]) -> Option<&'a OsStr> {
+        let names = self.0.keys().chain(other.0.keys()).filter(|name| !ignored.iter().any(|one| name == one));
+        names.map(OsString::as_os_str).find(|name| self.0.get(*name) != other.0.get(*name))
+    }
+
+    /// These variables as `KEY=value`; only the name of one that is not set.
+    pub(crate) fn assignments(&self, names: &[&str]) -> Vec<String> {
+        let assignment = |name: &&str| match self.get(name) {
+            Some(value) => format!("{name}={}", value.to_string_lossy()),
+            None => (*name).to_owned(),
+        };
+        names.iter().map(assignment).collect()
+    }
+
     /// Reads the `KEY=value` lines a hook left.
     pub(crate) fn read_file(path: &Path) -> Result<Self, EnvironmentFileError> {
         let mut bytes = Vec::new();
@@ -204,6 +219,18 @@ mod tests {
         let node = Environment::of_run(own(), &RunFacts { hello: &hello(), prepare: &prepare });
         assert_eq!(node.get("PATH"), None);
         assert_eq!(node.iter().count(), 3);
+    }
+
+    #[test]
+    fn environments_are_compared_but_for_what_may_differ() {
+        let parse = |text: &str| Environment::parse(text.as_bytes()).unwrap();
+        let (one, ignored) = (parse("A=1\nRUN=r1\n"), ["RUN", "WINDOW"]);
+        let difference = |text: &str| one.first_difference(&parse(text), &ignored).map(ToOwned::to_owned);
+        assert_eq!(difference("RUN=r2\nA=1\nWINDOW=7\n"), None);
+        assert_eq!(difference("A=2\nRUN=r1\n"), Some("A".into()));
+        assert_eq!(difference("RUN=r1\n"), Some("A".into()));
+        assert_eq!(difference("A=1\nB=\n"), Some("B".into()));
+        assert_eq!(one.assignments(&ignored), ["RUN=r1", "WINDOW"]);
     }
 
     #[test]

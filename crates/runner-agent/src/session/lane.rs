@@ -40,7 +40,7 @@ struct Lane {
     /// How each launch fares here.
     launches: Vec<LaunchState>,
     /// What `runner_setup` left running; ends with the lane.
-    _left_running: Option<Started>,
+    left_running: Option<Started>,
 }
 
 /// How a launch fares on a runner.
@@ -115,7 +115,7 @@ impl Lane {
         }
         let launches: Vec<_> = context.launches.iter().map(|_| LaunchState::Dormant).collect();
         let first = usize::from(number - 1).checked_rem(launches.len());
-        let mut lane = Lane { context, number, environment, launches, _left_running: left_running };
+        let mut lane = Lane { context, number, environment, launches, left_running };
         if let Some(first) = first
             && let Err(failure) = lane.ensure_worker(first).await
         {
@@ -139,7 +139,7 @@ impl Lane {
             }
         }
         for launch in 0..self.launches.len() {
-            self.retire_worker(launch).await;
+            self.leave_worker(launch).await;
         }
         Ok(())
     }
@@ -169,6 +169,7 @@ impl Lane {
 
     /// Runs a file on its launch's worker. The failure, if any, is why there is none.
     async fn run_on_worker(&mut self, attempt: &Attempt) -> (Ended, Option<wire::Failure>) {
+        self.context.warmth.note_test_file(&attempt.file);
         let is_used = |state: &LaunchState| matches!(state, LaunchState::Started(worker) if worker.has_run());
         if attempt.fresh_worker && is_used(&self.launches[attempt.launch]) {
             self.retire_worker(attempt.launch).await;
@@ -199,6 +200,10 @@ impl Lane {
         }
         let Launch::Worker(worker_launch) = &context.launches[launch] else { return Ok(()) };
         self.retire_worker(launch).await;
+        if let Some(worker) = self.take_kept_worker(worker_launch).await {
+            self.launches[launch] = LaunchState::Started(Box::new(worker));
+            return Ok(());
+        }
         let mut deaths = 0;
         loop {
             match self.start_worker(worker_launch).await {
@@ -228,9 +233,33 @@ impl Lane {
             failure: worker.as_ref().err().map(|error| error.failure().clone()),
             duration_microseconds: microseconds(begin.elapsed()),
             block: Some(block.unwrap_or_default()),
+            saved_microseconds: 0,
         };
         self.context.updates.send(Kind::WorkerPrepared(prepared)).await;
         worker
+    }
+
+    /// Takes over a worker from an earlier run, if there is one that is as good as new, and tells the coordinator.
+    async fn take_kept_worker(&self, launch: &WorkerLaunch) -> Option<Worker> {
+        let begin = Instant::now();
+        let context = &self.context;
+        let wanted = launch.wanted(context.workspace.directory(), &self.environment);
+        let mut worker = context.warmth.take(wanted.as_ref()).await?;
+        if let Err(reason) = worker.join_run(context, wanted?).await {
+            tracing::info!(reason, "a kept worker is not used");
+            worker.discard().await;
+            return None;
+        }
+        let prepared = wire::WorkerPrepared {
+            runner: self.number.into(),
+            framework: launch.framework.clone(),
+            failure: None,
+            duration_microseconds: microseconds(begin.elapsed()),
+            block: Some(worker.close_block().await),
+            saved_microseconds: microseconds(worker.start_took()).max(1),
+        };
+        context.updates.send(Kind::WorkerPrepared(prepared)).await;
+        Some(worker)
     }
 
     /// Takes a launch to be impossible on this runner, and tells the coordinator unless it knows.
@@ -251,10 +280,31 @@ impl Lane {
         Ok(())
     }
 
-    /// Parts with a launch's worker, if it has one, dead or alive, and tells the coordinator what it still wrote.
+    /// Parts with a launch's worker, if it has one, dead or alive.
     async fn retire_worker(&mut self, launch: usize) {
         let Some(worker) = self.launches[launch].take_worker() else { return };
         let block = worker.retire().await;
+        self.tell_last_words(launch, block).await;
+    }
+
+    /// Leaves a launch's worker to the next run, or parts with it. What the hook left running ends with this run, and who
+    /// has found it may miss it.
+    async fn leave_worker(&mut self, launch: usize) {
+        let Some(worker) = self.launches[launch].take_worker() else { return };
+        let block = worker.close_block().await;
+        let left = match &self.left_running {
+            None => self.context.warmth.leave(worker).await,
+            Some(_) => Err(worker),
+        };
+        if let Err(worker) = left {
+            self.launches[launch] = LaunchState::Started(worker);
+            self.retire_worker(launch).await;
+        }
+        self.tell_last_words(launch, block).await;
+    }
+
+    /// Tells the coordinator what a worker still wrote, if anything.
+    async fn tell_last_words(&self, launch: usize, block: wire::OutputBlock) {
         if let (1.., Launch::Worker(worker_launch)) = (block.bytes, &self.context.launches[launch]) {
             let (runner, framework) = (self.number.into(), worker_launch.framework.clone());
             let left = wire::WorkerEnded { runner, framework, block: Some(block) };

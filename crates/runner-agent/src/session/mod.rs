@@ -4,6 +4,9 @@
 //! private agent's guardian. It ends with the run: when the coordinator ends it, when the connection ends or is
 //! silent for the lease, when the watcher is gone, or on SIGTERM, SIGINT or SIGHUP. Whatever the reason, every
 //! process of the run is dead before it leaves; and should it be killed itself, its watcher kills what it leaves.
+//!
+//! After a run that the coordinator has ended it may stay, with nothing but workers that wait for the next run (`warm`):
+//! it tells the daemon so, and waits to be handed another connection of its user or to be ended.
 
 mod attempt;
 mod command;
@@ -19,8 +22,10 @@ mod output;
 mod private_directory;
 mod programs;
 mod slots;
+mod snapshot;
 mod sync;
 mod time_limit;
+mod warm;
 mod worker;
 mod worker_messages;
 mod workspace;
@@ -46,7 +51,8 @@ use self::context::{Cgroups, Updates};
 use self::driver::{Driver, RunOver};
 use self::lane_queue::QUEUE_LIMIT;
 use self::output::OutputSink;
-use self::slots::Slots;
+use self::slots::{SlotRequest, Slots};
+use self::warm::WarmWorkers;
 use self::workspace::Workspace;
 use crate::connection::Connection;
 use crate::refusal::Refusal;
@@ -73,8 +79,8 @@ pub(crate) struct ResidentOptions {
 
 /// Who cleans up after a session that can't.
 pub(crate) enum Watcher {
-    /// The private agent's. Its end comes as SIGTERM.
-    Guardian,
+    /// The private agent's, with the one connection there is. Its end comes as SIGTERM.
+    Guardian(Connection),
     /// The daemon, at the other end of the control socket.
     Daemon(BlockingUnixStream, ResidentOptions),
 }
@@ -93,49 +99,135 @@ pub(crate) enum SessionError {
     Start(#[source] io::Error),
 }
 
-/// Serves the connection a daemon hands over, to its end.
+/// Serves the connections a daemon hands over, one after another.
 pub(crate) fn run_resident(options: ResidentOptions) -> Result<(), SessionError> {
     let control = distributest_process::take_control_socket().map_err(SessionError::Control)?;
     // The daemon's end is noticed on the control socket, and answered in order.
     set_parent_process_death_signal(None).map_err(|errno| SessionError::Start(errno.into()))?;
-    let connection = Connection::receive(&control).map_err(SessionError::Connection)?;
     control.set_nonblocking(true).map_err(SessionError::Start)?;
-    run(connection, Watcher::Daemon(control, options))
+    run(Watcher::Daemon(control, options))
 }
 
-/// Serves a connection to its end.
-pub(crate) fn run(connection: Connection, watcher: Watcher) -> Result<(), SessionError> {
+/// Serves what comes from the watcher.
+pub(crate) fn run(watcher: Watcher) -> Result<(), SessionError> {
     // It was started as /proc/self/exe, which says nothing to somebody who looks at a list of processes.
     let _ = std::fs::write("/proc/self/comm", "runner-agent");
     let runtime = runtime::new().map_err(SessionError::Start)?;
-    let served = runtime.block_on(serve(connection, watcher));
+    let served = runtime.block_on(serve(watcher));
     // Nothing that still reads is worth waiting for.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(connection: Connection, watcher: Watcher) -> Result<(), SessionError> {
+async fn serve(watcher: Watcher) -> Result<(), SessionError> {
     become_subreaper().map_err(SessionError::Start)?;
     let told_to_end = told_to_end().map_err(SessionError::Start)?;
-    let stream = connection.into_stream().map_err(SessionError::Connection)?;
-    let (slots, options, watcher_gone) = watch(watcher)?;
-    let (coordinator, served) = server::accept(stream);
-    let mut tasks = JoinSet::new();
-    let over = tokio::select! {
-        over = converse(coordinator, slots, options, &mut tasks) => over,
-        () = watcher_gone => RunOver::WatcherGone,
-        () = told_to_end => RunOver::Terminated,
-        error = reap_orphans() => {
-            tracing::error!(?error, "failed to wait for orphans");
-            RunOver::Terminated
+    let Watched { slots, options, mut connections, gone } = watch(watcher)?;
+    let cut_short = async {
+        tokio::select! {
+            () = gone => RunOver::WatcherGone,
+            () = told_to_end => RunOver::Terminated,
+            error = reap_orphans() => {
+                tracing::error!(?error, "failed to wait for orphans");
+                RunOver::Terminated
+            }
         }
     };
-    tracing::info!(?over, "the run is over");
-    // Aborts what runs and waits until it is gone; the trees they hold are killed with them.
-    tasks.shutdown().await;
-    let in_order = matches!(over, RunOver::Ended | RunOver::Refused);
-    served.close(if in_order { CLOSE_LIMIT } else { ABANDON_LIMIT }).await;
-    Ok(())
+    tokio::pin!(cut_short);
+    let delegation = options.filter(|options| options.cgroups).and_then(|_| find_delegation());
+    let mut host = Host { slots, options, cgroups: Cgroups::new(delegation), warm: WarmWorkers::default() };
+    loop {
+        let connection = tokio::select! {
+            connection = connections.recv() => connection,
+            _ = &mut cut_short => None,
+            () = host.warm.expire() => None,
+        };
+        let Some(connection) = connection else { return Ok(()) };
+        let over = host.serve(connection, cut_short.as_mut()).await?;
+        tracing::info!(?over, "the run is over");
+        if over != RunOver::Ended || !host.stays().await {
+            return Ok(());
+        }
+    }
+}
+
+/// What stays from run to run.
+struct Host {
+    slots: Slots,
+    options: Option<ResidentOptions>,
+    cgroups: Cgroups,
+    warm: WarmWorkers,
+}
+
+impl Host {
+    /// Serves one connection to its end, or until the session is cut short.
+    async fn serve(
+        &mut self,
+        connection: Connection,
+        cut_short: Pin<&mut impl Future<Output = RunOver>>,
+    ) -> Result<RunOver, SessionError> {
+        let stream = connection.into_stream().map_err(SessionError::Connection)?;
+        let (coordinator, served) = server::accept(stream);
+        let mut tasks = JoinSet::new();
+        let over = tokio::select! {
+            over = self.converse(coordinator, &mut tasks) => over,
+            over = cut_short => over,
+        };
+        // Aborts what runs and waits until it is gone; the trees they hold are killed with them.
+        tasks.shutdown().await;
+        let in_order = matches!(over, RunOver::Ended | RunOver::Refused);
+        served.close(if in_order { CLOSE_LIMIT } else { ABANDON_LIMIT }).await;
+        Ok(over)
+    }
+
+    /// Takes over what the run has left, and tells the daemon how long this session is of use for it. Without anything to
+    /// keep, or anybody who watches over it, it is of none.
+    async fn stays(&mut self) -> bool {
+        self.warm.end().await;
+        let (Some(remaining), Slots::Shared(requests)) = (self.warm.remaining(), &self.slots) else {
+            return false;
+        };
+        let milliseconds = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+        requests.send(SlotRequest::Idle { milliseconds }).is_ok()
+    }
+
+    /// Talks to the coordinator from its hello to the end of the run.
+    async fn converse(
+        &mut self,
+        coordinator: CoordinatorConnection,
+        tasks: &mut JoinSet<driver::TaskEnd>,
+    ) -> RunOver {
+        let CoordinatorConnection { mut orders, updates, output } = coordinator;
+        let updates = Updates(updates);
+        let first = tokio::time::timeout(HELLO_LIMIT, orders.recv()).await;
+        let Ok(Some(wire::CoordinatorMessage { kind: Some(Order::Hello(hello)) })) = first else {
+            tracing::info!("the coordinator did not say hello");
+            return RunOver::CoordinatorGone;
+        };
+        if let Some(refusal) = self.options.and_then(|options| options.refusal) {
+            return driver::refuse(&updates, refusal.failure(), HELLO_LIMIT).await;
+        }
+        let user = User::current().inspect_err(|error| tracing::warn!(%error, "the user is unknown")).ok();
+        let home = home(user.as_ref());
+        let workspace = match Workspace::open(&hello, home.as_deref()) {
+            Ok(workspace) => workspace,
+            Err(error) => {
+                return driver::refuse(&updates, wire::Failure::from(&error), HELLO_LIMIT).await;
+            }
+        };
+        let welcome = welcome(&workspace, user.as_ref(), self.options);
+        updates.send(Kind::Welcome(welcome)).await;
+        let synced = sync::synchronise(&hello, workspace, &mut orders, &updates).await;
+        let (workspace, first_order) = match synced {
+            Ok(synced) => synced,
+            Err(over) => return over,
+        };
+        let output = OutputSink::new(output);
+        let (slots, cgroups, warm) = (self.slots.clone(), self.cgroups.clone(), &mut self.warm);
+        let driver =
+            Driver { hello, home, workspace, first_order, orders, updates, output, slots, cgroups, warm };
+        driver.drive(tasks).await
+    }
 }
 
 /// Waits for the signals by which processes are told to end.
@@ -152,58 +244,30 @@ fn told_to_end() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// What a session has of its watcher: slots, orders, and the news of its end.
-type Watched = (Slots, Option<ResidentOptions>, Pin<Box<dyn Future<Output = ()>>>);
+/// What a session has of its watcher: slots, orders, connections, and the news of its end.
+struct Watched {
+    slots: Slots,
+    options: Option<ResidentOptions>,
+    connections: mpsc::UnboundedReceiver<Connection>,
+    gone: Pin<Box<dyn Future<Output = ()>>>,
+}
 
 fn watch(watcher: Watcher) -> Result<Watched, SessionError> {
+    let (handed_over, connections) = mpsc::unbounded_channel();
     match watcher {
-        Watcher::Guardian => Ok((Slots::Unlimited, None, Box::pin(std::future::pending()))),
+        Watcher::Guardian(connection) => {
+            // Its receiver is right here.
+            let _ = handed_over.send(connection);
+            let (slots, gone) = (Slots::Unlimited, Box::pin(std::future::pending()));
+            Ok(Watched { slots, options: None, connections, gone })
+        }
         Watcher::Daemon(control, options) => {
             let control = UnixStream::from_std(control).map_err(SessionError::Start)?;
             let (requests, receiver) = mpsc::unbounded_channel();
-            let exchange = slots::exchange(control, receiver);
-            Ok((Slots::Shared(requests), Some(options), Box::pin(exchange)))
+            let gone = Box::pin(slots::exchange(control, receiver, handed_over));
+            Ok(Watched { slots: Slots::Shared(requests), options: Some(options), connections, gone })
         }
     }
-}
-
-/// Talks to the coordinator from its hello to the end of the run.
-async fn converse(
-    coordinator: CoordinatorConnection,
-    slots: Slots,
-    options: Option<ResidentOptions>,
-    tasks: &mut JoinSet<driver::TaskEnd>,
-) -> RunOver {
-    let CoordinatorConnection { mut orders, updates, output } = coordinator;
-    let updates = Updates(updates);
-    let first = tokio::time::timeout(HELLO_LIMIT, orders.recv()).await;
-    let Ok(Some(wire::CoordinatorMessage { kind: Some(Order::Hello(hello)) })) = first else {
-        tracing::info!("the coordinator did not say hello");
-        return RunOver::CoordinatorGone;
-    };
-    if let Some(refusal) = options.and_then(|options| options.refusal) {
-        return driver::refuse(&updates, refusal.failure(), HELLO_LIMIT).await;
-    }
-    let user = User::current().inspect_err(|error| tracing::warn!(%error, "the user is unknown")).ok();
-    let home = home(user.as_ref());
-    let workspace = match Workspace::open(&hello, home.as_deref()) {
-        Ok(workspace) => workspace,
-        Err(error) => {
-            return driver::refuse(&updates, wire::Failure::from(&error), HELLO_LIMIT).await;
-        }
-    };
-    let welcome = welcome(&workspace, user.as_ref(), options);
-    updates.send(Kind::Welcome(welcome)).await;
-    let synced = sync::synchronise(&hello, workspace, &mut orders, &updates).await;
-    let (workspace, first_order) = match synced {
-        Ok(synced) => synced,
-        Err(over) => return over,
-    };
-    let delegation = options.filter(|options| options.cgroups).and_then(|_| find_delegation());
-    let output = OutputSink::new(output);
-    let cgroups = Cgroups::new(delegation);
-    let driver = Driver { hello, home, workspace, first_order, orders, updates, output, slots, cgroups };
-    driver.drive(tasks).await
 }
 
 fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentOptions>) -> wire::Welcome {

@@ -55,7 +55,7 @@ impl Capture {
         let open_block = Arc::new(AtomicU64::new(block.number));
         let heard = LastHeard::now();
         let (open, in_a_line) = (open_block.clone(), false);
-        let reader = Reader { sink, block, open_block: open, heard: heard.clone(), in_a_line };
+        let reader = Reader { sink: Some(sink), block, open_block: open, heard: heard.clone(), in_a_line };
         let task = tokio::spawn(reader.read_both(pipes, receiver));
         Capture { requests, open_block, heard, task: task.abort_handle() }
     }
@@ -80,6 +80,22 @@ impl Capture {
         block.await.unwrap_or_default()
     }
 
+    /// Lets go of the output stream, which ends: what is written from now on is read and lost.
+    pub(crate) async fn detach(&self) {
+        self.redirect(None).await;
+    }
+
+    /// Goes on with a new block in the output stream of another run.
+    pub(crate) async fn attach(&self, sink: OutputSink) {
+        self.redirect(Some(sink)).await;
+    }
+
+    async fn redirect(&self, sink: Option<OutputSink>) {
+        let (done, redirected) = oneshot::channel();
+        let _ = self.requests.send(Request::Redirect(sink, done)).await;
+        let _ = redirected.await;
+    }
+
     /// Adds lines of our own to the open block, behind everything written until now.
     pub(crate) async fn write(&self, lines: String) {
         let _ = self.requests.send(Request::Write(lines)).await;
@@ -98,11 +114,14 @@ enum Request {
     Close(oneshot::Sender<OutputBlock>),
     /// See [`Capture::write`].
     Write(String),
+    /// See [`Capture::detach`] and [`Capture::attach`].
+    Redirect(Option<OutputSink>, oneshot::Sender<()>),
 }
 
 /// The task behind a [`Capture`].
 struct Reader {
-    sink: OutputSink,
+    /// `None`: nobody wants it.
+    sink: Option<OutputSink>,
     block: OutputBlock,
     open_block: Arc<AtomicU64>,
     heard: LastHeard,
@@ -129,11 +148,11 @@ impl Reader {
 
     async fn serve(&mut self, request: Request) {
         match request {
-            Request::Close(reply) => {
-                let next = self.sink.open_block();
-                self.open_block.store(next.number, Ordering::Relaxed);
-                self.in_a_line = false;
-                let _ = reply.send(std::mem::replace(&mut self.block, next));
+            Request::Close(reply) => _ = reply.send(self.next_block()),
+            Request::Redirect(sink, done) => {
+                self.sink = sink;
+                self.next_block();
+                let _ = done.send(());
             }
             Request::Write(lines) => {
                 let begin = if self.in_a_line { "\n" } else { "" };
@@ -142,13 +161,21 @@ impl Reader {
         }
     }
 
+    /// Opens the next block, and returns the one before.
+    fn next_block(&mut self) -> OutputBlock {
+        let next = self.sink.as_ref().map(OutputSink::open_block).unwrap_or_default();
+        self.open_block.store(next.number, Ordering::Relaxed);
+        self.in_a_line = false;
+        std::mem::replace(&mut self.block, next)
+    }
+
     /// Sends bytes and counts them. Once the connection has ended nobody wants them.
     async fn send(&mut self, stderr: bool, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
+        if let Some(sink) = self.sink.as_ref().filter(|_| !bytes.is_empty()) {
             self.block.bytes += bytes.len() as u64;
             self.in_a_line = bytes.last() != Some(&b'\n');
             let chunk = OutputChunk { block: self.block.number, stderr, data: bytes.into() };
-            let _ = self.heard.while_passing_on(self.sink.chunks.send(chunk)).await;
+            let _ = self.heard.while_passing_on(sink.chunks.send(chunk)).await;
         }
     }
 }
@@ -235,6 +262,24 @@ mod tests {
         written.capture.write("and this\n".to_owned()).await;
         let block = written.capture.close_block().await;
         assert_eq!(bytes_of(&mut written.chunks, &block).await, b"half a line\nours\nand this\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_between_two_runs_is_in_neither() {
+        let mut written = written();
+        written.stdout.write_all(b"first run").unwrap();
+        let first = written.capture.close_block().await;
+        written.capture.detach().await;
+        written.stdout.write_all(b"nobody's").unwrap();
+        assert_eq!(bytes_of(&mut written.chunks, &first).await, b"first run");
+        assert!(written.chunks.recv().await.is_none(), "the first run's stream has ended");
+        let (sender, mut chunks) = mpsc::channel(4);
+        written.capture.attach(OutputSink::new(sender)).await;
+        assert_eq!(written.capture.block_number(), 1);
+        written.stdout.write_all(b"second run").unwrap();
+        let second = written.capture.close_block().await;
+        assert_eq!(bytes_of(&mut chunks, &second).await, b"second run");
+        assert_eq!(second.bytes, 10);
     }
 
     #[tokio::test]

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::slot_messages::SlotMessage;
+use crate::connection::Connection;
+use crate::control_messages::{ControlMessage, FromDaemon};
 
 /// Where slots come from; cheap to clone.
 #[derive(Clone)]
@@ -20,12 +21,14 @@ pub(crate) enum Slots {
     Shared(mpsc::UnboundedSender<SlotRequest>),
 }
 
-/// What lanes ask of the daemon. Bounded by the number of runners: each has one claim at a time.
+/// What a session asks of the daemon. Bounded by the number of runners: each has one claim at a time.
 pub(crate) enum SlotRequest {
     /// A lane wants to execute and waits.
     Claim { claim: u64, granted: oneshot::Sender<()> },
     /// A claim is over or not wanted any more.
     Release { claim: u64 },
+    /// The run is over, and its session stays for this long.
+    Idle { milliseconds: u64 },
 }
 
 /// A claim on a slot; dropping it gives the slot back or leaves the queue.
@@ -58,17 +61,28 @@ impl Slots {
     }
 }
 
-/// Carries requests and grants between the session and the daemon. Returns when the daemon is gone.
-pub(crate) async fn exchange(control: UnixStream, mut requests: mpsc::UnboundedReceiver<SlotRequest>) {
-    let (mut reader, mut writer) = control.into_split();
+/// Carries requests and grants between the session and the daemon, and the connections to serve. Returns when the daemon
+/// is gone.
+///
+/// Claims of different runs have the same numbers: a grant that a former run did not wait for any more is read before the
+/// connection of the next one.
+pub(crate) async fn exchange(
+    control: UnixStream,
+    mut requests: mpsc::UnboundedReceiver<SlotRequest>,
+    connections: mpsc::UnboundedSender<Connection>,
+) {
+    let (reader, mut writer) = control.into_split();
     let waiting = RefCell::new(HashMap::<u64, oneshot::Sender<()>>::new());
     let take_grants = async {
-        while let Ok(message) = SlotMessage::read(&mut reader).await {
-            // A claim that was given up meanwhile is released already.
-            if let SlotMessage::Grant(claim) = message
-                && let Some(granted) = waiting.borrow_mut().remove(&claim)
-            {
-                let _ = granted.send(());
+        while let Ok(message) = FromDaemon::read(reader.as_ref()).await {
+            match message {
+                FromDaemon::Grant(claim) => {
+                    // A claim that was given up meanwhile is released already.
+                    if let Some(granted) = waiting.borrow_mut().remove(&claim) {
+                        let _ = granted.send(());
+                    }
+                }
+                FromDaemon::Serve(connection) => _ = connections.send(connection),
             }
         }
     };
@@ -77,12 +91,13 @@ pub(crate) async fn exchange(control: UnixStream, mut requests: mpsc::UnboundedR
             let message = match request {
                 SlotRequest::Claim { claim, granted } => {
                     waiting.borrow_mut().insert(claim, granted);
-                    SlotMessage::Claim(claim)
+                    ControlMessage::Claim(claim)
                 }
                 SlotRequest::Release { claim } => {
                     waiting.borrow_mut().remove(&claim);
-                    SlotMessage::Release(claim)
+                    ControlMessage::Release(claim)
                 }
+                SlotRequest::Idle { milliseconds } => ControlMessage::Idle(milliseconds),
             };
             if message.write(&mut writer).await.is_err() {
                 return;
@@ -113,16 +128,19 @@ mod tests {
                 assert!(given_up.is_err());
             };
             let daemon_side = async {
-                assert_eq!(SlotMessage::read(&mut daemon).await.unwrap(), SlotMessage::Claim(7));
-                SlotMessage::Grant(7).write(&mut daemon).await.unwrap();
-                for expected in [SlotMessage::Release(7), SlotMessage::Claim(8), SlotMessage::Release(8)] {
-                    assert_eq!(SlotMessage::read(&mut daemon).await.unwrap(), expected);
+                assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), ControlMessage::Claim(7));
+                ControlMessage::Grant(7).write(&mut daemon).await.unwrap();
+                for expected in
+                    [ControlMessage::Release(7), ControlMessage::Claim(8), ControlMessage::Release(8)]
+                {
+                    assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), expected);
                 }
                 drop(daemon);
             };
             tokio::join!(lane, daemon_side)
         };
-        tokio::join!(exchange(session, receiver), conversation);
+        let (connections, _) = mpsc::unbounded_channel();
+        tokio::join!(exchange(session, receiver, connections), conversation);
     }
 
     #[tokio::test]

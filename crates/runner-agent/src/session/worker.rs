@@ -7,9 +7,14 @@
 //!
 //! Processes a file leaves behind are leaks where each file has processes of its own (`fork`, `process`); with
 //! `shared`, processes belong to the worker and live as long as it does.
+//!
+//! At the end of a run that ended in order a worker may stay for the next one (`keeping`).
+
+mod keeping;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
@@ -32,6 +37,8 @@ use super::worker_messages::{
 };
 use crate::failure::{self, Failure};
 
+pub(crate) use self::keeping::{LoadedFiles, Origin};
+
 /// How long a worker may take to leave after `quit` before it is ended: some drop databases then, or write reports.
 const QUIT_GRACE: Duration = Duration::from_secs(10);
 
@@ -49,6 +56,9 @@ pub(crate) struct WorkerLaunch {
     ready_timeout: Option<Duration>,
     /// Whether what it runs are files, and not a tool's packages or binaries.
     pub(crate) runs_files: bool,
+    /// All that was said of it, by which a worker kept from an earlier run is known; `None` for one that is part of this
+    /// program, which is not kept.
+    description: Option<Arc<(String, wire::WorkerLaunch)>>,
 }
 
 impl WorkerLaunch {
@@ -60,12 +70,14 @@ impl WorkerLaunch {
     ) -> Self {
         let (isolation, ready_timeout) =
             (known(worker.isolation()), time_limit(worker.ready_timeout_milliseconds));
+        let description = Some(Arc::new((framework.clone(), worker.clone())));
         let words = |words: Vec<String>| words.into_iter().map(OsString::from);
         let mut arguments: Vec<OsString> = words(worker.arguments).collect();
         arguments.extend(program_file.map(OsString::from));
         arguments.extend(words(worker.worker_arguments));
         let programs = worker.programs;
-        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout, runs_files: true }
+        let runs_files = true;
+        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout, runs_files, description }
     }
 
     /// A worker that is part of this program, whichever it is: they all have the command `agent`.
@@ -78,7 +90,19 @@ impl WorkerLaunch {
         // The path stays right when the file is replaced by a newer build.
         let programs = vec!["/proc/self/exe".to_owned()];
         let arguments = words.map(OsString::from).collect();
-        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout, runs_files }
+        let description = None;
+        WorkerLaunch { framework, programs, arguments, isolation, ready_timeout, runs_files, description }
+    }
+
+    /// What a worker started now would be started with, if it is of the kind that may be kept.
+    pub(crate) fn wanted(&self, directory: &Path, environment: &Environment) -> Option<Origin> {
+        let program = programs::find(&self.programs, directory, environment).ok()?;
+        self.origin(&program, environment).filter(|_| self.isolation == wire::Isolation::Fork)
+    }
+
+    fn origin(&self, program: &Path, environment: &Environment) -> Option<Origin> {
+        let launch = self.description.clone()?;
+        Some(Origin { launch, program: program.to_owned(), environment: environment.clone() })
     }
 }
 
@@ -97,6 +121,10 @@ pub(crate) struct Worker {
     has_run: bool,
     /// Processes below it before the first file, and those it has started for the next one.
     helpers: Known,
+    /// It understands that it is to stay.
+    keeps: bool,
+    origin: Option<Origin>,
+    start_took: Duration,
 }
 
 /// Why there is no worker.
@@ -182,6 +210,7 @@ impl Worker {
         launch: &WorkerLaunch,
     ) -> (Result<Worker, StartFailure>, Option<wire::OutputBlock>) {
         let explain = |error: WorkerError| StartFailure::new(&error, &launch.framework);
+        let begin = Instant::now();
         let mut worker = match Worker::spawn(context, environment, launch) {
             Ok(worker) => worker,
             Err(error) => return (Err(explain(error)), None),
@@ -192,6 +221,7 @@ impl Worker {
         } else {
             let helpers = worker.started.tree.leaked(Duration::ZERO).await.unwrap_or_default();
             worker.helpers.before = helpers.iter().map(|process| process.pid).collect();
+            worker.start_took = begin.elapsed();
         }
         let block = worker.started.capture.close_block().await;
         (ready.map(|()| worker).map_err(explain), Some(block))
@@ -202,8 +232,8 @@ impl Worker {
         environment: &Environment,
         launch: &WorkerLaunch,
     ) -> Result<Worker, WorkerError> {
-        let directory = context.workspace.directory();
-        let program = programs::find(&launch.programs, directory, environment)?;
+        let program = programs::find(&launch.programs, context.workspace.directory(), environment)?;
+        let origin = launch.origin(&program, environment);
         let mut environment = environment.clone();
         environment.set("DISTRIBUTEST_ISOLATION", isolation_word(launch.isolation));
         let spawned = context.start(Program {
@@ -214,8 +244,9 @@ impl Worker {
         });
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
         let control = started.tree.take_control().expect("it was asked for");
-        let link = WorkerLink::new(control);
-        Ok(Worker { started, link, isolation: launch.isolation, has_run: false, helpers: Known::default() })
+        let (link, isolation, helpers) = (WorkerLink::new(control), launch.isolation, Known::default());
+        let (has_run, keeps, start_took) = (false, false, Duration::ZERO);
+        Ok(Worker { started, link, isolation, has_run, helpers, keeps, origin, start_took })
     }
 
     async fn wait_until_ready(&mut self, limit: Option<Duration>) -> Result<(), WorkerError> {
@@ -224,7 +255,10 @@ impl Worker {
             () = run_out(limit) => return Err(WorkerError::NotReady(limit.unwrap_or_default())),
         };
         match event {
-            Event::Message(WorkerMessage::Ready) => Ok(()),
+            Event::Message(WorkerMessage::Ready { keeps }) => {
+                self.keeps = keeps;
+                Ok(())
+            }
             Event::Message(WorkerMessage::Unable { message, hint }) => {
                 // It leaves by itself, and what it writes on the way is worth reading.
                 let _ = tokio::time::timeout(QUIT_GRACE, self.started.tree.wait()).await;
@@ -410,6 +444,11 @@ impl Worker {
     /// Parts with the worker, dead or alive. The block holds what it wrote since its last file.
     pub(crate) async fn retire(mut self) -> wire::OutputBlock {
         self.quit().await;
+        self.started.capture.close_block().await
+    }
+
+    /// Closes the block of what it wrote since its last file.
+    pub(crate) async fn close_block(&self) -> wire::OutputBlock {
         self.started.capture.close_block().await
     }
 

@@ -4,6 +4,7 @@
 //! protocol becomes [`WorkerLinkError::Garbage`] with the offending text fit to be shown.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use distributest_core::test_result::{TestResult, TestStatus};
@@ -32,6 +33,13 @@ pub(crate) enum WorkerOrder<'a> {
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         tests: &'a [String],
     },
+    /// The run is over: say which files you have loaded, and stay.
+    Keep,
+    /// Another run begins.
+    Renew {
+        /// Variables that are others there, as `KEY=value`; only the name of one that is not set.
+        environment: Vec<String>,
+    },
     /// End.
     Quit,
 }
@@ -40,7 +48,17 @@ pub(crate) enum WorkerOrder<'a> {
 #[derive(Debug, PartialEq)]
 pub(crate) enum WorkerMessage {
     /// The first file may come.
-    Ready,
+    Ready {
+        /// It understands [`WorkerOrder::Keep`].
+        keeps: bool,
+    },
+    /// The worker stays.
+    Kept {
+        /// What it has loaded, and where it has looked for that.
+        files: Vec<PathBuf>,
+        /// It has read no other files.
+        is_all: bool,
+    },
     /// The worker can't work here.
     Unable {
         /// Why.
@@ -179,8 +197,9 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
         cut_short: error.is_eof(),
     })?;
     Ok(match message {
-        Line::Ready { protocol: 1 } => WorkerMessage::Ready,
-        Line::Ready { protocol: version } => return Err(WorkerLinkError::Version { version }),
+        Line::Ready { protocol: 1, keeps } => WorkerMessage::Ready { keeps },
+        Line::Kept { files, all } => WorkerMessage::Kept { files, is_all: all },
+        Line::Ready { protocol: version, .. } => return Err(WorkerLinkError::Version { version }),
         Line::Unable { message, hint } => WorkerMessage::Unable { message, hint: hint.unwrap_or_default() },
         Line::Test(test) => {
             WorkerMessage::Test(Box::new(test_result(test).map_err(|reason| garbage(line, reason))?))
@@ -200,6 +219,13 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
 enum Line {
     Ready {
         protocol: u64,
+        #[serde(default)]
+        keeps: bool,
+    },
+    Kept {
+        files: Vec<PathBuf>,
+        #[serde(default)]
+        all: bool,
     },
     Unable {
         message: String,
@@ -294,7 +320,7 @@ mod tests {
             {\"type\":\"test\",\"id\":\"a\",\"name\":\"b\",\"status\":\"passed\",\"seconds\":-0.5,\"new\":[1]}\n \
             {\"type\":\"finished\",\"outcome\":\"broken\",\"message\":null}\n";
         let messages = messages(written).await;
-        assert!(matches!(messages[0], Ok(WorkerMessage::Ready)));
+        assert!(matches!(messages[0], Ok(WorkerMessage::Ready { .. })));
         let Ok(WorkerMessage::Test(test)) = &messages[1] else { panic!("{messages:?}") };
         assert_eq!((test.id.as_str(), test.duration, test.line), ("a", Duration::ZERO, None));
         let finished = Finished {
@@ -360,7 +386,7 @@ mod tests {
         let early = tokio::time::timeout(Duration::from_millis(20), link.receive()).await;
         assert!(early.is_err());
         worker.write_all(b"\"protocol\":1}\n").await.unwrap();
-        assert!(matches!(link.receive().await, Ok(WorkerMessage::Ready)));
+        assert!(matches!(link.receive().await, Ok(WorkerMessage::Ready { .. })));
     }
 
     /// What may come from a worker in pieces of any size: messages, damaged ones, and no messages at all.

@@ -60,7 +60,7 @@ impl Daemon {
         Coordinator::over(UnixStream::connect(&self.socket).await.unwrap(), hello).await
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.process.0.id().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
@@ -77,7 +77,7 @@ impl Daemon {
 pub(crate) const ALLOW_ROOT: &str = "allow_root = true\n";
 
 /// Another user of this host; `None`, with a word about it, where this test may not become one.
-fn other_user() -> Option<User> {
+pub(crate) fn other_user() -> Option<User> {
     if geteuid().is_root() {
         return Some(User::by_name("daemon").unwrap());
     }
@@ -394,7 +394,7 @@ pub(crate) fn say(text: &str) {
 }
 
 /// Connects as another user, through a relay that is run as that user.
-fn connect_as(daemon: &Daemon, user: &User) -> UnixStream {
+pub(crate) fn connect_as(daemon: &Daemon, user: &User) -> UnixStream {
     let (near, far) = BlockingUnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let far = std::os::fd::OwnedFd::from(far);

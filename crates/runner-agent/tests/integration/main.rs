@@ -8,4 +8,5 @@ mod hostile;
 mod identifiers;
 mod own_workers;
 mod support;
+mod warm;
 mod workers;

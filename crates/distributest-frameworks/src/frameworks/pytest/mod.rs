@@ -74,6 +74,7 @@ impl Definition for Pytest {
             "pytest_worker.py",
             concat!(
                 include_str!("../../../workers/python_worker.py"),
+                include_str!("../../../workers/python_loading.py"),
                 include_str!("../../../workers/pytest_coverage.py"),
                 include_str!("../../../workers/pytest_worker.py")
             ),

@@ -1,0 +1,107 @@
+"""What a worker process in Python has loaded, for the agent, which keeps it for another run as long as that is unchanged.
+
+Stands behind `python_worker.py` in every worker program in Python. What is read is heard by an audit hook, so it is known
+to the last file, unless something else than Python reads: an extension module, a program that is started.
+"""
+
+
+class Loading:
+    """What this process reads from now on, and what it registers to be done at its end."""
+
+    HARMLESS_AT_EXIT = {
+        ("execnet.multi", "Group._cleanup_atexit"),  # of pytest-xdist; ends processes, of which there are none
+        ("logging", "shutdown"),
+        ("multiprocessing.util", "_exit_function"),
+        ("weakref", "finalize._exitfunc"),
+    }
+
+    # Not written in Python, and loaded by plugins of pytest that many have.
+    READING_NOTHING = ("coverage.tracer",)
+
+    def __init__(self):
+        self.read = set()
+        self.hidden = False  # something was read that can't be known
+        self.at_exit = []
+        self.process = os.getpid()
+        self.finalizers = set(weakref.finalize._registry)
+        register = atexit.register
+
+        def watched_register(function, *arguments, **keywords):
+            if os.getpid() == self.process:
+                self.at_exit.append(function)
+            return register(function, *arguments, **keywords)
+
+        atexit.register = watched_register
+        sys.addaudithook(self.hear)
+
+    def hear(self, event, arguments):
+        """Called for everything that Python tells auditors. Forked processes read for themselves."""
+        if event == "open":
+            file, _, flags = arguments
+            if isinstance(file, (str, bytes)) and may_read(flags) and os.getpid() == self.process:
+                self.read.add(os.path.abspath(os.fsdecode(file)))
+        elif event in ("subprocess.Popen", "os.system", "os.posix_spawn", "sqlite3.connect"):
+            self.hidden = self.hidden or os.getpid() == self.process
+
+    def reason_to_leave(self):
+        """Why this process has to end with its run; None: it has nothing to do then that anybody would miss."""
+        others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if others:
+            return "loading the project started threads: {}".format(", ".join(others))
+        finalizers = [each for each in list(weakref.finalize._registry) if each not in self.finalizers and each.atexit]
+        if finalizers or any(self.name(function) not in self.HARMLESS_AT_EXIT for function in self.at_exit):
+            return "loading the project registered something to be done at its end"
+        return None
+
+    def name(self, function):
+        return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+
+    def files(self):
+        """What this process has read, and the directories in which it has looked for modules."""
+        files = {self.source(file) for file in self.read if not file.startswith(("/dev/", "/proc/", "/sys/"))}
+        files.update(os.path.abspath(module) for module in self.module_files())
+        project = os.getcwd() + os.sep
+        directories = {os.path.abspath(path) for path in sys.path}
+        # The agent knows what is in the project.
+        files.update(path for path in directories if not (path + os.sep).startswith(project))
+        for directory in directories:
+            files.update(os.path.join(directory, name) for name in entries(directory) if name.endswith(".pth"))
+        files.update((os.path.realpath(sys.executable), os.path.join(sys.prefix, "pyvenv.cfg")))
+        # Where there might be an environment that is preferred to this one.
+        files.update(os.path.abspath(name) for name in ("pyproject.toml", "poetry.lock", "Pipfile"))
+        if sys.prefix != sys.base_prefix and not sys.prefix.startswith(project):
+            files.add(os.path.dirname(sys.prefix))
+        files.discard(os.path.abspath(__file__))
+        return sorted(file for file in files if clean(file) == file)
+
+    def is_all(self):
+        """Whether it has read no other files: what is not Python reads unheard."""
+        standard = os.path.dirname(os.__file__) + os.sep
+        foreign = [file for file in self.module_files() if is_foreign_extension(file, standard)]
+        return not self.hidden and not foreign
+
+    def module_files(self):
+        modules = [module for name, module in list(sys.modules.items()) if name not in self.READING_NOTHING]
+        files = [getattr(module, "__file__", None) for module in modules]
+        return [file for file in files if isinstance(file, str)]
+
+    def source(self, file):
+        """The source of a file with compiled code, by which that is checked."""
+        directory, name = os.path.split(file)
+        if os.path.basename(directory) != "__pycache__":
+            return file
+        return os.path.join(os.path.dirname(directory), name.split(".", 1)[0] + ".py")
+
+
+def may_read(flags):
+    """Whether what was in a file before it was opened with these flags can be read."""
+    is_new = flags & os.O_CREAT and flags & os.O_EXCL or flags & os.O_TMPFILE == os.O_TMPFILE
+    return not (flags & os.O_WRONLY or is_new)
+
+
+def is_foreign_extension(file, standard):
+    """Whether a module is neither Python's own nor written in Python."""
+    is_own = file.startswith(standard) and "-packages" + os.sep not in file
+    return not file.endswith((".py", ".pyc")) and not is_own
+
+
