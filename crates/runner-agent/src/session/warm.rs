@@ -245,6 +245,7 @@ impl RunWarmth {
     }
 
     async fn look(&self) -> Begun {
+        #[expect(clippy::disallowed_methods, reason = "compared with times of files")]
         let at = SystemTime::now();
         let state = look_at(&self.directory).await;
         let changes = match (&self.before, &state) {
