@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// More entries than any look takes.
-const ENTRY_LIMIT: usize = 200_000;
+const ENTRY_LIMIT: usize = 50_000;
 
 /// Directories that are not looked into: version control's own, and caches of compiled code that is checked against its
 /// source each time. What of `node_modules` is loaded is told by who loads it.
