@@ -1,6 +1,9 @@
 //! Workers that stay for the next run, and all that makes a new one necessary.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
@@ -113,10 +116,25 @@ impl Bench {
     }
 
     async fn run_that_stays_with(&mut self, prepare: wire::Prepare) -> Ran {
+        self.let_files_age().await;
         let before = self.log().matches(STAYS).count();
         let ran = self.run_with(prepare).await;
         wait_for("the session stays", || (self.log().matches(STAYS).count() > before).then_some(())).await;
         ran
+    }
+
+    /// A worker does not stay that has loaded a file which was changed a moment before its run.
+    async fn let_files_age(&self) {
+        let changed = |path: PathBuf| {
+            let metadata = fs::metadata(path).unwrap();
+            Duration::new(metadata.ctime().unsigned_abs(), metadata.ctime_nsec().try_into().unwrap())
+        };
+        let last = changed(self.site.root().join("outside.txt"));
+        let aged = || {
+            fs::write(self.site.root().join("probe"), "").unwrap();
+            (changed(self.site.root().join("probe")) > last + Duration::from_millis(30)).then_some(())
+        };
+        wait_for("files are old enough", aged).await;
     }
 
     fn log(&self) -> String {
