@@ -96,7 +96,7 @@ class Loading:
 def may_read(flags):
     """Whether what was in a file before it was opened with these flags can be read."""
     is_new = flags & os.O_CREAT and flags & os.O_EXCL or flags & os.O_TMPFILE == os.O_TMPFILE
-    return not (flags & os.O_WRONLY or is_new)
+    return not (flags & (os.O_WRONLY | os.O_TRUNC) or is_new)
 
 
 def is_foreign_extension(file, standard):
