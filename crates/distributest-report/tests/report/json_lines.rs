@@ -118,7 +118,7 @@ fn the_format_is_what_it_was() {
     {"at":0.0,"event":"run_resumed","run":"20261121-230512-1c08","age_seconds":296.0,"finished":1,"failed":1,"changed":1,"left":2,"logs":["/logs/former.log"]}
     {"at":0.1,"event":"host_progress","host":"h1","activity":"syncing"}
     {"at":0.1,"event":"hook_finished","host":"h1","runner":2,"hook":"runner_setup","failure":"exited with status 1","skipped":false,"seconds":1.234568,"block":5}
-    {"at":0.1,"event":"worker_prepared","host":"h1","runner":2,"framework":"pytest","failure":null,"seconds":0.3,"block":5}
+    {"at":0.1,"event":"worker_prepared","host":"h1","runner":2,"framework":"pytest","failure":null,"seconds":0.3,"saved_seconds":null,"block":5}
     {"at":0.1,"event":"worker_ended","host":"h1","runner":2,"framework":"pytest","block":5}
     {"at":0.1,"event":"host_connected","host":"h1","agent":"resident agent 0.1.0","cores":1,"runners":1}
     {"at":0.1,"event":"runner_ready","host":"h1","runner":1,"identifier":"dev_ana_1"}
