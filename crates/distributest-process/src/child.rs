@@ -1,30 +1,37 @@
-//! Turns a freshly forked child into the root of a tree, between fork and exec.
+//! Starts a process and turns it into the root of a tree, before it executes its program.
 //!
-//! Other threads of the parent may have held any lock at the moment of the fork, so here only async-signal-safe
-//! calls are allowed: nothing allocates, and everything that can be looked up has been before.
-//!
-//! The standard library hands the error of this stage to the parent as one number. The step that failed is packed
-//! into it beside the cause, so that a directory that does not exist is not taken for a missing program.
+//! The child shares this process's memory until it executes (`CLONE_VM`), and the thread that starts it waits that long
+//! (`CLONE_VFORK`), as posix_spawn(3) does it: a copy of the memory, as fork(2) makes one, costs several times what all the
+//! rest costs. So what the child does here must leave no trace in memory but the error it reports. It runs on a stack of its
+//! own with all signals blocked; other threads may hold any lock; so only system calls are allowed, nothing allocates, and
+//! everything that can be looked up has been before. Calls that the C library carries out in all threads of a process
+//! (those that change the user) are made without it.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::ptr;
 
-use libc::{c_int, c_uint};
+use libc::{c_char, c_int, c_uint, c_void};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, chdir, getpid, getppid, getrlimit, set_child_subreaper,
-    set_parent_process_death_signal, setrlimit, setsid,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, chdir, dumpable_behavior, getpid, getppid, getrlimit,
+    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid,
 };
 
 use crate::mark::Mark;
 use crate::spawn::CONTROL_DESCRIPTOR;
 
-/// The errno of a failed step stands in the low bits.
-const STEP_SHIFT: u32 = 16;
+/// The child's stack until it executes: many times what the system calls here need.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// What runs a script that names no interpreter, as execvp(3) does it.
+const SHELL: &std::ffi::CStr = c"/bin/sh";
 
 /// What is done to the child, everything looked up and opened already.
 pub(crate) struct Preparation {
@@ -37,6 +44,8 @@ pub(crate) struct Preparation {
     pub(crate) credentials: Option<Credentials>,
     /// The child's end of the control socket, with a descriptor number of at least [`CONTROL_DESCRIPTOR`].
     pub(crate) control: Option<OwnedFd>,
+    /// What becomes its standard input, output and error; each with a number above those.
+    pub(crate) standard: [OwnedFd; 3],
 }
 
 /// Whom to become.
@@ -58,17 +67,144 @@ pub(crate) enum Step {
     Execute = 0,
 }
 
-/// Arranges for the preparation to be carried out in the child.
-pub(crate) fn prepare(command: &mut Command, preparation: Preparation) {
-    let run = move || {
-        preparation
-            .run()
-            .map_err(|(step, errno)| io::Error::from_raw_os_error(((step as i32) << STEP_SHIFT) | errno))
+/// A program to execute, as execve(2) wants it.
+pub(crate) struct Image {
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Image {
+    /// The program at `path`, called `name`. Of a variable given twice the last value counts.
+    ///
+    /// # Errors
+    ///
+    /// When anything holds a NUL.
+    pub(crate) fn new(
+        path: &OsStr,
+        name: &OsStr,
+        arguments: &[OsString],
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> io::Result<Image> {
+        let text = |bytes: &OsStr| CString::new(bytes.as_bytes());
+        let words = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
+        let variables: std::collections::BTreeMap<OsString, OsString> = environment.collect();
+        let assignments = variables.into_iter().map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            name
+        });
+        Ok(Image {
+            path: text(path)?,
+            arguments: words.map(text).collect::<Result<_, _>>()?,
+            environment: assignments.map(|assignment| text(&assignment)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Pointers to strings, ended by a null pointer.
+fn pointers<'text>(texts: impl IntoIterator<Item = &'text CString>) -> Vec<*const c_char> {
+    texts.into_iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// What the child needs, in the memory of this process.
+struct Task<'image> {
+    preparation: &'image Preparation,
+    path: *const c_char,
+    arguments: Vec<*const c_char>,
+    /// The arguments of the shell that runs the program if it is a script without an interpreter: the first place is the
+    /// shell's name, the second the program's path.
+    script_arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    /// Written by the child when it fails.
+    failed: Option<(Step, i32)>,
+}
+
+/// Starts a process that carries out the preparation and executes the program. Returns once it has.
+///
+/// # Errors
+///
+/// The step that failed and the cause. Nothing is left of the process then.
+pub(crate) fn start(image: &Image, preparation: &Preparation) -> Result<Pid, (Step, io::Error)> {
+    let shell = [SHELL.as_ptr(), image.path.as_ptr()];
+    let mut task = Task {
+        preparation,
+        path: image.path.as_ptr(),
+        arguments: pointers(&image.arguments),
+        script_arguments: shell.into_iter().chain(pointers(image.arguments.iter().skip(1))).collect(),
+        environment: pointers(&image.environment),
+        failed: None,
     };
-    // SAFETY: `run` makes only system calls and the C library's async-signal-safe functions, allocates nothing
-    // (`from_raw_os_error` only keeps the number), takes no lock and touches no memory but its own.
-    unsafe {
-        command.pre_exec(run);
+    // A change of user in the child makes the memory it shares private to root.
+    let dumpable = preparation.credentials.as_ref().and_then(|_| dumpable_behavior().ok());
+    let pid = clone(&mut task).map_err(|error| (Step::Execute, error))?;
+    if let Some(dumpable) = dumpable.filter(|dumpable| *dumpable == DumpableBehavior::Dumpable) {
+        let _ = set_dumpable_behavior(dumpable);
+    }
+    // SAFETY: the child has executed or exited, but may have written to its task before, of which the compiler knows
+    // nothing.
+    let failed = unsafe { ptr::read_volatile(&task.failed) };
+    match failed {
+        None => Ok(pid),
+        Some((step, errno)) => {
+            // It has exited, so this does not wait; nobody else waits for it while the roots are locked.
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            Err((step, io::Error::from_raw_os_error(errno)))
+        }
+    }
+}
+
+/// Makes the child and waits until it has executed its program or exited.
+fn clone(task: &mut Task<'_>) -> io::Result<Pid> {
+    let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    // SAFETY: the stack is as large as said, aligned, and lives until the child has executed or exited, as does the task:
+    // CLONE_VFORK keeps this thread here that long. Signals are blocked for that time, so that none is handled in the
+    // child, where the handlers' memory is this process's. The mask is put back as it was.
+    let (pid, error) = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let argument: *mut Task<'_> = task;
+        let pid = libc::clone(run_child, top.cast::<c_void>(), flags, argument.cast::<c_void>());
+        let error = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
+        (pid, error)
+    };
+    Pid::from_raw(pid).filter(|_| pid > 0).ok_or(error)
+}
+
+/// What the child does. Returns only when it fails, and exits with that.
+extern "C" fn run_child(argument: *mut c_void) -> c_int {
+    // SAFETY: it is the task that `clone` was given, which its owner does not touch until this process has executed or
+    // exited.
+    let task = unsafe { &mut *argument.cast::<Task<'_>>() };
+    task.failed = Some(match task.preparation.run() {
+        Err(failed) => failed,
+        Ok(()) => (Step::Execute, task.execute()),
+    });
+    EXIT_NOT_STARTED
+}
+
+/// The exit status of a child that did not get to execute its program. Nobody sees it.
+const EXIT_NOT_STARTED: c_int = 127;
+
+impl Task<'_> {
+    /// Executes the program; returns why it can't.
+    fn execute(&self) -> i32 {
+        // SAFETY: every pointer is to a string or to a list of such pointers that ends with a null pointer, and all of
+        // them live in the task's owner.
+        unsafe {
+            libc::execve(self.path, self.arguments.as_ptr(), self.environment.as_ptr());
+            let errno = *libc::__errno_location();
+            if errno != libc::ENOEXEC {
+                return errno;
+            }
+            libc::execve(SHELL.as_ptr(), self.script_arguments.as_ptr(), self.environment.as_ptr());
+            *libc::__errno_location()
+        }
     }
 }
 
@@ -93,18 +229,6 @@ pub fn lead_session(command: &mut Command) {
     // errors are numbers), takes no lock and touches no memory but its own.
     unsafe {
         command.pre_exec(run);
-    }
-}
-
-/// Takes apart the error of a spawn: where it failed and why.
-pub(crate) fn failed_step(error: io::Error) -> (Step, io::Error) {
-    let Some(number) = error.raw_os_error() else { return (Step::Execute, error) };
-    let failed = number >> STEP_SHIFT;
-    let steps =
-        [Step::Detach, Step::JoinCgroup, Step::BecomeUser, Step::EnterDirectory, Step::PassDescriptor];
-    match steps.into_iter().find(|step| *step as i32 == failed) {
-        Some(step) => (step, io::Error::from_raw_os_error(number & ((1 << STEP_SHIFT) - 1))),
-        None => (Step::Execute, error),
     }
 }
 
@@ -150,12 +274,15 @@ impl Preparation {
 
     /// Puts the control socket in its place and lets exec close everything else but standard input and outputs.
     fn pass_descriptors(&self) -> Result<(), Errno> {
+        for (number, descriptor) in (0..).zip(&self.standard) {
+            // SAFETY: a plain system call on two numbers. Those of the descriptors are higher than any that is replaced.
+            check(unsafe { libc::dup2(descriptor.as_raw_fd(), number) })?;
+        }
         let mut first_closed = CONTROL_DESCRIPTOR;
         if let Some(control) = &self.control {
             first_closed += 1;
-            // SAFETY: plain system calls on a descriptor this process owns. In the parent, CONTROL_DESCRIPTOR was in
-            // use when the fork was made (see `spawn`), so it is not the standard library's pipe to report failures,
-            // and what else it is in this child, exec would have closed.
+            // SAFETY: plain system calls on a descriptor this process owns. What else CONTROL_DESCRIPTOR may be in this
+            // child, exec would have closed.
             let done = unsafe {
                 if control.as_raw_fd() == CONTROL_DESCRIPTOR {
                     libc::fcntl(CONTROL_DESCRIPTOR, libc::F_SETFD, 0)
@@ -172,11 +299,12 @@ impl Preparation {
 impl Credentials {
     /// Groups first, while there is the right to set them; user last, which gives that right up for good.
     fn become_user(&self) -> Result<(), Errno> {
-        // SAFETY: plain system calls; the pointer and the length are those of a live slice.
+        let (uid, gid) = (self.uid, self.gid);
+        // SAFETY: plain system calls of this thread alone; the pointer and the length are those of a live slice.
         unsafe {
-            check(libc::setgroups(self.groups.len(), self.groups.as_ptr()))?;
-            check(libc::setresgid(self.gid, self.gid, self.gid))?;
-            check(libc::setresuid(self.uid, self.uid, self.uid))
+            check(libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr()))?;
+            check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+            check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))
         }
     }
 }
@@ -207,8 +335,8 @@ fn reset_signals() {
     }
 }
 
-/// Marks every descriptor from `first` on to be closed by exec. They are not closed at once: one of them is the
-/// standard library's, to report a failed exec.
+/// Marks every descriptor from `first` on to be closed by exec. They are not closed at once: where the standard library
+/// starts the process, one of them is its own, to report a failed exec.
 fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
     let (from, to) = (first.unsigned_abs(), c_uint::MAX);
     // SAFETY: a plain system call that takes three integers.
@@ -226,8 +354,8 @@ fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
 }
 
 /// The error of a C library call that returned `returned`.
-fn check(returned: c_int) -> Result<(), Errno> {
-    if returned >= 0 {
+fn check(returned: impl Into<i64>) -> Result<(), Errno> {
+    if returned.into() >= 0 {
         return Ok(());
     }
     // SAFETY: the pointer to this thread's errno is always valid.
@@ -238,43 +366,57 @@ fn check(returned: c_int) -> Result<(), Errno> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_failed_step_survives_the_way_through_the_standard_library() {
-        let mut command = Command::new("/bin/true");
-        let preparation = Preparation {
+    fn start(program: &str, preparation: impl FnOnce(&mut Preparation)) -> Result<Pid, (Step, Option<i32>)> {
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let mut prepared = Preparation {
             parent: getpid(),
-            directory: c"/no such directory".into(),
-            cgroup: None,
-            mark: None,
-            credentials: None,
-            control: None,
-        };
-        prepare(&mut command, preparation);
-        let (step, cause) = failed_step(command.spawn().unwrap_err());
-        assert_eq!((step, cause.raw_os_error()), (Step::EnterDirectory, Some(libc::ENOENT)));
-    }
-
-    #[test]
-    fn other_errors_are_those_of_fork_and_exec() {
-        let (step, cause) = failed_step(io::Error::from_raw_os_error(libc::EAGAIN));
-        assert_eq!((step, cause.raw_os_error()), (Step::Execute, Some(libc::EAGAIN)));
-        let (step, cause) = failed_step(io::ErrorKind::InvalidInput.into());
-        assert_eq!((step, cause.kind()), (Step::Execute, io::ErrorKind::InvalidInput));
-    }
-
-    #[test]
-    fn a_child_whose_parent_is_already_gone_does_not_start() {
-        let mut command = Command::new("/bin/true");
-        let preparation = Preparation {
-            parent: Pid::INIT,
             directory: c"/".into(),
             cgroup: None,
             mark: None,
             credentials: None,
             control: None,
+            standard: [null(), null(), null()],
         };
-        prepare(&mut command, preparation);
-        let (step, cause) = failed_step(command.spawn().unwrap_err());
-        assert_eq!((step, cause.raw_os_error()), (Step::Detach, Some(libc::ESRCH)));
+        preparation(&mut prepared);
+        let environment = [("A".into(), "1".into())].into_iter();
+        let image = Image::new(program.as_ref(), "name".as_ref(), &[], environment).unwrap();
+        super::start(&image, &prepared).map_err(|(step, cause)| (step, cause.raw_os_error()))
+    }
+
+    #[test]
+    fn a_failed_step_is_named() {
+        let missing = start("/bin/true", |preparation| preparation.directory = c"/no such directory".into());
+        assert_eq!(missing.unwrap_err(), (Step::EnterDirectory, Some(libc::ENOENT)));
+        let none = start("/no such program", |_| {});
+        assert_eq!(none.unwrap_err(), (Step::Execute, Some(libc::ENOENT)));
+        let directory = start("/usr", |_| {});
+        assert_eq!(directory.unwrap_err(), (Step::Execute, Some(libc::EACCES)));
+    }
+
+    #[test]
+    fn a_child_whose_parent_is_already_gone_does_not_start() {
+        let started = start("/bin/true", |preparation| preparation.parent = Pid::INIT);
+        assert_eq!(started.unwrap_err(), (Step::Detach, Some(libc::ESRCH)));
+    }
+
+    #[test]
+    fn signals_are_as_they_were_after_a_start() {
+        let blocked = || {
+            // SAFETY: both pointers are valid; without a new set nothing is changed.
+            unsafe {
+                let mut mask: libc::sigset_t = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), &mut mask);
+                (1..64).filter(|signal| libc::sigismember(&mask, *signal) == 1).collect::<Vec<c_int>>()
+            }
+        };
+        let before = blocked();
+        let _ = start("/no such program", |_| {});
+        assert_eq!(blocked(), before);
+    }
+
+    #[test]
+    fn a_nul_is_refused_before_anything_is_started() {
+        let none = std::iter::empty();
+        assert!(Image::new("/bin/true".as_ref(), "a\0b".as_ref(), &[], none).is_err());
     }
 }

@@ -34,20 +34,27 @@ pub(crate) struct Membership<'a> {
     pub(crate) cgroup: Option<&'a Cgroup>,
 }
 
+/// The living members of a tree at some time.
+pub(crate) struct Listing {
+    pub(crate) living: Vec<Process>,
+    /// It came out the same twice in a row.
+    pub(crate) is_certain: bool,
+}
+
 impl Membership<'_> {
     /// The living members.
     ///
     /// Orphans of this tree that have died as this process's children are waited for on the way.
-    pub(crate) fn list(&self) -> io::Result<Vec<Process>> {
+    pub(crate) fn list(&self) -> io::Result<Listing> {
         let mut previous = self.list_once()?;
         for _ in 0..LISTING_ROUNDS {
             let current = self.list_once()?;
             if current == previous {
-                break;
+                return Ok(Listing { living: living(previous), is_certain: true });
             }
             previous = current;
         }
-        Ok(living(previous))
+        Ok(Listing { living: living(previous), is_certain: false })
     }
 
     /// Sends SIGKILL to every member and returns those it was sent to. None does not mean that none are left, only

@@ -3,13 +3,11 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, getpid, set_child_subreaper};
 use thiserror::Error;
@@ -17,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::cgroup::Cgroup;
-use crate::child::{self, Credentials, Preparation, Step};
+use crate::child::{self, Credentials, Image, Preparation, Step};
 use crate::identity::User;
 use crate::mark::Mark;
 use crate::roots::Roots;
@@ -188,31 +186,29 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
         }
         None => None,
     };
-    let mut command = Command::new(&path);
-    command.arg0(&spec.program).args(&spec.arguments).env_clear();
-    command.envs(spec.environment.iter().map(|(name, value)| (name, value)));
-    run(command, spec, cgroup).map_err(|error| {
-        let (step, source) = child::failed_step(error);
-        explain(spec, &path, step, source)
-    })
+    run(&path, spec, cgroup).map_err(|(step, source)| explain(spec, &path, step, source))
 }
 
 /// Carries out what can only fail for reasons the operating system gives.
-fn run(mut command: Command, spec: &ProcessSpec, cgroup: Option<fs::File>) -> io::Result<Started> {
-    become_subreaper()?;
+fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<fs::File>) -> Result<Started, (Step, io::Error)> {
+    let before = |error: io::Error| (Step::Execute, error);
+    become_subreaper().map_err(before)?;
     child::keep_exit_statuses();
-    let (stdout, child_stdout) = io::pipe()?;
-    let (stderr, child_stderr) = io::pipe()?;
-    let (stdout, stderr) = (Receiver::from_owned_fd(stdout.into())?, Receiver::from_owned_fd(stderr.into())?);
-    let (control, child_control) = if spec.control { control_sockets()? } else { (None, None) };
+    let (stdout, child_stdout) = output_pipe().map_err(before)?;
+    let (stderr, child_stderr) = output_pipe().map_err(before)?;
+    let (control, child_control) =
+        if spec.control { control_sockets().map_err(before)? } else { (None, None) };
     let mark = Mark::next();
-    command.stdin(Stdio::null()).stdout(child_stdout).stderr(child_stderr);
-    if child_control.is_some() {
-        command.env(CONTROL_VARIABLE, CONTROL_DESCRIPTOR.to_string());
-    }
+    let descriptor = child_control.as_ref().map(|_| {
+        let number = CONTROL_DESCRIPTOR.to_string();
+        (OsString::from(CONTROL_VARIABLE), OsString::from(number))
+    });
+    let environment = spec.environment.iter().cloned().chain(descriptor);
+    let image = Image::new(path.as_os_str(), &spec.program, &spec.arguments, environment).map_err(before)?;
     let preparation = Preparation {
         parent: getpid(),
-        directory: CString::new(spec.directory.as_os_str().as_bytes())?,
+        directory: CString::new(spec.directory.as_os_str().as_bytes())
+            .map_err(|error| before(error.into()))?,
         cgroup,
         mark,
         credentials: spec.user.as_ref().map(|user| Credentials {
@@ -221,24 +217,38 @@ fn run(mut command: Command, spec: &ProcessSpec, cgroup: Option<fs::File>) -> io
             groups: user.groups.clone(),
         }),
         control: child_control,
+        standard: [empty_input().map_err(before)?, child_stdout, child_stderr],
     };
-    child::prepare(&mut command, preparation);
     let mut roots = Roots::lock();
-    let root = Pid::from_child(&command.spawn()?);
+    let root = child::start(&image, &preparation)?;
     roots.add(root);
     Ok(Started { root, mark, stdout, stderr, control })
 }
 
+/// A descriptor that holds nothing to read.
+fn empty_input() -> io::Result<OwnedFd> {
+    above_standard(fs::File::open("/dev/null")?.into())
+}
+
+/// A pipe: this process's end to read from, and the child's.
+fn output_pipe() -> io::Result<(Receiver, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((Receiver::from_owned_fd(reader.into())?, above_standard(writer.into())?))
+}
+
+/// The same descriptor with a number above those of standard input and outputs, should it have one of theirs.
+fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() >= CONTROL_DESCRIPTOR {
+        return Ok(descriptor);
+    }
+    Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, CONTROL_DESCRIPTOR)?)
+}
+
 /// Makes the control socket: this process's end, and the child's with a number of at least [`CONTROL_DESCRIPTOR`].
-///
-/// The second is a duplicate with the lowest free number from there on. So whether or not it is
-/// [`CONTROL_DESCRIPTOR`] itself, that number is in use afterwards, and the pipe by which the standard library
-/// learns of failures in the child can't have it.
 fn control_sockets() -> io::Result<(Option<UnixStream>, Option<OwnedFd>)> {
     let (own, child) = BlockingUnixStream::pair()?;
     own.set_nonblocking(true)?;
-    let child = rustix::io::fcntl_dupfd_cloexec(child.as_fd(), CONTROL_DESCRIPTOR)?;
-    Ok((Some(UnixStream::from_std(own)?), Some(child)))
+    Ok((Some(UnixStream::from_std(own)?), Some(above_standard(child.into())?)))
 }
 
 /// The program's path, absolute or relative to the directory the child starts in.

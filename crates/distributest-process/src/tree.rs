@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -95,6 +96,8 @@ pub struct ProcessTree {
     root_watch: Watch,
     /// Set when the root has been waited for; from then on its pid may be somebody else's.
     exit: Mutex<Option<Exit>>,
+    /// Nothing was left of it after its root's end: from then on nothing can come of it, and nobody needs to look.
+    is_gone: AtomicBool,
     mark: Option<Mark>,
     cgroup: Option<Cgroup>,
     stdout: Option<Receiver>,
@@ -123,6 +126,7 @@ impl ProcessTree {
                 root: started.root,
                 root_watch,
                 exit: Mutex::new(None),
+                is_gone: AtomicBool::new(false),
                 mark: started.mark,
                 cgroup: spec.cgroup,
                 stdout: Some(started.stdout),
@@ -196,12 +200,12 @@ impl ProcessTree {
         let deadline = Instant::now() + patience;
         let watching = async {
             loop {
-                let members = self.membership(Scope::BelowRoot).list()?;
+                let members = self.list(Scope::BelowRoot)?;
                 if members.is_empty() {
                     return Ok(Vec::new());
                 }
                 if !all_ended(&members, deadline).await? {
-                    return Ok(describe(&self.membership(Scope::BelowRoot).list()?));
+                    return Ok(describe(&self.list(Scope::BelowRoot)?));
                 }
             }
         };
@@ -240,7 +244,7 @@ impl ProcessTree {
         let deadline = Instant::now() + grace;
         let mut asked = HashSet::new();
         loop {
-            let members = self.membership(scope).list()?;
+            let members = self.list(scope)?;
             if members.is_empty() {
                 return Ok(true);
             }
@@ -258,7 +262,7 @@ impl ProcessTree {
         loop {
             let round = async {
                 all_ended(&self.kill_once(scope)?, deadline).await?;
-                self.membership(scope).list()
+                self.list(scope)
             };
             let left = round.await.map_err(|source| self.list_error(source))?;
             if left.is_empty() {
@@ -284,7 +288,20 @@ impl ProcessTree {
 
     /// All living members.
     pub(crate) fn members(&self) -> Result<Vec<Process>, StopError> {
-        self.membership(Scope::Tree).list().map_err(|source| self.list_error(source))
+        self.list(Scope::Tree).map_err(|source| self.list_error(source))
+    }
+
+    /// The living members. A tree's processes come from its processes: once there are none, there are none for good.
+    fn list(&self, scope: Scope) -> io::Result<Vec<Process>> {
+        if self.is_gone.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        let has_root = self.poll_exit().is_none();
+        let listing = self.membership(scope).list()?;
+        if listing.is_certain && listing.living.is_empty() && !has_root {
+            self.is_gone.store(true, Ordering::Relaxed);
+        }
+        Ok(listing.living)
     }
 
     fn membership(&self, scope: Scope) -> Membership<'_> {
@@ -303,17 +320,18 @@ impl ProcessTree {
 
     /// Kills the tree, holding up the thread until it is gone or the time is up.
     fn kill_blocking(&self, deadline: std::time::Instant) -> io::Result<()> {
-        loop {
+        while !self.is_gone.load(Ordering::Relaxed) {
             for victim in self.kill_once(Scope::Tree)? {
                 victim.wait_blocking(deadline)?;
             }
-            if self.membership(Scope::Tree).list()?.is_empty() {
+            if self.list(Scope::Tree)?.is_empty() {
                 return Ok(());
             }
             if std::time::Instant::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
+        Ok(())
     }
 }
 
