@@ -15,7 +15,7 @@ const NOTES: &str = "echo ${0##*/} >> ran\n";
 const WAITS: &str = "touch started\nuntil [ -e go ]; do sleep 0.01; done\n";
 
 /// A project whose tests note that they were run: one fails, one is flaky with a retry, one passes, one waits, and two
-/// come after it. Bigger ones go first.
+/// come after it. Bigger ones go first, and what is tried again before anything else may wait for its turn.
 fn waiting_project() -> Sandbox {
     let sandbox = Sandbox::new();
     let test = |name: &str, size: usize, text: &str| {
@@ -23,7 +23,7 @@ fn waiting_project() -> Sandbox {
     };
     sandbox.shell_tests("[retry]\n\"tests/2-flaky\" = 1\n");
     test("1-fails", 600, "exit 1\n");
-    test("2-flaky", 500, "[ -e flaked ] || { touch flaked; exit 1; }\n");
+    test("2-flaky", 700, "[ -e flaked ] || { touch flaked; exit 1; }\n");
     test("3-passes", 400, "");
     test("4-waits", 300, WAITS);
     test("5-passes", 200, "");
@@ -101,17 +101,17 @@ fn a_killed_run_is_continued() {
     insta::assert_snapshot!(ended.seen(), @"
     exit status: 1
     ----- standard output
-    FAILED tests/1-fails  1 of 1 test failed  (runner 1 in the former run, TIME)
-      exit status 1
-
-      tests/1-fails  tests/1-fails
-        exit status 1
-
     FLAKY tests/2-flaky  passed on try 2  (runner 1 in the former run)
     before that failed tests/2-flaky  1 of 1 test failed  (runner 1 in the former run, TIME)
       exit status 1
 
       tests/2-flaky  tests/2-flaky
+        exit status 1
+
+    FAILED tests/1-fails  1 of 1 test failed  (runner 1 in the former run, TIME)
+      exit status 1
+
+      tests/1-fails  tests/1-fails
         exit status 1
 
     Failed
@@ -141,8 +141,8 @@ fn a_killed_run_is_continued() {
     tests/4-waits tests=1 skipped=0 errors=0 failures=0
     tests/5-passes tests=1 skipped=0 errors=0 failures=0
     tests/6-passes tests=1 skipped=0 errors=0 failures=0
-    tests/1-fails tests=1 skipped=0 errors=0 failures=1
     tests/2-flaky tests=1 skipped=0 errors=0 failures=0
+    tests/1-fails tests=1 skipped=0 errors=0 failures=1
     tests/3-passes tests=1 skipped=0 errors=0 failures=0
     ");
     assert!(journals(&sandbox).is_empty(), "nothing is left to continue");
