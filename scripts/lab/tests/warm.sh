@@ -10,8 +10,9 @@ import os
 with open(os.path.expanduser("~/loaded"), "a") as loaded:
     loaded.write("once more\n")
 PYTHON
-  for ((number = 0; number < 6; number++)); do
-    printf 'import time\n\ndef test_it():\n    time.sleep(%s)\n' 0.1 >"$project/tests/test_$number.py"
+  # Enough for every host to have a part in it: a worker that is not ready before the end does not stay.
+  for ((number = 0; number < 24; number++)); do
+    printf 'import time\n\ndef test_it():\n    time.sleep(%s)\n' 0.4 >"$project/tests/test_$number.py"
   done
   own "$user" "$project"
 done
@@ -60,7 +61,7 @@ sed -i 's/sleep(.*)/sleep(1000)/' "$LAB_LAPTOP"/dev/warm/tests/*.py
 # shellcheck disable=SC2016 # for the laptop's shell
 laptop dev env DISTRIBUTEST_KEEP_WARM=10m sh -c 'echo $$ >warm.pid; exec distributest --project warm --json warm.jsonl' \
   >"$SCRATCH/warm.said" 2>&1 &
-EVENTS=$LAB_LAPTOP/dev/warm.jsonl
+export EVENTS=$LAB_LAPTOP/dev/warm.jsonl
 ok "a run is at work with them" within 30 happened "len(on('h1', 'attempt_started')) == 2 and any(event['saved_seconds'] for event in on('h1', 'worker_prepared'))"
 kill -9 "$(cat "$LAB_LAPTOP/dev/warm.pid")"
 ok "nothing of it is left when it is killed" within 2 no kept h1
