@@ -15,24 +15,24 @@ killed() {
   ok "  and runs files" within 30 at_work_again "$host"
 }
 
-at_work() { start_run 3; ok "all hosts are at work" within 30 all_at_work; }
+start() { start_run 3; ok "all hosts are at work" within 30 all_at_work; }
 
-at_work
+start
 killed 'session of a resident agent' h1 kill_session
 killed 'session of a private agent' h3 kill_session
 ends_as_undisturbed
 
-at_work
+start
 killed 'sshd of a resident session' h1 kill_sshd
 killed 'sshd of a private agent' h3 kill_sshd
 ends_as_undisturbed
 
-at_work
+start
 killed 'guardian of a private agent' h3 kill_agent
 killed 'resident agent' h2 kill_agent
 ends_as_undisturbed
 
-at_work
+start
 killed 'ssh master' h2 kill_master
 ends_as_undisturbed
 
