@@ -26,7 +26,7 @@ $(host_entry h2)"
 }
 status_is() {
   local status=0
-  printf 'runners = 0\n%s\n' "$2" >"$config"
+  printf 'runners = 0\nkeep_warm = "0"\n%s\n' "$2" >"$config"
   laptop dev distributest --project steady >"$SCRATCH/run" 2>&1 || status=$?
   cat "$SCRATCH/run"
   [ "$status" = "$1" ] || { echo "exit status $status instead of $1"; false; }

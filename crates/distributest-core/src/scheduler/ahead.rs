@@ -139,7 +139,9 @@ impl Scheduler {
     fn next_in_advance(&self, runner: RunnerId) -> Option<(LaunchId, Waiting)> {
         let attempts = self.fleet.attempts_of(runner)?;
         let is_full = attempts.len() > self.ahead.limit(runner.host);
-        if is_full || self.stopping.is_some() || self.fleet.is_paused(runner.host) {
+        // A host that may be broken fails faster than others pass, and must not drain the queue.
+        let is_suspect = !self.trust.held(runner.host).is_empty();
+        if is_full || is_suspect || self.stopping.is_some() || self.fleet.is_paused(runner.host) {
             return None;
         }
         let at_work = self.attempts.get(attempts.front()?)?;
