@@ -1,9 +1,6 @@
 //! Scripts: events and the exact commands each must lead to, one script a rule. Each is also run with a
 //! failure injected at every step, where the commands differ but the model's invariants hold.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
-
 use distributest_core::identity::{AttemptId, HostId};
 use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
 use distributest_core::scheduler::SchedulerOptions;
@@ -12,7 +9,7 @@ use distributest_core::scheduler_messages::{Command, Event};
 use crate::observed_run::ObservedRun;
 use crate::words::*;
 
-struct Script {
+pub(crate) struct Script {
     options: SchedulerOptions,
     steps: Vec<(Event, Vec<Command>)>,
 }
@@ -40,12 +37,12 @@ macro_rules! scripts {
             }
         )*
 
-        fn scripts() -> Vec<(&'static str, Script)> {
+        pub(super) fn scripts() -> Vec<(&'static str, Script)> {
             vec![$((stringify!($name), Script {
                 options: SchedulerOptions {
                     $(retries: $retries.to_vec(),)?
-                    $(fail_fast: NonZeroU32::new($fail_fast),)?
-                    $(predicted: $predicted.map(|time| Some(Duration::from_millis(time))).to_vec(),)?
+                    $(fail_fast: std::num::NonZeroU32::new($fail_fast),)?
+                    $(predicted: $predicted.map(|time| Some(std::time::Duration::from_millis(time))).to_vec(),)?
                     ..options(&$file_launches, $host_count)
                 },
                 steps: vec![$(($event, vec![$($command),*])),*],
@@ -53,6 +50,8 @@ macro_rules! scripts {
         }
     };
 }
+
+mod ahead;
 
 scripts! {
     an_idle_runner_takes_the_next_file([RUBY; 3], 1 hosts) {
@@ -63,58 +62,6 @@ scripts! {
         finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 2, 0, 2)];
         finished(3, Outcome::Failed) => [ran(2, Outcome::Failed, 3)];
         finished(1, Outcome::Broken) => [ran(0, Outcome::Broken, 1), Command::Finish];
-    }
-
-    a_busy_runner_has_its_next_files_before_it_asks([RUBY; 6], milliseconds [1; 6], 1 hosts) {
-        expect_queues(0, 1, 2) => [];
-        ready(0, 1) => [dispatch(1, 0, 0, 1)];
-        started(1) => [queue(2, 1, 0, 1), queue(3, 2, 0, 1)];
-        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), queue(4, 3, 0, 1)];
-        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), queue(5, 4, 0, 1)];
-        started(3) => [];
-        // What may have been the cause of something is not waited behind.
-        interrupted(3) => [queue(6, 5, 0, 1)];
-        finished(4, Outcome::Passed) => [ran(3, Outcome::Passed, 4)];
-        finished(5, Outcome::Passed) => [ran(4, Outcome::Passed, 5)];
-        finished(6, Outcome::Passed) => [ran(5, Outcome::Passed, 6), dispatch(7, 2, 0, 1)];
-        finished(7, Outcome::Passed) => [ran(2, Outcome::Passed, 7), Command::Finish];
-    }
-
-    what_takes_long_is_not_queued([RUBY; 3], milliseconds [900, 800, 700], 1 hosts) {
-        expect_queues(0, 1, 2) => [];
-        ready(0, 1) => [dispatch(1, 0, 0, 1)];
-        started(1) => [];
-        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), dispatch(2, 1, 0, 1)];
-        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), dispatch(3, 2, 0, 1)];
-        finished(3, Outcome::Passed) => [ran(2, Outcome::Passed, 3), Command::Finish];
-    }
-
-    what_is_queued_is_taken_back_for_an_idle_runner([RUBY; 4], milliseconds [900, 1, 1, 1], 2 hosts) {
-        expect_queues(0, 1, 3) => [];
-        expect(1, 1) => [];
-        ready(0, 1) => [dispatch(1, 0, 0, 1)];
-        started(1) => [queue(2, 1, 0, 1), queue(3, 2, 0, 1), queue(4, 3, 0, 1)];
-        ready(1, 1) => [withdraw(4)];
-        cancelled(4) => [dispatch(5, 3, 1, 1)];
-        finished(5, Outcome::Passed) => [ran(3, Outcome::Passed, 5), withdraw(3)];
-        // It had begun already.
-        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1)];
-        started(3) => [];
-        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2)];
-        finished(3, Outcome::Passed) => [ran(2, Outcome::Passed, 3), Command::Finish];
-    }
-
-    what_waited_behind_a_lost_file_lost_nothing([RUBY; 3], milliseconds [1; 3], 1 hosts) {
-        expect_queues(0, 2, 2) => [];
-        ready(0, 1) => [dispatch(1, 0, 0, 1)];
-        started(1) => [queue(2, 1, 0, 1), queue(3, 2, 0, 1)];
-        runner_lost(0, 1) => [];
-        ready(0, 2) => [dispatch(4, 0, 0, 2)];
-        started(4) => [];
-        finished(4, Outcome::Passed) => [ran(0, Outcome::Passed, 4), dispatch(5, 1, 0, 2)];
-        started(5) => [];
-        finished(5, Outcome::Passed) => [ran(1, Outcome::Passed, 5), dispatch(6, 2, 0, 2)];
-        finished(6, Outcome::Passed) => [ran(2, Outcome::Passed, 6), Command::Finish];
     }
 
     every_outcome_decides([RUBY; 5], 1 hosts) {
@@ -631,7 +578,7 @@ fn a_run_without_hosts_runs_nothing() {
 #[test]
 fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
     let mut injected = 0;
-    for (_, script) in scripts() {
+    for (_, script) in scripts().into_iter().chain(ahead::scripts()) {
         for step in 0..=script.steps.len() {
             for failure in failures(&script) {
                 let mut run = ObservedRun::new(script.options.clone());
