@@ -7,7 +7,7 @@
 //! again. A host whose runners are all lost is lost itself. A runner that says that it can't run a launch never can.
 //! Anything that does not fit is ignored: it is late.
 //!
-//! A host may be *paused*, because it is silent or fenced: it is given nothing, and what waits does not wait for it
+//! A host may be *paused*, because it is silent, fenced or doubted: it is given nothing, and what waits does not wait for it
 //! as long as another host may run it.
 //!
 //! Each launch has its own view of the fleet, its [`Crew`]: the runners that can run it and wait for work, and how
@@ -43,6 +43,8 @@ pub(super) enum Pause {
     Silent,
     /// What it fails passes elsewhere.
     Fenced,
+    /// It fails everything, and nobody knows whether others do too: it is given one file now and then.
+    Doubted,
 }
 
 #[derive(Debug)]
@@ -212,12 +214,19 @@ impl Fleet {
 
     /// Whether a host is given nothing, for whatever reason.
     pub(super) fn is_paused(&self, host: HostId) -> bool {
-        [Pause::Silent, Pause::Fenced].into_iter().any(|pause| self.is_paused_for(host, pause))
+        [Pause::Silent, Pause::Fenced, Pause::Doubted]
+            .into_iter()
+            .any(|pause| self.is_paused_for(host, pause))
     }
 
     /// Whether a host is given nothing for this reason.
     pub(super) fn is_paused_for(&self, host: HostId, pause: Pause) -> bool {
         self.paused.contains(&(host, pause))
+    }
+
+    /// The hosts that are given nothing for this reason.
+    pub(super) fn paused_for(&self, pause: Pause) -> Vec<HostId> {
+        self.paused.iter().filter(|(_, why)| *why == pause).map(|(host, _)| *host).collect()
     }
 
     /// A host is given nothing for now.

@@ -50,6 +50,8 @@
 //!     idle runner can take them. Only files that nothing befell are queued so, and nothing is queued behind another.
 //! 17. What waits at a runner is taken back when another one is idle for want of files, and when its host is fenced. A
 //!     file that is taken back, or loses its runner or host before its turn came, goes back into the queue at no cost.
+//! 18. A host that failed several files in a row while no other has finished one is given one file at a time with a pause
+//!     before each, and nothing in advance, until another host has finished one or the failures are found to be the tests'.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
@@ -76,7 +78,7 @@ use queue::{FileQueue, Waiting};
 use trust::Trust;
 
 pub use ahead::{ROUND_TRIP_LIMIT, ROUND_TRIPS, SHARE_PARTS};
-pub use trust::{CHANCE_LIMIT, FENCES_LIMIT, PROBE_PAUSE, STREAK_LIMIT};
+pub use trust::{CHANCE_LIMIT, DOUBT_PAUSE, DOUBT_STREAK, FENCES_LIMIT, PROBE_PAUSE, STREAK_LIMIT};
 
 /// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes
 /// the file with it, the next one is being shut down as well); at the third the file itself is the likely
@@ -195,7 +197,7 @@ impl Scheduler {
             return None;
         }
         let next_question = self.has_waiting().then(|| self.trust.next_question(self.now)).flatten();
-        [next_question, self.next_in_vain()].into_iter().flatten().min()
+        [next_question, self.next_in_vain(), self.next_to_doubted()].into_iter().flatten().min()
     }
 
     /// Files whose last failure does not count yet, because it may be their host's (rule 12).
@@ -301,8 +303,7 @@ impl Scheduler {
             let before = commands.len();
             self.judge_failures(commands);
             self.stop_after_failures(commands);
-            while let Some((file, runner)) = self.match_file_to_runner().or_else(|| self.match_last_resort())
-            {
+            while let Some((file, runner)) = self.match_any() {
                 self.dispatch(file, runner, Role::Counts, commands);
             }
             self.take_back(commands);
@@ -342,6 +343,12 @@ impl Scheduler {
         if self.failures_left == Some(0) {
             self.stop(NotRunReason::FailedFast, commands);
         }
+    }
+
+    /// Takes a file that a runner may have now out of the queue.
+    fn match_any(&mut self) -> Option<(FileId, RunnerId)> {
+        let matched = self.match_file_to_runner().or_else(|| self.match_doubted());
+        matched.or_else(|| self.match_last_resort())
     }
 
     /// Takes the first file that an idle runner may have out of the queue.

@@ -1,10 +1,12 @@
 //! What becomes of a file when an attempt at it ends, and when nobody knows whether it will (rules 2 to 4 and 8 to 15).
 
+use std::time::Duration;
+
 use super::fleet::Pause;
 use super::queue::Waiting;
 use super::trust::{Held, Judgement};
 use super::{Attempt, INTERRUPTION_LIMIT, Role, Scheduler};
-use crate::identity::{AttemptId, FileId, HostId, RunnerId};
+use crate::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use crate::outcome::{NotRunReason, Outcome, Verdict};
 use crate::scheduler_messages::Command;
 
@@ -75,7 +77,7 @@ impl Scheduler {
                 } else if self.trust.is_fenced(host) {
                     self.set_aside(held, commands);
                 } else {
-                    self.trust.failed(held, next);
+                    self.trust.failed(held, next, self.now);
                 }
             }
         }
@@ -201,6 +203,49 @@ impl Scheduler {
                 Judgement::Host => self.fence(host, commands),
             }
         }
+        self.doubt(commands);
+    }
+
+    /// Gives a host little as long as nobody can tell whether it is broken, and enough to do from then on (rule 18).
+    fn doubt(&mut self, commands: &mut Vec<Command>) {
+        for host in self.fleet.paused_for(Pause::Doubted) {
+            if !self.trust.is_doubtful(host) {
+                self.fleet.resume(host, Pause::Doubted);
+            }
+        }
+        for host in self.trust.suspects() {
+            if self.trust.is_doubtful(host) && !self.fleet.is_paused_for(host, Pause::Doubted) {
+                self.fleet.pause(host, Pause::Doubted);
+                self.withdraw_all(host, commands);
+            }
+        }
+    }
+
+    /// What doubted hosts with nothing to do may have, and when.
+    fn due_to_doubted(&self) -> impl Iterator<Item = (Duration, LaunchId, Waiting, RunnerId)> {
+        let doubted = self.fleet.paused_for(Pause::Doubted).into_iter();
+        let free = doubted.filter(|host| {
+            !self.fleet.is_paused_for(*host, Pause::Silent) && self.fleet.attempts_on(*host).is_empty()
+        });
+        let pairs = free.flat_map(|host| self.queue.launches().map(move |launch| (host, launch)));
+        pairs.filter_map(|(host, launch)| {
+            let runner = self.fleet.idle_runner_of(host, launch)?;
+            let lost_by = Some(host).filter(|_| self.fleet.has_hope_elsewhere(launch, host));
+            Some((self.trust.doubted_until(host), launch, self.queue.first(launch, lost_by)?, runner))
+        })
+    }
+
+    /// Takes the first file that a doubted host may have now out of the queue.
+    pub(super) fn match_doubted(&mut self) -> Option<(FileId, RunnerId)> {
+        let due = self.due_to_doubted().filter(|(due, ..)| *due <= self.now);
+        let (_, launch, waiting, runner) = due.min_by_key(|(_, _, waiting, _)| waiting.file)?;
+        self.queue.take(launch, waiting);
+        Some((waiting.file, runner))
+    }
+
+    /// When the next doubted host may be given a file that must not yet.
+    pub(super) fn next_to_doubted(&self) -> Option<Duration> {
+        self.due_to_doubted().map(|(due, ..)| due).filter(|due| *due > self.now).min()
     }
 
     /// Once every idle runner has what it may have: counts the failures of hosts that have nothing left to do and are
@@ -210,9 +255,10 @@ impl Scheduler {
         if suspects.is_empty() {
             return false;
         }
-        let nobody_is_busy = self.attempts.values().all(|attempt| {
-            attempt.role != Role::Counts || self.fleet.is_paused_for(attempt.runner.host, Pause::Silent)
-        });
+        let nobody_is_busy = self.next_to_doubted().is_none()
+            && self.attempts.values().all(|attempt| {
+                attempt.role != Role::Counts || self.fleet.is_paused_for(attempt.runner.host, Pause::Silent)
+            });
         let mut any = false;
         for host in suspects {
             let is_idle = self.fleet.attempts_on(host).is_empty();

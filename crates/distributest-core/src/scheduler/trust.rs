@@ -10,6 +10,10 @@
 //!   elsewhere, and it is given nothing more.
 //! - The best of the others fails half of its files as well, or nothing is left that could tell: the failure counts.
 //!
+//! As long as no other host has finished a file, nobody can tell. A host that failed [`DOUBT_STREAK`] files in a row is
+//! *doubted* until then, so that it does not drain the queue: it is given one file at a time, each [`DOUBT_PAUSE`] after
+//! its last failure.
+//!
 //! The chance that a host fails a file is taken as (failed + 1) / (finished + 2), Laplace's rule of succession, which
 //! is one half for a host nobody knows.
 //!
@@ -30,6 +34,13 @@ pub const STREAK_LIMIT: u32 = 3;
 /// How unlikely the failures of a host must be for it to be blamed. Wrongly fencing a host costs little (its failed
 /// files run once more, and a probe brings it back), a missed one fails the run.
 pub const CHANCE_LIMIT: f64 = 0.01;
+
+/// Failures in a row that one pass of another host turns into a fence: by the rules above it has failed a file with a
+/// chance of 1/3 then.
+pub const DOUBT_STREAK: u32 = 5;
+
+/// Between the last failure of a doubted host and its next file.
+pub const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between a failed probe and the next one; doubled each time.
 pub const PROBE_PAUSE: Duration = Duration::from_secs(10);
@@ -61,6 +72,8 @@ struct Record {
     /// The number of the first attempt that a runner began with after the streak did: a pass of an earlier one does not end
     /// it.
     streak_began: Option<u64>,
+    /// When the last of the streak was.
+    failed_last: Duration,
     held: Vec<Held>,
     fences: u8,
     fence: Option<Fence>,
@@ -115,8 +128,9 @@ impl Trust {
     }
 
     /// A file failed on a host that is not fenced; `next` is the number of the attempt that is begun with next.
-    pub(super) fn failed(&mut self, held: Held, next: u64) {
+    pub(super) fn failed(&mut self, held: Held, next: u64, now: Duration) {
         let record = self.record(held.host);
+        record.failed_last = now;
         record.finished += 1;
         record.failed += 1;
         record.streak += 1;
@@ -137,12 +151,8 @@ impl Trust {
 
     /// What the others' results say about a host's failures.
     pub(super) fn judge(&self, host: HostId) -> Judgement {
-        let others = || {
-            let others = (0..).map(HostId).zip(&self.hosts);
-            others.filter(|(other, record)| *other != host && record.fence.is_none() && record.finished > 0)
-        };
-        let finished: u32 = others().map(|(_, record)| record.finished).sum();
-        let chances = others().map(|(_, record)| record.chance_of_failing());
+        let finished: u32 = self.others(host).map(|other| other.finished).sum();
+        let chances = self.others(host).map(Record::chance_of_failing);
         let Some(best) = chances.min_by(f64::total_cmp) else { return Judgement::Open };
         let streak = self.hosts[host.0 as usize].streak;
         if streak >= STREAK_LIMIT && best.powf(f64::from(streak)) < CHANCE_LIMIT {
@@ -152,6 +162,23 @@ impl Trust {
         } else {
             Judgement::Open
         }
+    }
+
+    /// The hosts that another one can be measured by.
+    fn others(&self, host: HostId) -> impl Iterator<Item = &Record> {
+        let others = (0..).map(HostId).zip(&self.hosts).filter(move |(other, _)| *other != host);
+        others.map(|(_, record)| record).filter(|record| record.fence.is_none() && record.finished > 0)
+    }
+
+    /// Whether a host failed so many files that it is given little until others have finished some.
+    pub(super) fn is_doubtful(&self, host: HostId) -> bool {
+        let record = &self.hosts[host.0 as usize];
+        record.streak >= DOUBT_STREAK && record.fence.is_none() && self.others(host).next().is_none()
+    }
+
+    /// When a doubted host may be given its next file.
+    pub(super) fn doubted_until(&self, host: HostId) -> Duration {
+        self.hosts[host.0 as usize].failed_last + DOUBT_PAUSE
     }
 
     /// Whether the failures of a host are so few that they don't speak against it, whatever the others do.

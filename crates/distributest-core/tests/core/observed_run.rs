@@ -59,9 +59,11 @@ impl ObservedRun {
     pub(crate) fn apply(&mut self, event: Event) -> Vec<Command> {
         let waits = matches!(event, Event::TimePassed);
         self.now += if waits { LONG_ENOUGH } else { Duration::from_millis(1) };
+        self.model.now = self.now;
         let effect = self.model.observe_event(&event);
         let mut commands = Vec::new();
         self.scheduler.handle(self.now, event.clone(), &mut commands);
+        self.model.judge(&commands, &self.scheduler.held_files().collect());
         match effect {
             Effect::Nothing => {
                 let is_due = |command: &Command| matches!(command, Command::Withdraw { .. });
@@ -104,6 +106,8 @@ impl ObservedRun {
                 Event::RunnerReady { runner }
             } else if let Some(host) = self.model.hosts.iter().position(|host| *host == Host::Awaited) {
                 Event::HostExpected { host: HostId(host as u32), runners: 1, queue: 0 }
+            } else if self.scheduler.next_deadline().is_some() {
+                Event::TimePassed
             } else {
                 panic!("a run that waits for nobody is finished");
             };

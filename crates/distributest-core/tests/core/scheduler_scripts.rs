@@ -52,6 +52,7 @@ macro_rules! scripts {
 }
 
 mod ahead;
+mod doubt;
 
 scripts! {
     an_idle_runner_takes_the_next_file([RUBY; 3], 1 hosts) {
@@ -578,7 +579,7 @@ fn a_run_without_hosts_runs_nothing() {
 #[test]
 fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
     let mut injected = 0;
-    for (_, script) in scripts().into_iter().chain(ahead::scripts()) {
+    for (_, script) in scripts().into_iter().chain(ahead::scripts()).chain(doubt::scripts()) {
         for step in 0..=script.steps.len() {
             for failure in failures(&script) {
                 let mut run = ObservedRun::new(script.options.clone());

@@ -119,15 +119,15 @@ impl Model {
         assert!(!self.is_ending(), "nothing is to be run elsewhere after a stop");
         let idle = self.runners(|runner| runner == Runner::Idle);
         let has_taker = idle.iter().any(|runner| self.is_able(*runner, live.file));
-        assert!(has_taker || self.fenced.contains(&live.runner.host), "a file is taken back for a reason");
+        let is_blamed = self.fenced.contains(&live.runner.host) || self.doubted.contains(&live.runner.host);
+        assert!(has_taker || is_blamed, "a file is taken back for a reason");
         self.attempts.get_mut(&attempt).expect("it was found").withdrawn = true;
     }
 
     /// A file is put behind those a busy runner has.
     fn observe_queued(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
         assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
-        let is_paused = self.fenced.contains(&runner.host) || self.silent.contains(&runner.host);
-        assert!(!is_paused, "a host that is given nothing has nothing queued: {runner:?}");
+        assert!(!self.is_paused(runner.host), "a host that is given nothing has nothing queued: {runner:?}");
         let idle = self.runners(|runner| runner == Runner::Idle);
         let taker = idle.iter().find(|runner| self.may_take(file, **runner));
         assert_eq!(taker, None, "nothing is queued that an idle runner may take: {file:?}");

@@ -156,6 +156,7 @@ impl Model {
                 *finished += u32::from(!self.fenced.contains(&runner.host) || outcome.is_success());
                 *failed += u32::from(!self.fenced.contains(&runner.host) && !outcome.is_success());
                 if !outcome.is_success() {
+                    self.failed_last.insert(runner.host, self.now);
                     file.last_lost_by = Some(runner.host);
                     file.pending = Some(Failure { attempt: id, host: runner.host, outcome });
                 }

@@ -6,13 +6,17 @@ mod commands;
 mod events;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::AttemptResult;
-use distributest_core::scheduler::{INTERRUPTION_LIMIT, SchedulerOptions};
+use distributest_core::scheduler::{DOUBT_PAUSE, DOUBT_STREAK, INTERRUPTION_LIMIT, SchedulerOptions};
+use distributest_core::scheduler_messages::Command;
 
 pub(crate) struct Model {
+    /// When the last event happened.
+    pub(crate) now: Duration,
     pub(crate) files: Vec<File>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) attempts: BTreeMap<AttemptId, LiveAttempt>,
@@ -21,6 +25,10 @@ pub(crate) struct Model {
     unable: BTreeSet<(RunnerId, LaunchId)>,
     pub(crate) silent: BTreeSet<HostId>,
     fenced: BTreeSet<HostId>,
+    /// Hosts that may be broken for all that is known.
+    doubted: BTreeSet<HostId>,
+    /// When each host last failed a file.
+    failed_last: BTreeMap<HostId, Duration>,
     /// How many attempts may wait at each runner of a host.
     queues: BTreeMap<HostId, u16>,
     /// How often each host was away.
@@ -158,6 +166,7 @@ impl Model {
     pub(crate) fn new(options: &SchedulerOptions) -> Self {
         let retries = |file: usize| options.retries.get(file).copied().unwrap_or(0);
         Model {
+            now: Duration::ZERO,
             files: (0..)
                 .zip(&options.file_launches)
                 .map(|(file, launch)| File::new(*launch, retries(file)))
@@ -168,6 +177,8 @@ impl Model {
             unable: BTreeSet::new(),
             silent: BTreeSet::new(),
             fenced: BTreeSet::new(),
+            doubted: BTreeSet::new(),
+            failed_last: BTreeMap::new(),
             queues: BTreeMap::new(),
             absences: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -187,6 +198,28 @@ impl Model {
             }
         }
         named
+    }
+
+    /// Finds out which hosts are doubted when these commands are given, after which those failures are `held`.
+    pub(crate) fn judge(&mut self, commands: &[Command], held: &BTreeSet<FileId>) {
+        let mut fenced = self.fenced.clone();
+        for command in commands {
+            match command {
+                Command::Fence { host, .. } => _ = fenced.insert(*host),
+                Command::Readmit { host } => _ = fenced.remove(host),
+                _ => {}
+            }
+        }
+        let streak = |host: HostId| {
+            let failures = held.iter().filter_map(|file| self.files[file.0 as usize].pending);
+            failures.filter(|failure| failure.host == host).count() as u32
+        };
+        let is_doubtful = |host: &HostId| {
+            let mut others = self.records.keys().filter(|other| *other != host && !fenced.contains(other));
+            let is_left = self.hosts[host.0 as usize] != Host::Lost;
+            is_left && streak(*host) >= DOUBT_STREAK && !fenced.contains(host) && others.next().is_none()
+        };
+        self.doubted = (0..self.hosts.len() as u32).map(HostId).filter(is_doubtful).collect();
     }
 
     /// What must hold between events. `held`: the files whose last failure does not count yet.
@@ -241,10 +274,8 @@ impl Model {
             let waits = !live.begun && !live.withdrawn && live.role == Role::Counts;
             let launch = self.files[live.file.0 as usize].launch;
             let is_next = !self.waiting().iter().any(|file| self.files[file.0 as usize].launch == launch);
-            let is_free = |runner: &&RunnerId| {
-                let is_paused = self.silent.contains(&runner.host) || self.fenced.contains(&runner.host);
-                self.is_able(**runner, live.file) && !is_paused
-            };
+            let is_free =
+                |runner: &&RunnerId| self.is_able(**runner, live.file) && !self.is_paused(runner.host);
             let free = idle.iter().filter(is_free).count();
             let is_in_vain = waits && is_next && !self.is_ending() && free > withdrawn;
             assert!(!is_in_vain, "{:?} waits in vain", live.file);
@@ -271,7 +302,15 @@ impl Model {
         assert!(held.is_empty() || !self.is_ending(), "a failure counts after a stop");
         let is_at_work =
             |live: &LiveAttempt| live.role == Role::Counts && !self.silent.contains(&live.runner.host);
-        assert!(held.is_empty() || self.attempts.values().any(is_at_work), "nothing is held for ever");
+        let waiting = self.waiting();
+        let is_given_more = |runner: RunnerId| {
+            let is_doubted = self.doubted.contains(&runner.host);
+            is_doubted && waiting.iter().any(|file| self.may_take_in_time(*file, runner))
+        };
+        let idle = self.runners(|runner| runner == Runner::Idle);
+        let goes_on =
+            self.attempts.values().any(is_at_work) || idle.iter().any(|runner| is_given_more(*runner));
+        assert!(held.is_empty() || goes_on, "nothing is held for ever");
         for file in held {
             let file = &self.files[file.0 as usize];
             let failure = file.pending.expect("only a failure is held");
@@ -317,9 +356,18 @@ impl Model {
         self.fail_fast.is_some_and(|limit| failed >= limit)
     }
 
+    /// Whether a runner may be given a file now.
+    fn may_take(&self, file: FileId, runner: RunnerId) -> bool {
+        let is_at_work = self.attempts.values().any(|live| live.runner.host == runner.host);
+        let failed_last = self.failed_last.get(&runner.host).copied().unwrap_or_default();
+        let is_doubted = self.doubted.contains(&runner.host);
+        let has_to_wait = is_doubted && (is_at_work || self.now < failed_last + DOUBT_PAUSE);
+        !has_to_wait && self.may_take_in_time(file, runner)
+    }
+
     /// Whether a runner may be given a file: not what it can't run, and not what its host lost itself, while another
     /// host has or may bring runners that can run it.
-    fn may_take(&self, file: FileId, runner: RunnerId) -> bool {
+    fn may_take_in_time(&self, file: FileId, runner: RunnerId) -> bool {
         let state = &self.files[file.0 as usize];
         let at_work = self.hosts_at_work_for(state.launch);
         let others_may = at_work.iter().any(|host| *host != runner.host);
@@ -329,14 +377,18 @@ impl Model {
         self.is_able(runner, file) && !is_paused && !(state.last_lost_by == Some(runner.host) && others_may)
     }
 
+    /// Whether a host is given nothing in advance.
+    fn is_paused(&self, host: HostId) -> bool {
+        [&self.silent, &self.fenced, &self.doubted].into_iter().any(|paused| paused.contains(&host))
+    }
+
     fn is_able(&self, runner: RunnerId, file: FileId) -> bool {
         !self.unable.contains(&(runner, self.files[file.0 as usize].launch))
     }
 
     /// The same without those that are given nothing for now.
     fn hosts_at_work_for(&self, launch: LaunchId) -> Vec<HostId> {
-        let is_heard = |host: &HostId| !self.silent.contains(host);
-        self.unfenced_hosts_for(launch).into_iter().filter(is_heard).collect()
+        self.hosts_for(launch).into_iter().filter(|host| !self.is_paused(*host)).collect()
     }
 
     /// The same without those that are to blame for what they fail.
