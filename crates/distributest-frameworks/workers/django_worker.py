@@ -205,7 +205,7 @@ class DjangoFiles:
                 for deserialized in serializers.deserialize("json", contents, using=alias):
                     deserialized.save(using=alias)
 
-    def renew(self):
+    def renew(self, order):
         return self
 
     def reason_to_leave(self):

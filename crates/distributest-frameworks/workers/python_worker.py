@@ -15,7 +15,7 @@ A framework's program gives `Worker.serve` an object that has loaded the framewo
   before `heed` was called with what is in `advice`;
 - `advice`: after `run`, what had better be done once, before another file is run: values that JSON has;
 - `heed(advice)`: does that; with isolation "fork", in another process than `run`. None: that process died before its end;
-- `renew()`: with isolation "shared", what is to run the next file: itself, or another object of its kind;
+- `renew(order)`: with isolation "shared", what is to run the next file: itself, or another object of its kind;
 - `close()`: there are no more files;
 - `reason_to_leave()`: why it can't stay for another run; None: it can;
 - `depends_on()`: files, also such that are not there, that it would read if it were loaded now.
@@ -329,7 +329,8 @@ class Worker:
     def __init__(self, framework):
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(write_through=True, errors="backslashreplace")
-        self.forks = os.environ.pop("DISTRIBUTEST_ISOLATION", "fork") == "fork"
+        self.isolation = os.environ.pop("DISTRIBUTEST_ISOLATION", "fork")
+        self.forks = self.isolation == "fork"
         self.agent = Agent(int(os.environ.pop("DISTRIBUTEST_FD")), framework)
         self.supervisor = Supervisor(self.agent)
         self.random_state = random.getstate()
@@ -409,7 +410,7 @@ class Worker:
         for order in self.agent.orders():
             self.witness.begin(order.file)
             try:
-                prepared = prepared.renew() if is_used else prepared
+                prepared = prepared.renew(order) if is_used else prepared
                 is_used = True
                 outcome = prepared.run(order, self.witness, self.agent)
                 while outcome is None:

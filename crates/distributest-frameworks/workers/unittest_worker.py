@@ -100,7 +100,7 @@ class Prepared:
     def heed(self, advice):
         load_packages_ahead(advice or {})
 
-    def renew(self):
+    def renew(self, order):
         return self
 
     def close(self):

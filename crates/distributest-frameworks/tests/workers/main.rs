@@ -7,6 +7,7 @@ mod javascript;
 mod keeping;
 mod minitest;
 mod pytest;
+mod pytest_shared;
 mod rspec;
 mod ruby;
 mod ruby_state;

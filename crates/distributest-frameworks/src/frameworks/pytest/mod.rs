@@ -76,6 +76,7 @@ impl Definition for Pytest {
                 include_str!("../../../workers/python_worker.py"),
                 include_str!("../../../workers/python_loading.py"),
                 include_str!("../../../workers/pytest_coverage.py"),
+                include_str!("../../../workers/pytest_plugins.py"),
                 include_str!("../../../workers/pytest_worker.py")
             ),
             options,
