@@ -25,6 +25,7 @@ fn run(files: u32, hosts: u32, runners: u16) -> u32 {
         file_launches: vec![LaunchId(0); files as usize],
         retries: Vec::new(),
         predicted: vec![Some(DURATION); files as usize],
+        host_speeds: Vec::new(),
         fail_fast: None,
         host_count: hosts,
     });

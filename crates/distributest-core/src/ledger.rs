@@ -133,6 +133,7 @@ impl Ledger {
             | RunEvent::HostProgress { .. }
             | RunEvent::HostSynced { .. }
             | RunEvent::HostChanged { .. }
+            | RunEvent::AttemptDoubled { .. }
             | RunEvent::HostConnected { .. }
             | RunEvent::HookFinished { .. }
             | RunEvent::WorkerPrepared { .. }

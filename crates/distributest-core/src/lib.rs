@@ -4,6 +4,7 @@
 //! [`std::time::Duration`] since the start of the run, facts come in as events, decisions go out as commands.
 //! `clippy.toml` beside this crate's manifest holds that.
 
+pub mod host_speed;
 pub mod identity;
 pub mod ledger;
 pub mod outcome;

@@ -363,6 +363,16 @@ pub enum RunEvent {
         /// Where.
         runner: RunnerId,
     },
+    /// An attempt takes too long while runners of other hosts have nothing to do: its file is given to one of them as well.
+    /// The first answer counts.
+    AttemptDoubled {
+        /// The attempt that takes too long.
+        attempt: AttemptId,
+        /// Its file.
+        file: FileId,
+        /// Where it is.
+        runner: RunnerId,
+    },
     /// A test of a running attempt ended.
     TestFinished {
         /// The attempt.

@@ -130,6 +130,12 @@ pub enum Command {
         /// An attempt that was sent to a busy runner.
         attempt: AttemptId,
     },
+    /// Nothing to carry out: the file of this attempt, which takes too long, is given to another host as well by the
+    /// `Dispatch` that follows.
+    Double {
+        /// A live attempt.
+        attempt: AttemptId,
+    },
     /// This file is decided, once and for all.
     Decide {
         /// The file.

@@ -147,6 +147,10 @@ impl AggregatedLog {
             RunEvent::HostChanged { host, change } => {
                 Some(format!("host {}: {change}", self.names.host(*host)))
             }
+            RunEvent::AttemptDoubled { file, runner, .. } => {
+                let (runner, path) = (self.names.runner(*runner), self.names.printable_path(*file));
+                Some(format!("host {runner} {path} {}", phrases::DOUBLED))
+            }
             RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
                 let (runner, hint) = (self.names.runner(*runner), in_brackets(hint.as_ref()));
                 Some(format!("host {runner} can't run {framework}: {reason}{hint}"))

@@ -8,6 +8,9 @@ use distributest_core::run_event::FormerRun;
 use crate::format;
 use crate::names::Names;
 
+/// What is said of a file that takes too long where it runs.
+pub(crate) const DOUBLED: &str = "takes long: another host, which has nothing else to do, runs it as well";
+
 /// Where a hook ran: `h1`, `h1 runner 2`.
 pub(crate) fn lane(names: &Names, host: HostId, runner: Option<RunnerId>) -> String {
     runner.map_or_else(|| names.host(host).to_owned(), |runner| names.runner(runner))

@@ -86,8 +86,8 @@ impl Ahead {
         pace.round_trip = Some(shortest.min(took));
     }
 
-    /// A file of a launch took this long.
-    pub(super) fn saw_duration(&mut self, launch: LaunchId, took: Duration) {
+    /// A file of a launch took this long, or would have on a host of speed 1.
+    pub(super) fn saw_work(&mut self, launch: LaunchId, took: Duration) {
         let observed = &mut self.observed[usize::from(launch.0)];
         observed.finished += 1;
         observed.total = observed.total.saturating_add(took);
@@ -108,6 +108,11 @@ impl Ahead {
         self.withdrawn.remove(&attempt);
     }
 
+    /// How long a file of a launch takes on average on a host of speed 1, as far as any ran.
+    pub(super) fn mean_work(&self, launch: LaunchId) -> Option<Duration> {
+        self.observed[usize::from(launch.0)].mean()
+    }
+
     fn round_trip(&self, host: HostId) -> Duration {
         self.hosts[host.0 as usize].round_trip.unwrap_or_default()
     }
@@ -117,7 +122,7 @@ impl Ahead {
     }
 
     /// The mean of everything that ran.
-    fn typical(&self) -> Duration {
+    pub(super) fn typical(&self) -> Duration {
         let sum = |all: Observed, one: &Observed| Observed {
             finished: all.finished + one.finished,
             total: all.total.saturating_add(one.total),
@@ -150,11 +155,11 @@ impl Scheduler {
         }
         let able = self.queue.launches().filter(|launch| self.fleet.is_able(runner, *launch));
         let (launch, waiting) = able
-            .filter_map(|launch| Some((launch, self.queue.first_fresh(launch)?)))
+            .filter_map(|launch| Some((launch, self.fresh_for(launch, runner.host)?)))
             .min_by_key(|(_, waiting)| waiting.file)?;
         // Neighbours in the queue take about as long as one another.
         let queued = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
-        let work = self.expected(waiting.file)?.saturating_mul(queued);
+        let work = self.expected(waiting.file, runner.host)?.saturating_mul(queued);
         (work <= self.most_in_advance(runner.host)).then_some((launch, waiting))
     }
 
@@ -164,19 +169,14 @@ impl Scheduler {
         (self.ahead.round_trip(host) * ROUND_TRIPS).max(share / SHARE_PARTS)
     }
 
-    /// How long a file should take, if there is anything to go by.
-    fn expected(&self, file: FileId) -> Option<Duration> {
-        let observed = || self.ahead.observed[usize::from(self.launch_of(file).0)].mean();
-        self.queue.predicted(file).or_else(observed)
-    }
-
     /// When an attempt would begin that is put behind those its runner has.
     pub(super) fn begin_behind(&self, runner: RunnerId, file: FileId) -> Duration {
         let Some(attempts) = self.fleet.attempts_of(runner) else { return self.now };
         let first = attempts.front().and_then(|first| self.attempts.get(first));
-        let first_ends = first.map(|first| first.begins + self.expected(first.file).unwrap_or_default());
+        let expected = |file: FileId| self.expected(file, runner.host).unwrap_or_default();
+        let first_ends = first.map(|first| first.begins.saturating_add(expected(first.file)));
         let others = u32::try_from(attempts.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let others_take = self.expected(file).unwrap_or_default().saturating_mul(others);
+        let others_take = expected(file).saturating_mul(others);
         first_ends.unwrap_or_default().max(self.now).saturating_add(others_take)
     }
 
@@ -192,7 +192,9 @@ impl Scheduler {
         let wanted = self.queue.launches().filter(|launch| self.wants_back(*launch));
         wanted.into_iter().find_map(|launch| {
             let waiting = &self.ahead.waiting[usize::from(launch.0)];
-            let is_late = |(begins, id): &&(Duration, AttemptId)| *begins > self.now + self.patience(*id);
+            let is_late = |(begins, id): &&(Duration, AttemptId)| {
+                *begins > self.now + self.patience(*id) && self.is_sooner_elsewhere(*id)
+            };
             let is_overdue = |(begins, id): &&(Duration, AttemptId)| *begins + self.patience(*id) <= self.now;
             let found = waiting.last().filter(is_late).or(waiting.first().filter(is_overdue));
             found.map(|(_, id)| *id)
@@ -223,6 +225,8 @@ impl Scheduler {
             self.ahead.withdrawn.insert(id);
             commands.push(Command::Withdraw { attempt: id });
         }
+        // It is asked for because others are idle: they don't wait for an answer for long.
+        self.expect_end(id);
     }
 
     /// Takes back everything that waits on a host behind others, unless the run is about to end.

@@ -24,6 +24,8 @@ const REASONS_LIMIT: usize = 3;
 #[derive(Debug)]
 pub(super) struct Fleet {
     hosts: Vec<Host>,
+    /// The place of each host in the order in which their idle runners are given work.
+    ranks: Vec<u32>,
     hosts_left: usize,
     /// Runners that are or may still come of the hosts that are there.
     runners_left: u32,
@@ -71,7 +73,8 @@ enum Runner {
 /// Those who can run a launch.
 #[derive(Clone, Debug)]
 struct Crew {
-    idle: BTreeSet<RunnerId>,
+    /// By the ranks of their hosts.
+    idle: BTreeSet<(u32, RunnerId)>,
     /// Hosts that have or may still bring a runner that can run it.
     hosts_left: usize,
     /// Those of them that are paused.
@@ -96,14 +99,16 @@ impl Crew {
 }
 
 impl Fleet {
-    pub(super) fn new(host_count: u32, launch_count: usize) -> Self {
-        let hosts: Vec<Host> = (0..host_count).map(|_| Host::Awaited).collect();
+    /// A host for each rank.
+    pub(super) fn new(ranks: Vec<u32>, launch_count: usize) -> Self {
+        let hosts: Vec<Host> = ranks.iter().map(|_| Host::Awaited).collect();
         let crew =
             Crew { idle: BTreeSet::new(), hosts_left: hosts.len(), hosts_paused: 0, reasons: Vec::new() };
         let crews = vec![crew; launch_count];
         Fleet {
             hosts_left: hosts.len(),
             hosts,
+            ranks,
             runners_left: 0,
             hosts_present: 0,
             crews,
@@ -162,12 +167,12 @@ impl Fleet {
     /// The first idle runner that can run a launch; with `except`, the first one elsewhere.
     pub(super) fn idle_runner(&self, launch: LaunchId, except: Option<HostId>) -> Option<RunnerId> {
         let idle = &self.crew(launch).idle;
-        let first = *idle.first()?;
+        let (rank, first) = *idle.first()?;
         if Some(first.host) != except {
             return Some(first);
         }
-        let last_there = RunnerId { host: first.host, number: u16::MAX };
-        idle.range((Bound::Excluded(last_there), Bound::Unbounded)).next().copied()
+        let last_there = (rank, RunnerId { host: first.host, number: u16::MAX });
+        idle.range((Bound::Excluded(last_there), Bound::Unbounded)).next().map(|(_, runner)| *runner)
     }
 
     /// The first idle runner of a host that can run a launch, even if the host is paused. A search.
@@ -186,6 +191,23 @@ impl Fleet {
         // Hosts are numbered in 32 bits.
         let hosts = self.hosts_left as u32;
         self.runners_left.saturating_mul(hosts) / self.hosts_present.max(1)
+    }
+
+    /// The hosts that may be given files of a launch, now or later.
+    pub(super) fn rivals(&self, launch: LaunchId) -> impl Iterator<Item = HostId> {
+        let hosts = (0..).map(HostId).take(self.hosts.len());
+        hosts.filter(move |host| self.may_bring(*host, launch) && !self.is_paused(*host))
+    }
+
+    /// How many runners each host has that is not paused; one that is awaited, as many as the others have on average.
+    pub(super) fn runners_by_host(&self) -> impl Iterator<Item = (HostId, u32)> {
+        let average = self.runners_left / self.hosts_present.max(1);
+        let left = (0..).map(HostId).zip(&self.hosts).filter_map(move |(host, state)| match state {
+            Host::Present { runners_left, .. } => Some((host, u32::from(*runners_left))),
+            Host::Awaited => Some((host, average)),
+            Host::Lost => None,
+        });
+        left.filter(|(host, _)| !self.is_paused(*host))
     }
 
     /// The attempts of a runner, in the order it makes them; none when it is not busy.
@@ -364,7 +386,8 @@ impl Fleet {
         if !is_launch || !is_there || !self.unable.insert((runner, launch)) {
             return;
         }
-        self.crews[usize::from(launch.0)].idle.remove(&runner);
+        let place = (self.ranks[runner.host.0 as usize], runner);
+        self.crews[usize::from(launch.0)].idle.remove(&place);
         self.count_out(runner.host, launch, reason);
     }
 
@@ -443,14 +466,16 @@ impl Fleet {
         }
         for launch in self.launches() {
             if self.is_able(runner, launch) {
-                self.crews[usize::from(launch.0)].idle.insert(runner);
+                let place = (self.ranks[runner.host.0 as usize], runner);
+                self.crews[usize::from(launch.0)].idle.insert(place);
             }
         }
     }
 
     fn leave_crews(&mut self, runner: RunnerId) {
+        let Some(rank) = self.ranks.get(runner.host.0 as usize) else { return };
         for crew in &mut self.crews {
-            crew.idle.remove(&runner);
+            crew.idle.remove(&(*rank, runner));
         }
     }
 

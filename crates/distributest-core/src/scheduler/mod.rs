@@ -53,6 +53,11 @@
 //! 18. A host that failed several files in a row while no other has finished one is given one file at a time with a pause
 //!     before each, and nothing in advance, until another host has finished one or the failures are found to be the tests'.
 //!
+//! 19. A host that is slower than others leaves files to them that it would make the run longer with, as `forecast.rs`
+//!     tells, and takes the longest that fits. Of idle runners those of the fastest host are first.
+//! 20. When a runner is idle for want of files, it is given a file that another host takes too long for, or should take
+//!     much longer for, as `forecast.rs` tells. The first outcome counts, as in rule 11. This befalls a file once at most.
+//!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
 //! An event costs O(log n) in files and runners for each launch of the run, apart from the commands and lost
@@ -60,6 +65,7 @@
 
 mod ahead;
 mod fleet;
+mod forecast;
 mod outcomes;
 mod queue;
 mod trust;
@@ -73,11 +79,13 @@ use crate::outcome::{Interruption, NotRunReason};
 use crate::scheduler_messages::{Command, Event};
 use ahead::Ahead;
 use fleet::Fleet;
+use forecast::Forecast;
 use outcomes::Trouble;
 use queue::{FileQueue, Waiting};
 use trust::Trust;
 
 pub use ahead::{ROUND_TRIP_LIMIT, ROUND_TRIPS, SHARE_PARTS};
+pub use forecast::{OVERDUE_FACTOR, OVERDUE_GRACE};
 pub use trust::{CHANCE_LIMIT, DOUBT_PAUSE, DOUBT_STREAK, FENCES_LIMIT, PROBE_PAUSE, STREAK_LIMIT};
 
 /// Interruptions after which a file is not run again. One is bad luck, and two may be (a host that goes takes
@@ -86,14 +94,17 @@ pub use trust::{CHANCE_LIMIT, DOUBT_PAUSE, DOUBT_STREAK, FENCES_LIMIT, PROBE_PAU
 pub const INTERRUPTION_LIMIT: u8 = 3;
 
 /// What a run starts with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SchedulerOptions {
     /// The launch of each file to decide: ids from 0, in the order they should be handed out.
     pub file_launches: Vec<LaunchId>,
     /// How often each file that fails is tried again; none for files beyond its end.
     pub retries: Vec<u8>,
-    /// How long each file should take; nobody knows of those beyond its end.
+    /// How long each file should take on a host of speed 1; nobody knows of those beyond its end. Where hosts differ in
+    /// speed, no file of a launch should take longer than one before it, or worse choices are made.
     pub predicted: Vec<Option<Duration>>,
+    /// How fast each host is beside the others; 1 for those beyond its end.
+    pub host_speeds: Vec<f64>,
     /// How many failing files end the run; `None`: it always goes on.
     pub fail_fast: Option<NonZeroU32>,
     /// Hosts to wait for: ids from 0. Each is announced by `HostExpected` or given up by `HostLost`.
@@ -110,6 +121,7 @@ pub struct Scheduler {
     fleet: Fleet,
     trust: Trust,
     ahead: Ahead,
+    forecast: Forecast,
     attempts: BTreeMap<AttemptId, Attempt>,
     next_attempt: u64,
     /// How many attempts their runners began with.
@@ -137,6 +149,8 @@ struct Attempt {
     begun: Option<u64>,
     /// When its runner began with it, or should.
     begins: Duration,
+    /// When it will have taken too long, while that matters.
+    overdue_at: Option<Duration>,
     /// Its agent said that it runs.
     started: bool,
     role: Role,
@@ -163,13 +177,16 @@ enum Role {
 impl Scheduler {
     /// A run that nothing has happened to yet.
     pub fn new(options: SchedulerOptions) -> Self {
-        let SchedulerOptions { file_launches, retries, predicted, fail_fast, host_count } = options;
+        let SchedulerOptions { file_launches, retries, predicted, host_speeds, fail_fast, host_count } =
+            options;
+        let forecast = Forecast::new(host_count, &host_speeds);
         let queue = FileQueue::new(&file_launches, predicted);
         Scheduler {
             now: Duration::ZERO,
-            fleet: Fleet::new(host_count, queue.launch_count()),
+            fleet: Fleet::new(forecast.ranks(), queue.launch_count()),
             trust: Trust::new(host_count),
             ahead: Ahead::new(host_count, queue.launch_count()),
+            forecast,
             queue,
             // Files are numbered in 32 bits.
             undecided: file_launches.len() as u32,
@@ -197,7 +214,10 @@ impl Scheduler {
             return None;
         }
         let next_question = self.has_waiting().then(|| self.trust.next_question(self.now)).flatten();
-        [next_question, self.next_in_vain(), self.next_to_doubted()].into_iter().flatten().min()
+        [next_question, self.next_in_vain(), self.next_to_doubted(), self.next_overdue()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Files whose last failure does not count yet, because it may be their host's (rule 12).
@@ -216,6 +236,7 @@ impl Scheduler {
             return;
         }
         self.now = now;
+        self.notice_overdue();
         let concerned = self.runner_concerned(&event);
         match event {
             Event::RunnerReady { runner } => self.fleet.ready(runner),
@@ -247,7 +268,8 @@ impl Scheduler {
             Event::AttemptStarted { attempt } => self.attempt_started(attempt),
             Event::AttemptFinished { attempt, outcome, duration } => {
                 if let Some(attempt) = self.attempts.get(&attempt) {
-                    self.ahead.saw_duration(self.launch_of(attempt.file), duration);
+                    let work = self.work_in(duration, attempt.runner.host);
+                    self.ahead.saw_work(self.launch_of(attempt.file), work);
                 }
                 self.attempt_finished(attempt, outcome, commands);
             }
@@ -307,6 +329,7 @@ impl Scheduler {
                 self.dispatch(file, runner, Role::Counts, commands);
             }
             self.take_back(commands);
+            self.double_stragglers(commands);
             let has_counted = self.count_what_nothing_can_tell(commands);
             self.probe(commands);
             self.give_up_hopeless(commands);
@@ -360,18 +383,25 @@ impl Scheduler {
     }
 
     /// The first file of a launch that an idle runner may have.
+    fn match_of(&self, launch: LaunchId) -> Option<(Waiting, RunnerId)> {
+        let anybody = self.fleet.idle_runner(launch, None)?;
+        let fresh = self.fresh_for(launch, anybody.host).map(|fresh| (fresh, anybody));
+        let returned = self.match_of_returned(launch, anybody);
+        [returned, fresh].into_iter().flatten().min_by_key(|(waiting, _)| waiting.file)
+    }
+
+    /// The first file of a launch that came back and that an idle runner may have, `anybody` if possible.
     ///
     /// Two tries are enough: if nobody is idle but on the host that lost the first file, they may have any file that
     /// this host did not lose.
-    fn match_of(&self, launch: LaunchId) -> Option<(Waiting, RunnerId)> {
-        let anybody = self.fleet.idle_runner(launch, None)?;
-        let first = self.queue.first(launch, None)?;
+    fn match_of_returned(&self, launch: LaunchId, anybody: RunnerId) -> Option<(Waiting, RunnerId)> {
+        let first = self.queue.first_returned(launch, None)?;
         if !self.fleet.has_hope_for_besides_one_host(launch) {
             return Some((first, anybody));
         }
         match self.fleet.idle_runner(launch, first.lost_by) {
             Some(runner) => Some((first, runner)),
-            None => Some((self.queue.first(launch, first.lost_by)?, anybody)),
+            None => Some((self.queue.first_returned(launch, first.lost_by)?, anybody)),
         }
     }
 
@@ -382,7 +412,9 @@ impl Scheduler {
         let queued = self.fleet.attempts_of(runner).is_some();
         self.fleet.occupy(runner, attempt);
         let begun = None;
-        let handed_out = Attempt { file, runner, dispatched, queued, begun, begins, started: false, role };
+        let (started, overdue_at) = (false, None);
+        let handed_out =
+            Attempt { file, runner, dispatched, queued, begun, begins, overdue_at, started, role };
         self.attempts.insert(attempt, handed_out);
         if queued {
             self.ahead.wait(attempt, self.launch_of(file), begins);
@@ -406,10 +438,12 @@ impl Scheduler {
             attempt.begun = Some(self.begun);
             attempt.begins = self.now;
         }
+        self.expect_end(id);
     }
 
     /// Strikes an attempt that is over off the list; its runner may begin with the next one.
     fn end(&mut self, id: AttemptId) -> Option<Attempt> {
+        self.expect_nothing(id);
         let attempt = self.attempts.remove(&id)?;
         self.ahead.wait_no_more(id, self.launch_of(attempt.file), attempt.begins);
         self.ahead.answered(id);
@@ -434,5 +468,7 @@ impl Scheduler {
 
 /// Whether a command may let others follow from it in the same event.
 fn is_consequential(command: &Command) -> bool {
-    !matches!(command, Command::Dispatch { .. } | Command::Cancel { .. } | Command::Withdraw { .. })
+    let is_order =
+        matches!(command, Command::Dispatch { .. } | Command::Cancel { .. } | Command::Withdraw { .. });
+    !is_order && !matches!(command, Command::Double { .. })
 }

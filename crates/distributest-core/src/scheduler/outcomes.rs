@@ -23,8 +23,10 @@ pub(super) struct Trouble {
     retries: u8,
     /// The last failure that was taken for its host's.
     set_aside: Option<(AttemptId, Outcome)>,
-    /// Every live attempt of the file, from the time that one of them was on a silent host.
+    /// Every live attempt of the file, from the time that one of them was on a silent host or took too long.
     live: Vec<AttemptId>,
+    /// It was given to a second runner because the first took too long.
+    is_doubled: bool,
     /// How it stands in the queue, while it does.
     queued: Option<Waiting>,
 }
@@ -33,6 +35,17 @@ impl Trouble {
     /// Whether it failed already, whoever was to blame.
     pub(super) fn has_failed(&self) -> bool {
         !self.failed.is_empty() || self.set_aside.is_some()
+    }
+
+    /// Whether its one live attempt may get company: once at most.
+    pub(super) fn may_be_doubled(&self) -> bool {
+        !self.is_doubled && self.live.is_empty()
+    }
+
+    /// Its live attempt gets company.
+    pub(super) fn double(&mut self, attempt: AttemptId) {
+        self.is_doubled = true;
+        self.live.push(attempt);
     }
 
     /// A new attempt; it is only kept where there are others.
@@ -474,6 +487,8 @@ impl Scheduler {
                 commands.push(Command::Cancel { attempt: id });
             }
         }
+        self.ahead.answered(id);
+        self.expect_nothing(id);
     }
 
     /// Puts a file back in its place in the queue.

@@ -1,20 +1,17 @@
 //! Holds the files that wait for a runner, in the order they should be handed out.
 //!
 //! Each launch has a queue of its own, so that what nobody can run at the moment never stands in the way of the
-//! rest. In it, files that were never handed out are a list: they stand in their order already. Files that came
-//! back stand before all of those, because they were handed out before them; they are kept apart by the host
-//! that lost them, so that a host can pass over its own in one step however many there are.
+//! rest. In it, files that came back are kept apart from those that were never handed out, and by the host that lost
+//! them, so that a host can pass over its own in one step however many there are.
 //!
 //! The queue knows how much work it holds, as far as that was predicted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use std::vec::IntoIter;
 
 use crate::identity::{FileId, HostId, LaunchId};
 
-/// The waiting files. Looking takes O(1), and every other operation O(log n) in the number of files that came
-/// back.
+/// The waiting files. Every operation takes O(log n) in their number.
 #[derive(Debug)]
 pub(super) struct FileQueue {
     launches: Vec<LaunchQueue>,
@@ -76,9 +73,23 @@ impl FileQueue {
         self.launches[usize::from(launch.0)].first(except)
     }
 
+    /// The first file of a launch that came back, passing over those that `except` lost.
+    pub(super) fn first_returned(&self, launch: LaunchId, except: Option<HostId>) -> Option<Waiting> {
+        self.launches[usize::from(launch.0)].first_returned(except)
+    }
+
     /// The first file of a launch that was never handed out.
     pub(super) fn first_fresh(&self, launch: LaunchId) -> Option<Waiting> {
         self.launches[usize::from(launch.0)].first_fresh()
+    }
+
+    /// The first file of a launch that was never handed out and should take no longer than this; those without a
+    /// prediction might take any time. Files are taken to be in the order of their predictions, the longest first.
+    pub(super) fn first_fresh_within(&self, launch: LaunchId, limit: Duration) -> Option<Waiting> {
+        let LaunchQueue { files, fresh, .. } = &self.launches[usize::from(launch.0)];
+        let is_longer = |file: &FileId| self.predicted(*file).is_none_or(|predicted| predicted > limit);
+        let fitting = files.get(files.partition_point(is_longer))?;
+        Some(Waiting { file: *fresh.range(fitting..).next()?, lost_by: None })
     }
 
     /// Takes out a file that [`FileQueue::first`] showed or that was put back.
@@ -103,7 +114,10 @@ impl FileQueue {
 /// The waiting files of one launch.
 #[derive(Debug)]
 struct LaunchQueue {
-    fresh: IntoIter<FileId>,
+    /// All of them, in their order.
+    files: Vec<FileId>,
+    /// Those that were never handed out.
+    fresh: BTreeSet<FileId>,
     /// By the host that lost them; those that no host lost have one of their own.
     returned: BTreeMap<Option<HostId>, BTreeSet<FileId>>,
     /// The first file of each host in `returned`.
@@ -112,23 +126,27 @@ struct LaunchQueue {
 
 impl LaunchQueue {
     fn new(files: Vec<FileId>) -> Self {
-        LaunchQueue { fresh: files.into_iter(), returned: BTreeMap::new(), heads: BTreeSet::new() }
+        let fresh = files.iter().copied().collect();
+        LaunchQueue { files, fresh, returned: BTreeMap::new(), heads: BTreeSet::new() }
     }
 
     fn first(&self, except: Option<HostId>) -> Option<Waiting> {
+        let firsts = [self.first_returned(except), self.first_fresh()];
+        firsts.into_iter().flatten().min_by_key(|waiting| waiting.file)
+    }
+
+    fn first_returned(&self, except: Option<HostId>) -> Option<Waiting> {
         let head = self.heads.iter().find(|(_, lost_by)| lost_by.is_none() || *lost_by != except);
-        let returned = head.map(|(file, lost_by)| Waiting { file: *file, lost_by: *lost_by });
-        returned.or_else(|| self.first_fresh())
+        head.map(|(file, lost_by)| Waiting { file: *file, lost_by: *lost_by })
     }
 
     fn first_fresh(&self) -> Option<Waiting> {
-        Some(Waiting { file: *self.fresh.as_slice().first()?, lost_by: None })
+        Some(Waiting { file: *self.fresh.first()?, lost_by: None })
     }
 
     fn take(&mut self, waiting: Waiting) {
         let Waiting { file, lost_by } = waiting;
-        if self.fresh.as_slice().first() == Some(&file) {
-            self.fresh.next();
+        if self.fresh.remove(&file) {
             return;
         }
         self.heads.remove(&(file, lost_by));

@@ -1,5 +1,6 @@
 //! The core's tests from outside: scripts, properties with named invariants, and the fake run they stand on.
 
+mod host_speed;
 mod ledger;
 mod model;
 mod observed_run;

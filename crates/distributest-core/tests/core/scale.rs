@@ -29,6 +29,7 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
         file_launches,
         retries: Vec::new(),
         predicted: vec![Some(Duration::from_millis(1)); FILES as usize],
+        host_speeds: Vec::new(),
         fail_fast: None,
         host_count: HOSTS,
     });
@@ -55,6 +56,7 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
                 Command::Decide { .. } => decided += 1,
                 Command::Cancel { .. }
                 | Command::Withdraw { .. }
+                | Command::Double { .. }
                 | Command::Fence { .. }
                 | Command::Readmit { .. }
                 | Command::Finish => {}

@@ -126,14 +126,23 @@ proptest! {
         predicted in prop::collection::vec(prop::option::weighted(0.8, 0..4_u64), 0..24),
         fail_fast in prop::option::weighted(0.2, 1..4_u32),
         host_count in 0..4_u32,
+        host_speeds in prop::option::of(prop::collection::vec(prop::sample::select(&[0.3, 1.0, 2.0][..]), 0..4)),
         broken in prop::option::of((0..3_u32).prop_map(HostId)),
         numbers in prop::collection::vec(any::<u32>(), 0..120),
     ) {
-        let file_launches = launches.into_iter().map(LaunchId).collect();
+        let file_launches: Vec<LaunchId> = launches.into_iter().map(LaunchId).collect();
+        let mut predicted = predicted;
+        if host_speeds.is_some() {
+            // In the order of the files, as it has to be.
+            predicted.resize(file_launches.len(), None);
+            predicted.iter_mut().for_each(|predicted| _ = predicted.get_or_insert_default());
+            predicted.sort_unstable_by(|one, other| other.cmp(one));
+        }
         let mut run = ObservedRun::new(SchedulerOptions {
             file_launches,
             retries,
             predicted: predicted.into_iter().map(|time| time.map(Duration::from_millis)).collect(),
+            host_speeds: host_speeds.unwrap_or_default(),
             fail_fast: fail_fast.and_then(NonZeroU32::new),
             host_count,
         });

@@ -18,7 +18,7 @@ pub(crate) struct Script {
 macro_rules! scripts {
     ($($name:ident(
         $file_launches:expr $(, retries $retries:expr)? $(, fail_fast $fail_fast:expr)?
-        $(, milliseconds $predicted:expr)?, $host_count:literal hosts
+        $(, milliseconds $predicted:expr)? $(, speeds $host_speeds:expr)?, $host_count:literal hosts
     ) {
         $($event:expr => [$($command:expr),*];)*
     })*) => {
@@ -43,6 +43,7 @@ macro_rules! scripts {
                     $(retries: $retries.to_vec(),)?
                     $(fail_fast: std::num::NonZeroU32::new($fail_fast),)?
                     $(predicted: $predicted.map(|time| Some(std::time::Duration::from_millis(time))).to_vec(),)?
+                    $(host_speeds: $host_speeds.to_vec(),)?
                     ..options(&$file_launches, $host_count)
                 },
                 steps: vec![$(($event, vec![$($command),*])),*],
@@ -53,6 +54,7 @@ macro_rules! scripts {
 
 mod ahead;
 mod doubt;
+mod forecast;
 
 scripts! {
     an_idle_runner_takes_the_next_file([RUBY; 3], 1 hosts) {
@@ -579,7 +581,9 @@ fn a_run_without_hosts_runs_nothing() {
 #[test]
 fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
     let mut injected = 0;
-    for (_, script) in scripts().into_iter().chain(ahead::scripts()).chain(doubt::scripts()) {
+    for (_, script) in
+        scripts().into_iter().chain(ahead::scripts()).chain(doubt::scripts()).chain(forecast::scripts())
+    {
         for step in 0..=script.steps.len() {
             for failure in failures(&script) {
                 let mut run = ObservedRun::new(script.options.clone());

@@ -16,6 +16,7 @@ pub(crate) fn options(file_launches: &[u16], host_count: u32) -> SchedulerOption
         file_launches,
         retries: Vec::new(),
         predicted: Vec::new(),
+        host_speeds: Vec::new(),
         fail_fast: None,
         host_count,
     }

@@ -64,6 +64,10 @@ impl Console {
                     _ => Text::message(self.warning(&what)),
                 }
             }
+            RunEvent::AttemptDoubled { file, runner, .. } if self.is_verbose() => {
+                let path = self.names.printable_path(*file);
+                Text::message(format!("{}: {path} {}\n", self.place(*runner), phrases::DOUBLED))
+            }
             RunEvent::LaunchUnavailable { runner, framework, reason, hint } => {
                 // The other runners of the host are not likely to do better.
                 let what = format!("{} can't run {framework}", self.names.host(runner.host));

@@ -99,6 +99,13 @@ enum Event<'a> {
         host: &'a str,
         runner: u16,
     },
+    AttemptDoubled {
+        attempt: u64,
+        file: &'a str,
+        file_id: u32,
+        host: &'a str,
+        runner: u16,
+    },
     TestFinished(TestLine<'a>),
     AttemptFinished(AttemptLine<'a>),
     FileVerdict(VerdictLine<'a>),
@@ -295,6 +302,15 @@ impl<'a> Event<'a> {
             }
             RunEvent::AttemptStarted { attempt, file, runner: RunnerId { host, number } } => {
                 Event::AttemptStarted {
+                    attempt: attempt.0,
+                    file: names.path(*file),
+                    file_id: file.0,
+                    host: host_name(host),
+                    runner: *number,
+                }
+            }
+            RunEvent::AttemptDoubled { attempt, file, runner: RunnerId { host, number } } => {
+                Event::AttemptDoubled {
                     attempt: attempt.0,
                     file: names.path(*file),
                     file_id: file.0,

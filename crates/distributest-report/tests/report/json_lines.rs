@@ -72,6 +72,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
     script.test(attempt, scenarios::rounding());
     script.at(1.0).finish_with(attempt, Outcome::Failed, "", "", &["42 sleep 100"]);
     let lost = script.start(1, 0, 1);
+    script.push(RunEvent::AttemptDoubled { attempt: lost, file: FileId(1), runner });
     script.push(RunEvent::HostSynced { host: HostId(0), snapshot: 1 });
     let change = HostChange::Silent(Duration::from_secs(10));
     script.push(RunEvent::HostChanged { host: HostId(0), change });
@@ -99,6 +100,7 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
         RunEvent::LaunchUnavailable { .. } => "launch_unavailable",
         RunEvent::RunnerFailed { .. } => "runner_failed",
         RunEvent::AttemptStarted { .. } => "attempt_started",
+        RunEvent::AttemptDoubled { .. } => "attempt_doubled",
         RunEvent::TestFinished { .. } => "test_finished",
         RunEvent::Output { .. } => return None,
         RunEvent::AttemptFinished(_) => "attempt_finished",
@@ -109,7 +111,7 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
     })
 }
 
-const EVENT_KINDS: usize = 20;
+const EVENT_KINDS: usize = 21;
 
 #[test]
 fn the_format_is_what_it_was() {
@@ -129,6 +131,7 @@ fn the_format_is_what_it_was() {
     {"at":1.0,"event":"attempt_finished","attempt":1,"file":"tests/a b.py","file_id":0,"host":"h1","runner":1,"outcome":"failed","interruption":null,"seconds":0.9,"message":"","details":"","leaked":["42 sleep 100"],"block":1}
     {"at":1.0,"event":"file_verdict","file":"tests/a b.py","file_id":0,"verdict":"failed","reason":null,"reason_kind":null,"attempt":1}
     {"at":1.0,"event":"attempt_started","attempt":2,"file":"tests/b.py","file_id":1,"host":"h1","runner":1}
+    {"at":1.0,"event":"attempt_doubled","attempt":2,"file":"tests/b.py","file_id":1,"host":"h1","runner":2}
     {"at":1.0,"event":"host_synced","host":"h1","snapshot":1}
     {"at":1.0,"event":"host_changed","host":"h1","change":"silent","message":"nothing was heard from it for 10 s, its files run elsewhere as well"}
     {"at":2.0,"event":"host_failed","host":"h1","reason":"gone","hint":"plug it in"}

@@ -183,6 +183,7 @@ impl<'run> Driver<'run> {
             file_launches,
             retries: plan.files.iter().map(|file| file.retries).collect(),
             predicted: plan.files.iter().map(|file| file.predicted).collect(),
+            host_speeds: options.hosts.iter().map(|host| plan.speeds.of(&host.name)).collect(),
             fail_fast: options.fail_fast,
             host_count,
         };
@@ -376,6 +377,15 @@ impl<'run> Driver<'run> {
                     self.decided[file.0 as usize] = true;
                     events.push(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
                 }
+                Command::Double { attempt } => {
+                    let live = self.attempts.get(&attempt);
+                    let doubled = |live: &LiveAttempt| RunEvent::AttemptDoubled {
+                        attempt,
+                        file: live.file,
+                        runner: live.runner,
+                    };
+                    events.extend(live.map(doubled));
+                }
                 Command::Fence { host, failures } => {
                     events.push(RunEvent::HostChanged { host, change: HostChange::Fenced { failures } });
                 }
@@ -408,6 +418,7 @@ impl<'run> Driver<'run> {
 
     fn dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId, fresh: bool) {
         let planned = &self.plan.files[file.0 as usize];
+        let speed = self.plan.speeds.of(&self.options.hosts[runner.host.0 as usize].name);
         let order = Order::Dispatch {
             attempt,
             runner: runner.number,
@@ -416,7 +427,7 @@ impl<'run> Driver<'run> {
             tests: planned.tests.clone(),
             fresh,
             timeout: self.options.timeout,
-            expected: planned.predicted,
+            expected: planned.predicted.map(|predicted| predicted.div_f64(speed)),
         };
         self.order(runner.host, order);
     }

@@ -1,6 +1,7 @@
 //! Plans a run: which frameworks, which files, in which order. A plan leaves the driver no choices about files.
 
 mod frameworks;
+mod speeds;
 mod wanted;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,6 +16,7 @@ use distributest_protocol::wire;
 use globset::{GlobBuilder, GlobMatcher};
 
 use self::frameworks::Chosen;
+pub use self::speeds::HostSpeeds;
 use self::wanted::Wanted;
 use crate::config::Config;
 use crate::error::{Problem, UserError};
@@ -37,6 +39,8 @@ pub struct RunPlan {
     pub finished: Option<FinishedPart>,
     /// How each framework's files are run.
     pub launches: Vec<wire::Launch>,
+    /// How fast hosts are.
+    pub speeds: HostSpeeds,
 }
 
 /// A file of the plan.
@@ -145,7 +149,8 @@ pub fn plan(
     frameworks::check_arguments(&used, request.framework_arguments)?;
     let launches = used.iter().map(|chosen| launch::to_wire(&chosen.framework, &chosen.options)).collect();
     let retries = Retries::new(config);
-    let facts: Vec<FileFacts> = found.files.iter().map(|(_, file)| facts(file, past)).collect();
+    let speeds = HostSpeeds::learn(past);
+    let facts: Vec<FileFacts> = found.files.iter().map(|(_, file)| facts(file, past, &speeds)).collect();
     let order = prediction::plan(&facts);
     let files = order.iter().map(|planned| {
         let (framework, file) = &found.files[planned.index];
@@ -164,7 +169,7 @@ pub fn plan(
         }
     });
     let files = files.collect();
-    Ok(RunPlan { run, project, files, unusable: found.unusable, finished: None, launches })
+    Ok(RunPlan { run, project, files, unusable: found.unusable, finished: None, launches, speeds })
 }
 
 fn without_repeats(ids: impl Iterator<Item = String>) -> Vec<String> {
@@ -240,10 +245,15 @@ impl Found {
     }
 }
 
-fn facts(file: &DiscoveredFile, past: &HashMap<String, Vec<RecordedAttempt>>) -> FileFacts {
+fn facts(
+    file: &DiscoveredFile,
+    past: &HashMap<String, Vec<RecordedAttempt>>,
+    speeds: &HostSpeeds,
+) -> FileFacts {
     let attempts = past.get(&file.path).map(Vec::as_slice).unwrap_or_default();
-    // Hosts count as equally fast until their speeds are learnt.
-    let recent = attempts.iter().map(|attempt| PastAttempt { duration: attempt.duration, host_speed: 1.0 });
+    let recent = attempts
+        .iter()
+        .map(|attempt| PastAttempt { duration: attempt.duration, host_speed: speeds.of(&attempt.host) });
     FileFacts {
         path: file.path.clone(),
         size_bytes: file.size_bytes,

@@ -71,6 +71,7 @@ impl Reporter for Observer {
             RunEvent::HostChanged { host, change: HostChange::Silent(_) } => world.doubt(host.0 as usize),
             RunEvent::HostChanged { host, change: HostChange::Heard | HostChange::Away(_) }
             | RunEvent::HostFailed { host, .. } => _ = world.silent.remove(&(host.0 as usize)),
+            RunEvent::AttemptDoubled { file, .. } => *world.doubled.entry(file.0 as usize).or_default() += 1,
             RunEvent::FileVerdict { file, .. } => _ = world.decided.insert(file.0 as usize),
             RunEvent::AttemptFinished(report) => {
                 if let Some(attempt) = world.attempts.get_mut(&report.attempt.0) {
@@ -169,6 +170,7 @@ impl Observer {
             | RunEvent::HostProgress { .. }
             | RunEvent::HostSynced { .. }
             | RunEvent::HostChanged { .. }
+            | RunEvent::AttemptDoubled { .. }
             | RunEvent::RunnerReady { .. }
             | RunEvent::LaunchUnavailable { .. }
             | RunEvent::RunnerFailed { .. }
@@ -438,6 +440,7 @@ fn counted(event: &RunEvent) -> Option<&'static str> {
         }
         RunEvent::HostFailed { .. } => "hosts lost",
         RunEvent::StopRequested => "stops",
+        RunEvent::AttemptDoubled { .. } => "attempts doubled",
         _ => return None,
     })
 }

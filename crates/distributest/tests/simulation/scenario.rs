@@ -41,6 +41,8 @@ pub(crate) struct HostScenario {
     pub(crate) cores: u16,
     /// Runners asked for; `None`: as many as it has cores.
     pub(crate) runners: Option<u16>,
+    /// How fast the coordinator believes it to be, rightly or not.
+    pub(crate) believed_speed: f64,
     pub(crate) latency: Duration,
     /// Bytes in a second; `None`: as many as there are.
     pub(crate) bandwidth: Option<u64>,
@@ -281,6 +283,7 @@ fn host(random: &mut Random, weather: Weather, launches: u16) -> HostScenario {
         faults: faults(random, weather),
         babbles: random.percent(windy(20)),
         queue_limit: random.weighted(&[(20, 0), (20, 1), (20, 3), (40, 64)]),
+        believed_speed: random.weighted(&[(70, 1.0), (15, 0.3), (15, 3.0)]),
     }
 }
 

@@ -176,13 +176,18 @@ fn plan(scenario: &Scenario) -> RunPlan {
         unusable: Vec::new(),
         finished: None,
         launches,
+        speeds: (0..).zip(&scenario.hosts).map(|(host, it)| (host_name(host), it.believed_speed)).collect(),
     }
+}
+
+fn host_name(host: usize) -> String {
+    format!("host-{host}")
 }
 
 fn options(scenario: &Scenario, machines: &[Arc<Machine>]) -> DriverOptions {
     let hosts = (0..).map(HostId).zip(machines).map(|(id, machine)| HostSpec {
         id,
-        name: format!("host-{}", id.0),
+        name: host_name(id.0 as usize),
         place: HostPlace::Dialed(Arc::new(Port(machine.clone()))),
         runners: machine.scenario.runners,
     });

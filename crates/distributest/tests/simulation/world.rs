@@ -24,6 +24,7 @@ impl SharedWorld {
             sessions: Vec::new(),
             silent: BTreeSet::new(),
             fences: 0,
+            doubled: BTreeMap::new(),
             decided: BTreeSet::new(),
             violations: Vec::new(),
             counts: Counts::new(),
@@ -48,6 +49,8 @@ pub(crate) struct World {
     pub(crate) sessions: Vec<Session>,
     /// Hosts that the coordinator said are silent.
     pub(crate) silent: BTreeSet<usize>,
+    /// How often each file was given to another host because the first took too long.
+    pub(crate) doubled: BTreeMap<usize, usize>,
     /// How often a host was fenced.
     pub(crate) fences: usize,
     /// Files that have their verdict.
@@ -164,16 +167,19 @@ impl World {
         its.for_each(|attempt| attempt.is_doubted = true);
     }
 
-    /// Whether a file may have attempts on more than one host, because the coordinator said that one is silent.
+    /// Whether a file may have attempts on more than one host, because the coordinator said that one is silent or takes
+    /// too long.
     pub(crate) fn is_doubted(&self, file: usize) -> bool {
-        self.attempts.values().any(|attempt| attempt.file == file && attempt.is_doubted)
+        self.doubled.contains_key(&file)
+            || self.attempts.values().any(|attempt| attempt.file == file && attempt.is_doubted)
     }
 
     /// How often a file may be run so far: what the scenario allows, and once more for each attempt that another one was
     /// to stand in for, and for each fence, by which a failure may have been set aside.
     pub(crate) fn tries_of(&self, file: usize) -> usize {
         let doubted = self.attempts.values().filter(|attempt| attempt.file == file && attempt.is_doubted);
-        self.scenario.tries_of(file) + doubted.count() + self.fences
+        let doubled = self.doubled.get(&file).copied().unwrap_or_default();
+        self.scenario.tries_of(file) + doubted.count() + doubled + self.fences
     }
 
     /// An order to run a file reaches its host.

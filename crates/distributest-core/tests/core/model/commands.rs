@@ -3,7 +3,7 @@
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::AttemptResult;
-use distributest_core::scheduler::{CHANCE_LIMIT, INTERRUPTION_LIMIT, STREAK_LIMIT};
+use distributest_core::scheduler::{CHANCE_LIMIT, INTERRUPTION_LIMIT, OVERDUE_GRACE, STREAK_LIMIT};
 use distributest_core::scheduler_messages::Command;
 
 use super::{EndedAttempt, File, Host, LiveAttempt, Model, Role, Runner};
@@ -39,6 +39,7 @@ impl Model {
                 }
             }
             Command::Withdraw { attempt } => self.observe_withdrawal(*attempt),
+            Command::Double { attempt } => self.observe_doubling(*attempt),
             Command::Fence { host, failures } => {
                 assert!(self.fenced.insert(*host), "a host is fenced once: {host:?}");
                 self.observe_fence(*host, *failures);
@@ -99,9 +100,14 @@ impl Model {
         assert!(!used, "attempt ids are never reused");
         let begun = self.runner(runner) == Some(Runner::Idle);
         self.set_runner(runner, Runner::Busy);
+        for other in self.attempts.values_mut().filter(|other| other.file == file) {
+            other.is_doubled = false;
+        }
         let live = LiveAttempt {
             file,
             runner,
+            given: self.now,
+            is_doubled: false,
             queued: !begun,
             begun,
             started: false,
@@ -110,6 +116,31 @@ impl Model {
             role,
         };
         self.attempts.insert(attempt, live);
+    }
+
+    fn observe_doubling(&mut self, attempt: AttemptId) {
+        let LiveAttempt { file, runner, given, role, .. } = self.attempts[&attempt];
+        assert_eq!(role, Role::Counts, "what is cancelled is not waited for");
+        assert!(!self.is_ending(), "nothing starts after a stop");
+        assert!(
+            self.now >= given + OVERDUE_GRACE || !self.is_even(),
+            "patience is not lost at once: {file:?}"
+        );
+        let live = self.attempts.values().filter(|live| live.is_for(file)).count();
+        assert_eq!(live, 1, "an attempt is doubled, not tripled: {file:?}");
+        let idle = self.runners(|runner| runner == Runner::Idle);
+        let is_free = |other: &RunnerId| {
+            other.host != runner.host && self.is_able(*other, file) && !self.is_paused(other.host)
+        };
+        assert!(idle.iter().any(is_free), "somebody has nothing better to do: {file:?}");
+        let launch = self.files[file.0 as usize].launch;
+        let next = self.waiting().into_iter().find(|other| self.files[other.0 as usize].launch == launch);
+        assert_eq!(next, None, "files that wait come first");
+        self.attempts.get_mut(&attempt).expect("it was found").is_doubled = true;
+        let state = &mut self.files[file.0 as usize];
+        assert!(!std::mem::replace(&mut state.was_doubled, true), "a file is doubled once: {file:?}");
+        state.last_lost_by = Some(runner.host);
+        state.doubts += 1;
     }
 
     fn observe_withdrawal(&mut self, attempt: AttemptId) {
@@ -129,13 +160,16 @@ impl Model {
         assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
         assert!(!self.is_paused(runner.host), "a host that is given nothing has nothing queued: {runner:?}");
         let idle = self.runners(|runner| runner == Runner::Idle);
-        let taker = idle.iter().find(|runner| self.may_take(file, **runner));
+        let taker = idle
+            .iter()
+            .find(|runner| self.may_take(file, **runner) && !self.may_be_waited_with(file, **runner));
         assert_eq!(taker, None, "nothing is queued that an idle runner may take: {file:?}");
         let (_, at_work) = self.attempts_of(runner)[0];
         assert!(at_work.role == Role::Counts && self.is_harmless(at_work.file), "{:?}", at_work.file);
         assert!(self.is_harmless(file) && self.files[file.0 as usize].dispatches == 0, "{file:?}");
-        let is_fresh = |file: &FileId| self.files[file.0 as usize].dispatches == 0;
-        let first = self.waiting().into_iter().find(|file| is_fresh(file) && self.is_able(runner, *file));
+        let mut takes =
+            self.waiting().into_iter().filter(|other| self.is_new(*other) && self.is_able(runner, *other));
+        let first = takes.find(|other| *other == file || !self.may_be_left(*other, runner));
         assert_eq!(first, Some(file), "a runner takes the first file it may take");
         self.files[file.0 as usize].dispatches += 1;
         self.give(attempt, file, runner, Role::Counts);
@@ -164,7 +198,9 @@ impl Model {
         );
         assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
         assert!(self.may_take(file, runner), "a file goes to another host than the one that lost it");
-        let first = self.waiting().into_iter().find(|file| self.may_take(*file, runner));
+        let is_passed_over = |other: &FileId| self.is_new(*other) && self.may_be_left(*other, runner);
+        let mut takes = self.waiting().into_iter().filter(|other| self.may_take(*other, runner));
+        let first = takes.find(|other| *other == file || !is_passed_over(other));
         assert_eq!(first, Some(file), "a runner takes the first file it may take");
         let state = &mut self.files[file.0 as usize];
         assert_eq!(state.verdict, None, "a decided file is not run again");

@@ -24,6 +24,7 @@ pub(crate) struct Model {
     /// What runners said that they can't run.
     unable: BTreeSet<(RunnerId, LaunchId)>,
     pub(crate) silent: BTreeSet<HostId>,
+    speeds: Vec<f64>,
     fenced: BTreeSet<HostId>,
     /// Hosts that may be broken for all that is known.
     doubted: BTreeSet<HostId>,
@@ -57,8 +58,10 @@ pub(crate) struct File {
     failed: Vec<(AttemptId, Outcome)>,
     /// Those that failed because of their hosts.
     set_aside: Vec<Failure>,
-    /// How often it was given to another host because of a silence.
+    /// How often it was given to another host because of a silence, or because the first took too long.
     doubts: u32,
+    /// It was given to another host because the first took too long.
+    was_doubled: bool,
     /// It crashed for the first time: that may lead to an attempt that is no retry.
     may_have_second_opinion: bool,
     /// The runners, and the absences of their hosts before, on which it was interrupted without the file being the
@@ -88,6 +91,7 @@ impl File {
             failed: Vec::new(),
             set_aside: Vec::new(),
             doubts: 0,
+            was_doubled: false,
             may_have_second_opinion: false,
             interrupted_by: BTreeSet::new(),
             was_queued_in_vain: false,
@@ -120,6 +124,9 @@ pub(crate) enum Runner {
 pub(crate) struct LiveAttempt {
     pub(crate) file: FileId,
     pub(crate) runner: RunnerId,
+    given: Duration,
+    /// Its file is given to another runner by the next command.
+    is_doubled: bool,
     /// Its runner was busy when it was given to it.
     queued: bool,
     /// Its runner is at work on it: it does not wait behind another any more.
@@ -176,6 +183,9 @@ impl Model {
             ended: BTreeMap::new(),
             unable: BTreeSet::new(),
             silent: BTreeSet::new(),
+            speeds: (0..options.host_count as usize)
+                .map(|host| options.host_speeds.get(host).copied().unwrap_or(1.0))
+                .collect(),
             fenced: BTreeSet::new(),
             doubted: BTreeSet::new(),
             failed_last: BTreeMap::new(),
@@ -256,7 +266,10 @@ impl Model {
         let waiting = self.waiting();
         assert!(!self.is_ending() || waiting.is_empty(), "nothing waits after a stop");
         for runner in self.runners(|runner| runner == Runner::Idle) {
-            let taken = waiting.iter().find(|file| self.may_take(**file, runner));
+            let taken = waiting.iter().find(|file| {
+                self.may_take(**file, runner)
+                    && !(self.is_new(**file) && self.may_be_waited_with(**file, runner))
+            });
             assert_eq!(taken, None, "no runner is idle while there is a file it may take: {runner:?}");
         }
         let hopeless =
@@ -277,7 +290,7 @@ impl Model {
             let is_free =
                 |runner: &&RunnerId| self.is_able(**runner, live.file) && !self.is_paused(runner.host);
             let free = idle.iter().filter(is_free).count();
-            let is_in_vain = waits && is_next && !self.is_ending() && free > withdrawn;
+            let is_in_vain = waits && is_next && !self.is_ending() && free > withdrawn && self.is_even();
             assert!(!is_in_vain, "{:?} waits in vain", live.file);
         }
     }
@@ -337,7 +350,8 @@ impl Model {
 
     /// Whether a file is neither decided nor held nor at work on a host that is heard.
     fn is_waiting(&self, file: FileId) -> bool {
-        let is_heard = |live: &LiveAttempt| self.is_ending() || !self.silent.contains(&live.runner.host);
+        let stands_alone = |live: &LiveAttempt| !live.is_doubled && !self.silent.contains(&live.runner.host);
+        let is_heard = |live: &LiveAttempt| self.is_ending() || stands_alone(live);
         let state = &self.files[file.0 as usize];
         let mut live = self.attempts.values().filter(|live| live.is_for(file));
         let may_run = state.counted_interruptions < INTERRUPTION_LIMIT;
@@ -354,6 +368,32 @@ impl Model {
             |file: &&File| matches!(file.verdict, Some(Verdict::Ran(outcome)) if !outcome.is_success());
         let failed = self.files.iter().filter(has_failed).count() as u32;
         self.fail_fast.is_some_and(|limit| failed >= limit)
+    }
+
+    fn is_even(&self) -> bool {
+        self.speeds.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    /// Whether a file was never handed out.
+    fn is_new(&self, file: FileId) -> bool {
+        self.files[file.0 as usize].dispatches == 0
+    }
+
+    /// Whether a runner may pass over a file: a faster host has or may bring somebody to take it.
+    fn may_be_left(&self, file: FileId, runner: RunnerId) -> bool {
+        !self.faster(file, runner).is_empty()
+    }
+
+    /// Whether a runner may do nothing rather than take a file: a faster host is at work, and will take it.
+    fn may_be_waited_with(&self, file: FileId, runner: RunnerId) -> bool {
+        let faster = self.faster(file, runner);
+        self.attempts.values().any(|live| faster.contains(&live.runner.host))
+    }
+
+    fn faster(&self, file: FileId, runner: RunnerId) -> Vec<HostId> {
+        let speed = |host: HostId| self.speeds[host.0 as usize];
+        let hosts = self.hosts_at_work_for(self.files[file.0 as usize].launch);
+        hosts.into_iter().filter(|host| speed(*host) > speed(runner.host)).collect()
     }
 
     /// Whether a runner may be given a file now.

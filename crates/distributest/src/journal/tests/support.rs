@@ -11,7 +11,7 @@ use distributest_protocol::wire;
 use tempfile::TempDir;
 
 use super::super::*;
-use crate::plan::{PlannedFile, RunPlan};
+use crate::plan::{HostSpeeds, PlannedFile, RunPlan};
 use crate::project::Project;
 
 /// Where a project and the journals of its runs are.
@@ -56,6 +56,7 @@ impl Place {
             unusable: Vec::new(),
             finished: None,
             launches: vec![wire::Launch { framework: "command".to_owned(), kind: None }],
+            speeds: HostSpeeds::default(),
         }
     }
 
