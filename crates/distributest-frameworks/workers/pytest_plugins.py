@@ -1,5 +1,6 @@
 """The plugins by which the pytest worker hears of tests and leads pytest to a file; between `pytest_coverage.py` and `pytest_worker.py`."""
 
+import functools
 import warnings
 
 
@@ -209,6 +210,23 @@ def guide_class(pytest):
             while os.path.dirname(path) != path:
                 self.on_the_way[os.path.dirname(path)] = {os.path.basename(path), "__init__.py"}
                 path = os.path.dirname(path)
+
+        def look_only_on_the_way(self):
+            """Has pytest 8 and newer not even ask all plugins about everything that lies aside, which they do for each entry."""
+            from _pytest import main, python
+
+            for module in (main, python):
+                if hasattr(module, "scandir"):
+                    # Without the guide of a session that has ended.
+                    scan_directory = getattr(module.scandir, "__wrapped__", module.scandir)
+                    module.scandir = self.without_what_is_aside(scan_directory)
+
+        def without_what_is_aside(self, scan_directory):
+            @functools.wraps(scan_directory)
+            def scan_on_the_way(*arguments):
+                return [entry for entry in scan_directory(*arguments) if not self.is_aside(entry.path)]
+
+            return scan_on_the_way
 
         def is_aside(self, path):
             names = self.on_the_way.get(os.path.dirname(path))

@@ -26,6 +26,7 @@ Rules:
 - Options that make no sense for one file of many are switched off: see `quieten`.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -99,6 +100,7 @@ class Prepared:
         self.reporter = reporter_class(pytest)(self.guide)
         self.config = _prepareconfig(list(arguments), [self.reporter, self.guide])
         refuse_paths(self.config._parser.parse_known_args(list(arguments)).file_or_dir)
+        self.guide.look_only_on_the_way()
         quieten(self.config)
         self.coverage.watch(self.config)
         self.session = pytest.Session.from_config(self.config)
@@ -287,7 +289,7 @@ class Prepared:
             return "coverage is measured"
         if any(self.config.pluginmanager.has_plugin(name) for name in SEEDING_PLUGINS):
             return "a plugin has chosen random numbers for this run"
-        if any(not (getattr(undo, "__module__", None) or "").startswith("_pytest.") for undo in self.cleanups()):
+        if not all(undoes_own_work(undo) for undo in self.cleanups()):
             return "a plugin has something to undo at the end"
         return None
 
@@ -296,8 +298,7 @@ class Prepared:
         if hasattr(self.config, "_cleanup"):
             return self.config._cleanup
         # Since pytest 8.4.
-        called = self.config._cleanup_stack._exit_callbacks
-        return [getattr(callback, "__wrapped__", callback) for _, callback in called]
+        return exit_callbacks(self.config._cleanup_stack)
 
     def depends_on(self):
         """Where pytest looks for its ini file: the project and the directories above it."""
@@ -324,6 +325,21 @@ def belongs_to_project(plugin):
 def undoes_in_memory(plugin):
     """Whether a plugin's pytest_unconfigure is known to undo nothing that outlives the process."""
     return getattr(plugin, "__name__", "").split(".")[0] == "pytest_subtests"
+
+
+def undoes_own_work(undo):
+    """Whether a function that pytest calls at its end is pytest's own."""
+    owner = getattr(undo, "__self__", None)
+    if isinstance(owner, contextlib.ExitStack):
+        return all(undoes_own_work(callback) for callback in exit_callbacks(owner))
+    frame = getattr(getattr(owner, "gen", None), "gi_frame", None)
+    # Of the generator that is a context manager; else of the function, or of what `functools.partial` calls.
+    module = frame.f_globals["__name__"] if frame else getattr(getattr(undo, "func", undo), "__module__", None)
+    return (module or "").startswith("_pytest.")
+
+
+def exit_callbacks(stack):
+    return [getattr(callback, "__wrapped__", callback) for _, callback in stack._exit_callbacks]
 
 
 def pytest_argument(file):

@@ -140,6 +140,11 @@ fn a_worker_with_something_to_do_at_its_end_does_not_stay() {
         ("pytest", "import tempfile\nkept = tempfile.TemporaryDirectory()"),
         ("pytest", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"),
         ("pytest", "def pytest_configure(config):\n    config.add_cleanup(lambda: None)"),
+        (
+            "pytest",
+            "import contextlib\ndef pytest_configure(config):\n    stack = contextlib.ExitStack()\n    \
+             stack.callback(print)\n    config.add_cleanup(stack.close)",
+        ),
         ("rspec", "at_exit { puts 'bye' }"),
         ("rspec", "Thread.new { sleep }"),
         ("minitest", "Minitest.after_run { puts 'bye' }"),
@@ -151,6 +156,20 @@ fn a_worker_with_something_to_do_at_its_end_does_not_stay() {
         assert!(!answer["message"].as_str().unwrap().is_empty());
         worker.quit();
     }
+}
+
+#[test]
+fn pytest_stays_when_only_pytest_itself_has_something_to_undo() {
+    // Both as pytest itself does it since version 8.4.
+    let helper = "import contextlib, functools\nfrom _pytest.pathlib import absolutepath\n\
+         from _pytest.warnings import catch_warnings_for_item\n\
+         def pytest_configure(config):\n    stack = contextlib.ExitStack()\n    \
+         stack.enter_context(catch_warnings_for_item(config, config.hook, 'config', None))\n    \
+         config.add_cleanup(stack.close)\n    config.add_cleanup(functools.partial(absolutepath, '.'))\n";
+    let (_project, mut worker) = worker("pytest", helper);
+    let answer = worker.keep();
+    assert_eq!(answer["type"], "kept", "{answer}");
+    worker.quit();
 }
 
 #[test]

@@ -206,3 +206,28 @@ fn what_fails_when_the_session_ends_is_told_in_the_log() {
     assert!(output.contains("assert not 'left over'"), "{output}");
     assert!(output.contains("the session is finished"), "{output}");
 }
+
+#[test]
+fn each_session_finds_its_own_files_only() {
+    let project = telling();
+    let asked = "from telling import tell\n\ndef pytest_ignore_collect():\n    tell('asked')\n";
+    project.write("tests/conftest.py", asked);
+    for number in 0..50 {
+        project.write(&format!("tests/test_aside_{number}.py"), "def test_aside(): pass\n");
+    }
+    project.write("tests/test_stops.py", "import pytest\n\ndef test_exits():\n    pytest.exit('enough')\n");
+    for isolation in [Isolation::Shared, Isolation::Fork] {
+        project.write("told", "");
+        let mut worker = start(isolation).ready_worker(&project);
+        for (file, tests) in
+            [("tests/test_one.py", 2), ("tests/test_stops.py", 1), ("tests/test_three.py", 2)]
+        {
+            let report = worker.run(file);
+            assert_eq!(report.tests.len().max(1), tests, "{file}: {}", report.finished);
+        }
+        worker.quit();
+        // Of what lies beside the files no plugin is asked, which takes long where much does.
+        let asked = told(&project).iter().filter(|line| *line == "asked").count();
+        assert!(asked < 30, "{isolation:?}: asked {asked} times");
+    }
+}
