@@ -24,8 +24,11 @@ use crate::hosts::messages::{AgentBlock, FinishedAttempt, HostFailure, News, Ord
 /// counted on.
 const LEASE_IN_HOST_TIMEOUTS: u32 = 6;
 
-/// Heartbeats in a host timeout: room for two that are lost.
-const HEARTBEATS_IN_HOST_TIMEOUT: u32 = 3;
+/// Heartbeats in a host timeout: room for many that are lost.
+const HEARTBEATS_IN_HOST_TIMEOUT: u32 = 10;
+
+/// After the last verdict a host is quiet that is not heard for this many heartbeats.
+const QUIET_HEARTBEATS: u32 = 3;
 
 /// The bits of a block's number that are the agent's own. Above them stands the connection, since each has its blocks
 /// numbered from the start. What comes of it is still a whole number in JavaScript.
@@ -50,6 +53,11 @@ impl Patience {
     /// How often each side says something.
     pub fn heartbeat(self) -> Duration {
         self.host_timeout / HEARTBEATS_IN_HOST_TIMEOUT
+    }
+
+    /// Silence after which a host that nothing is wanted of any more is not waited for.
+    fn quiet(self) -> Duration {
+        self.heartbeat() * QUIET_HEARTBEATS
     }
 }
 
@@ -117,6 +125,10 @@ pub struct Agent {
     connection: u32,
     patience: Patience,
     last_heard: Instant,
+    /// It was told that the run is over.
+    is_ending: bool,
+    /// It was said that it is quiet since then.
+    is_quiet: bool,
     is_silent: bool,
     /// What was said after a silence, until the end of the silence is told.
     unread: Option<wire::AgentMessage>,
@@ -178,6 +190,8 @@ impl Agent {
             connection,
             patience,
             last_heard: Instant::now(),
+            is_ending: false,
+            is_quiet: false,
             is_silent: false,
             unread: None,
             welcome,
@@ -270,7 +284,8 @@ impl Agent {
     /// # Errors
     ///
     /// When the connection is gone.
-    pub async fn order(&self, order: Order) -> Result<(), AgentError> {
+    pub async fn order(&mut self, order: Order) -> Result<(), AgentError> {
+        self.is_ending |= matches!(order, Order::EndRun);
         self.send(match order {
             Order::Dispatch { attempt, runner, launch, file, tests, fresh, timeout, expected } => {
                 OrderKind::Dispatch(wire::Dispatch {
@@ -300,7 +315,7 @@ impl Agent {
         self.orders.send(wire::CoordinatorMessage { kind: Some(kind) }).await.map_err(|_| AgentError::Broken)
     }
 
-    /// The next thing the agent has to say, or that it is silent or heard again; `None` once the run is over there.
+    /// The next thing the agent has to say, or that it is quiet, silent or heard again; `None` once the run is over there.
     /// Cancel-safe.
     ///
     /// # Errors
@@ -328,11 +343,20 @@ impl Agent {
 
     /// Waits for the next message, as long as silence is borne. What is here already is heard however late it is read.
     async fn listen(&mut self) -> Result<Heard, AgentError> {
-        let silence = if self.is_silent { self.patience.lease() } else { self.patience.host_timeout };
+        let is_first_doubt = self.is_ending && !self.is_quiet;
+        let silence = match self.is_silent {
+            true => self.patience.lease(),
+            false if is_first_doubt => self.patience.quiet(),
+            false => self.patience.host_timeout,
+        };
         let Ok(message) = tokio::time::timeout_at(self.last_heard + silence, self.updates.message()).await
         else {
             if self.is_silent {
                 return Err(AgentError::Silent(silence));
+            }
+            if is_first_doubt {
+                self.is_quiet = true;
+                return Ok(Heard::Change(News::Quiet));
             }
             self.is_silent = true;
             return Ok(Heard::Change(News::Silent(silence)));

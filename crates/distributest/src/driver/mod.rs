@@ -137,6 +137,8 @@ struct HostState {
     /// Runners it was asked to start.
     runners: u16,
     silent: bool,
+    /// Nothing was heard from it for a while after the last verdict.
+    quiet: bool,
     ended: bool,
 }
 
@@ -222,6 +224,7 @@ impl<'run> Driver<'run> {
                 took_part: false,
                 runners: 0,
                 silent: false,
+                quiet: false,
                 ended: false,
             });
             self.tasks.spawn(participate(host, Arc::clone(&self.options.run), orders, outlets.clone()));
@@ -233,14 +236,21 @@ impl<'run> Driver<'run> {
     }
 
     /// Over when every file is decided, every host that took part has ended its part, and all it wrote is here.
-    /// Hosts that are silent or away are not waited for, and those that are still being reached for the first time only if
-    /// they have to take part.
+    /// Hosts that are silent or away are not waited for, nor quiet ones that have nothing but what others were faster with,
+    /// and those that are still being reached for the first time only if they have to take part.
     fn is_over(&self) -> bool {
         let waits_for_all = self.options.require_hosts && !self.stopping;
-        let host_is_over = |host: &HostState| {
-            host.ended || host.silent || host.is_away() || (host.is_awaited() && !waits_for_all)
+        let is_unneeded = |id: HostId, host: &HostState| host.quiet && self.has_only_superseded(id);
+        let host_is_over = |(id, host): (HostId, &HostState)| {
+            let is_gone = host.ended || host.silent || host.is_away() || is_unneeded(id, host);
+            is_gone || (host.is_awaited() && !waits_for_all)
         };
-        self.aborted || (self.finished && self.hosts.iter().all(host_is_over))
+        self.aborted || (self.finished && (0..).map(HostId).zip(&self.hosts).all(host_is_over))
+    }
+
+    /// Whether a host is still at work after the last verdict, and nobody owes output of an attempt that is over.
+    fn has_only_superseded(&self, host: HostId) -> bool {
+        self.untold.is_empty() && self.attempts.values().any(|live| live.runner.host == host)
     }
 
     fn end(mut self) -> RunSummary {

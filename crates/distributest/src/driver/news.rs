@@ -53,6 +53,7 @@ impl Driver<'_> {
             News::Synced { snapshot } => self.sinks.emit(&RunEvent::HostSynced { host, snapshot }),
             News::Silent(silence) => self.host_silent(host, silence),
             News::Heard => self.host_heard(host),
+            News::Quiet => self.hosts[host.0 as usize].quiet = true,
             News::Away { failure, next_block } => {
                 self.host_output_ended(host, next_block, output);
                 self.host_away(host, failure);

@@ -45,6 +45,8 @@ pub enum News {
     },
     /// Nothing was heard from its agent for this long.
     Silent(Duration),
+    /// After it was told that the run is over nothing was heard from the agent for a while.
+    Quiet,
     /// A silent agent is heard again; what it says follows.
     Heard,
     /// The connection to its agent broke, after the last piece of its output; another one is being made. What comes next
