@@ -60,8 +60,8 @@
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
-//! An event costs O(log n) in files and runners for each launch of the run, apart from the commands and lost
-//! runners it stands for.
+//! An event costs O(log n) in files and runners for each launch of the run, and O(n) in hosts where those differ in
+//! speed, apart from the commands and lost runners it stands for.
 
 mod ahead;
 mod fleet;
