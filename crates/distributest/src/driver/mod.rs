@@ -236,21 +236,15 @@ impl<'run> Driver<'run> {
     }
 
     /// Over when every file is decided, every host that took part has ended its part, and all it wrote is here.
-    /// Hosts that are silent or away are not waited for, nor quiet ones that have nothing but what others were faster with,
-    /// and those that are still being reached for the first time only if they have to take part.
+    /// Hosts that are silent or away are not waited for, nor quiet ones once all output of attempts is here, and those that
+    /// are still being reached for the first time only if they have to take part.
     fn is_over(&self) -> bool {
         let waits_for_all = self.options.require_hosts && !self.stopping;
-        let is_unneeded = |id: HostId, host: &HostState| host.quiet && self.has_only_superseded(id);
-        let host_is_over = |(id, host): (HostId, &HostState)| {
-            let is_gone = host.ended || host.silent || host.is_away() || is_unneeded(id, host);
-            is_gone || (host.is_awaited() && !waits_for_all)
+        let host_is_over = |host: &HostState| {
+            let is_gone = host.ended || host.silent || host.is_away();
+            is_gone || (host.quiet && self.untold.is_empty()) || (host.is_awaited() && !waits_for_all)
         };
-        self.aborted || (self.finished && (0..).map(HostId).zip(&self.hosts).all(host_is_over))
-    }
-
-    /// Whether a host is still at work after the last verdict, and nobody owes output of an attempt that is over.
-    fn has_only_superseded(&self, host: HostId) -> bool {
-        self.untold.is_empty() && self.attempts.values().any(|live| live.runner.host == host)
+        self.aborted || (self.finished && self.hosts.iter().all(host_is_over))
     }
 
     fn end(mut self) -> RunSummary {

@@ -45,7 +45,7 @@ pub enum News {
     },
     /// Nothing was heard from its agent for this long.
     Silent(Duration),
-    /// After it was told that the run is over nothing was heard from the agent for a while.
+    /// Nothing was heard from the agent for a while after it was told that the run is over.
     Quiet,
     /// A silent agent is heard again; what it says follows.
     Heard,

@@ -16,6 +16,7 @@ mod observer;
 mod random;
 mod scenario;
 mod simulation;
+mod stragglers;
 mod world;
 
 use simulation::{Report, simulate};

@@ -36,6 +36,8 @@ pub(crate) struct Report {
     pub(crate) counts: Counts,
     /// Everything that happened, if it was asked for.
     pub(crate) trace: Vec<String>,
+    /// Until the coordinator was gone.
+    pub(crate) took: Duration,
 }
 
 /// How long after the coordinator is gone and all faults are over a test may still run: the lease and what it takes to
@@ -44,18 +46,24 @@ const LEASE_AND_MORE: Duration = Duration::from_secs(75);
 
 /// Runs the scenario of a seed.
 pub(crate) fn simulate(seed: u64, traced: bool) -> Report {
+    simulate_scenario(Scenario::of(seed), traced)
+}
+
+pub(crate) fn simulate_scenario(scenario: Scenario, traced: bool) -> Report {
+    let seed = scenario.seed;
     let simulated = catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .expect("a runtime without threads and sockets can be had");
-        runtime.block_on(run(Scenario::of(seed), traced))
+        runtime.block_on(run(scenario, traced))
     }));
     simulated.unwrap_or_else(|_| Report {
         violations: vec![format!("seed {seed} panics")],
         counts: Counts::new(),
         trace: Vec::new(),
+        took: Duration::ZERO,
     })
 }
 
@@ -77,6 +85,7 @@ async fn run(scenario: Scenario, traced: bool) -> Report {
     }
     world.lock().trace(|| "the coordinator is gone".into());
     let start = world.lock().start;
+    let took = start.elapsed();
     sleep_until(start + scenario.last_fault_ends()).await;
     sleep(LEASE_AND_MORE).await;
     let mut world = world.lock();
@@ -90,6 +99,7 @@ async fn run(scenario: Scenario, traced: bool) -> Report {
         violations: std::mem::take(&mut world.violations),
         counts: std::mem::take(&mut world.counts),
         trace: world.trace.take().unwrap_or_default(),
+        took,
     }
 }
 
