@@ -27,7 +27,7 @@ use distributest_core::identity::AttemptId;
 use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent, RunSummary};
 use distributest_core::test_result::{TestResult, TestStatus};
-use tempfile::SpooledTempFile;
+use tempfile::{SpooledData, SpooledTempFile};
 
 use crate::format;
 use crate::log_file::PreparedLog;
@@ -141,8 +141,10 @@ impl AggregatedLog {
                 self.names.host(*host),
                 in_brackets(hint.as_ref())
             )),
-            RunEvent::HostSynced { host, snapshot } => {
-                Some(format!("host {} has snapshot {snapshot} of the project", self.names.host(*host)))
+            RunEvent::HostSynced { host, snapshot, copied } => {
+                let copied = copied.as_ref().map(|reason| format!(", copied with rsync: {reason}"));
+                let (host, copied) = (self.names.host(*host), copied.unwrap_or_default());
+                Some(format!("host {host} has snapshot {snapshot} of the project{copied}"))
             }
             RunEvent::HostChanged { host, change } => {
                 Some(format!("host {}: {change}", self.names.host(*host)))
@@ -210,12 +212,8 @@ impl AggregatedLog {
     ) -> io::Result<()> {
         let spool = block.and_then(|block| self.open_blocks.remove(&block));
         writeln!(self.log, "==> {title} ({} bytes)", spool.as_ref().map_or(0, |spool| spool.length))?;
-        for mut spool in spool.into_iter().chain(sections) {
-            spool.file.rewind()?;
-            io::copy(&mut spool.file, &mut self.log)?;
-            if !spool.ends_in_newline {
-                self.log.write_all(b"\n")?;
-            }
+        for spool in spool.into_iter().chain(sections) {
+            spool.append_to(&mut self.log)?;
         }
         writeln!(self.log, "<== {title}: {}", end.replace('\n', "\n    "))?;
         self.log.flush()
@@ -246,6 +244,18 @@ impl Spool {
             self.ends_in_newline = *last == b'\n';
         }
         Ok(())
+    }
+
+    fn append_to(self, log: &mut BufWriter<File>) -> io::Result<()> {
+        match self.file.into_inner() {
+            SpooledData::InMemory(bytes) => log.write_all(bytes.get_ref())?,
+            SpooledData::OnDisk(mut file) => {
+                file.rewind()?;
+                // From one file to another the system copies by itself.
+                io::copy(&mut file, log)?;
+            }
+        }
+        if self.ends_in_newline { Ok(()) } else { log.write_all(b"\n") }
     }
 }
 

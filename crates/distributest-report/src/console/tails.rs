@@ -8,6 +8,10 @@ use distributest_core::run_event::BlockId;
 const BYTES: usize = 8 * 1024;
 const LINES: usize = 20;
 
+fn newlines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
 /// The ends of all open blocks.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
@@ -28,13 +32,22 @@ pub(crate) struct Tail {
 impl Tails {
     pub(super) fn push(&mut self, block: BlockId, bytes: &[u8]) {
         let kept = self.open.entry(block).or_default();
+        // Of a large piece only the end is copied.
+        let (passed, bytes) = bytes.split_at(bytes.len().saturating_sub(BYTES));
+        let mut dropped = 0;
+        if !passed.is_empty() {
+            dropped += newlines(kept) + newlines(passed);
+            kept.clear();
+        }
         kept.extend_from_slice(bytes);
         // Twice the limit before it is cut, so that small pieces do not move the whole each time.
         if kept.len() > 2 * BYTES {
             let excess = kept.len() - BYTES;
-            let newlines = kept[..excess].iter().filter(|byte| **byte == b'\n').count() as u64;
+            dropped += newlines(&kept[..excess]);
             kept.drain(..excess);
-            *self.dropped_lines.entry(block).or_default() += newlines;
+        }
+        if dropped > 0 {
+            *self.dropped_lines.entry(block).or_default() += dropped;
         }
     }
 
@@ -69,6 +82,21 @@ mod tests {
         assert!(tail.text.starts_with("line 9980\n") && tail.text.ends_with("line 9999"), "{}", tail.text);
         assert_eq!(tail.earlier_lines, 9_980);
         assert_eq!(tails.close(BLOCK), Tail::default());
+    }
+
+    #[test]
+    fn it_does_not_matter_in_which_pieces_it_comes() {
+        let bytes: Vec<u8> = (0..20_000).flat_map(|number| format!("line {number}\n").into_bytes()).collect();
+        let tail_of = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let mut tails = Tails::default();
+            pieces.for_each(|piece| tails.push(BLOCK, piece));
+            tails.close(BLOCK)
+        };
+        let whole = tail_of(&mut std::iter::once(&bytes[..]));
+        assert_eq!(whole.earlier_lines, 19_980);
+        for size in [1, 7, 1000, BYTES, BYTES + 1, 2 * BYTES + 1, 65_536] {
+            assert_eq!(tail_of(&mut bytes.chunks(size)), whole, "in pieces of {size}");
+        }
     }
 
     #[test]
