@@ -1,15 +1,19 @@
-//! The coordinator's end of a connection: opens the session and the output stream over any byte stream.
+//! The coordinator's end of a connection: opens the session and the output stream over any byte stream, and acknowledges
+//! the output that is taken.
 
 use std::sync::{Mutex, PoisonError};
 
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::flow;
+use crate::pace;
 use crate::wire;
 use crate::wire::agent_client::AgentClient;
 
@@ -23,7 +27,43 @@ pub struct AgentConnection {
     /// What the agent says; the first message is a `Welcome` or a `Refusal`.
     pub updates: tonic::Streaming<wire::AgentMessage>,
     /// What hooks, workers and tests write.
-    pub output: tonic::Streaming<wire::OutputChunk>,
+    pub output: Output,
+}
+
+/// What hooks, workers and tests of one connection write.
+pub struct Output {
+    chunks: tonic::Streaming<wire::OutputChunk>,
+    /// How much of it was taken.
+    taken: u64,
+    /// How much of that the agent is told of.
+    acknowledged: watch::Sender<u64>,
+    /// Tells it. Without acknowledgements the agent would only send more at a time, so nobody asks how it ends.
+    _telling: AbortOnDropHandle<()>,
+}
+
+impl Output {
+    fn new(chunks: tonic::Streaming<wire::OutputChunk>, mut client: AgentClient<Channel>) -> Output {
+        let (acknowledged, receiver) = watch::channel(0);
+        let telling = tokio::spawn(async move {
+            let taken = WatchStream::new(receiver).map(|bytes| wire::OutputTaken { bytes });
+            let _ = client.acknowledge(taken).await;
+        });
+        Output { chunks, taken: 0, acknowledged, _telling: AbortOnDropHandle::new(telling) }
+    }
+
+    /// The next chunk; `None` once no more will come. Whoever asks for it has taken the one before.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks, or what comes is no chunk.
+    pub async fn message(&mut self) -> Result<Option<wire::OutputChunk>, tonic::Status> {
+        if self.taken - *self.acknowledged.borrow() >= pace::ACKNOWLEDGED_BYTES {
+            self.acknowledged.send_replace(self.taken);
+        }
+        let chunk = self.chunks.message().await?;
+        self.taken += chunk.as_ref().map_or(0, pace::weight);
+        Ok(chunk)
+    }
 }
 
 /// Why no session could be opened.
@@ -60,8 +100,9 @@ where
         }
     });
     let channel = Endpoint::from_static("http://agent")
-        .initial_stream_window_size(flow::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(flow::CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(flow::OUTPUT_WINDOW_BYTES)
+        .initial_connection_window_size(flow::OUTPUT_CONNECTION_WINDOW_BYTES)
+        .max_frame_size(flow::FRAME_BYTES)
         .connect_with_connector(connector)
         .await
         .map_err(ConnectError::Transport)?;
@@ -73,7 +114,8 @@ where
     let greeted = orders.try_send(greeting);
     debug_assert!(greeted.is_ok(), "a new channel has room for one message");
     let updates = client.session(ReceiverStream::new(outgoing)).await.map_err(connect_error)?.into_inner();
-    let output = output_client.output(wire::OutputRequest {}).await.map_err(connect_error)?.into_inner();
+    let chunks = output_client.output(wire::OutputRequest {}).await.map_err(connect_error)?.into_inner();
+    let output = Output::new(chunks, client);
     Ok(AgentConnection { orders, updates, output })
 }
 

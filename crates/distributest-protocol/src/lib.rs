@@ -4,6 +4,7 @@
 pub mod client;
 pub mod conversions;
 pub mod flow;
+mod pace;
 pub mod server;
 
 /// The messages and services of `proto/distributest/v1`, as generated.

@@ -3,13 +3,14 @@
 //! What the coordinator opens as two gRPC calls comes out here as three channels. `orders` ends when the session or
 //! the connection does, whatever the reason; that is how an agent learns that its run is over.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +19,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::flow;
+use crate::pace::{self, Pace};
 use crate::wire;
 use crate::wire::agent_server::{Agent, AgentServer};
 
@@ -28,7 +30,7 @@ const MESSAGES_IN_FLIGHT: usize = 16;
 /// Chunks of output under way before the reader of the tests' pipes waits.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
-/// Calls a coordinator may have open at a time: the two there are, and some room for mistakes to be answered.
+/// Calls a coordinator may have open at a time: the three there are, and some room for mistakes to be answered.
 const CALL_LIMIT: u32 = 8;
 
 /// One coordinator's connection, as its run sees it.
@@ -44,7 +46,7 @@ pub struct CoordinatorConnection {
 /// The task that moves the bytes of a connection.
 pub struct ServedConnection {
     close: oneshot::Sender<()>,
-    /// Resolves once the coordinator has made both its calls, or is gone.
+    /// Resolves once the coordinator has asked for the output, or is gone.
     opened: oneshot::Receiver<()>,
     task: JoinHandle<()>,
 }
@@ -77,9 +79,12 @@ where
     let (updates, updates_receiver) = mpsc::channel(MESSAGES_IN_FLIGHT);
     let (output, output_receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let (opened_sender, opened) = oneshot::channel();
+    let (taken_sender, taken) = watch::channel(None);
+    let output_call = OutputCall { chunks: output_receiver, pace: Pace::new(taken), opened: opened_sender };
     let service = OneRun {
         session: Mutex::new(Some((orders_sender, updates_receiver))),
-        output: Mutex::new(Some((output_receiver, opened_sender))),
+        output: Mutex::new(Some(output_call)),
+        taken: Mutex::new(Some(taken_sender)),
     };
     let (close, close_requested) = oneshot::channel::<()>();
     let (ended_sender, ended) = oneshot::channel();
@@ -111,8 +116,17 @@ type Session = (mpsc::Sender<wire::CoordinatorMessage>, mpsc::Receiver<wire::Age
 /// The service of one connection: each of its calls can be made once.
 struct OneRun {
     session: Mutex<Option<Session>>,
-    /// The chunks, and whom to tell that the call was made.
-    output: Mutex<Option<(mpsc::Receiver<wire::OutputChunk>, oneshot::Sender<()>)>>,
+    output: Mutex<Option<OutputCall>>,
+    /// How many bytes of the output the coordinator says it has taken, as long as it says so.
+    taken: Mutex<Option<watch::Sender<Option<u64>>>>,
+}
+
+/// What the call for the output needs.
+struct OutputCall {
+    chunks: mpsc::Receiver<wire::OutputChunk>,
+    pace: Pace,
+    /// To be told that the call was made.
+    opened: oneshot::Sender<()>,
 }
 
 #[tonic::async_trait]
@@ -133,9 +147,30 @@ impl Agent for OneRun {
         &self,
         _request: Request<wire::OutputRequest>,
     ) -> Result<Response<Self::OutputStream>, Status> {
-        let (output, opened) = take_once(&self.output)?;
+        let OutputCall { chunks, pace, opened } = take_once(&self.output)?;
         let _ = opened.send(());
-        Ok(Response::new(Box::pin(ReceiverStream::new(output).map(Ok))))
+        let (paced, paced_receiver) = mpsc::channel(1);
+        tokio::spawn(send_paced(chunks, paced, pace));
+        Ok(Response::new(Box::pin(ReceiverStream::new(paced_receiver).map(Ok))))
+    }
+
+    async fn acknowledge(
+        &self,
+        request: Request<Streaming<wire::OutputTaken>>,
+    ) -> Result<Response<wire::Acknowledged>, Status> {
+        let taken = take_once(&self.taken)?;
+        taken.send_replace(Some(0));
+        let mut told = request.into_inner();
+        let tell = async {
+            while let Ok(Some(wire::OutputTaken { bytes })) = told.message().await {
+                taken.send_replace(Some(bytes));
+            }
+        };
+        tokio::select! {
+            () = tell => {}
+            () = taken.closed() => {}
+        }
+        Ok(Response::new(wire::Acknowledged {}))
     }
 }
 
@@ -153,6 +188,23 @@ async fn forward(
 ) {
     while let Ok(Some(order)) = incoming.message().await {
         if orders.send(order).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Moves chunks from the run to the call until either ends, no more at a time than may be under way.
+async fn send_paced(
+    mut chunks: mpsc::Receiver<wire::OutputChunk>,
+    paced: mpsc::Sender<wire::OutputChunk>,
+    mut pace: Pace,
+) {
+    while let Some(chunk) = chunks.recv().await {
+        tokio::select! {
+            () = pace.send(pace::weight(&chunk)) => {}
+            () = paced.closed() => return,
+        }
+        if paced.send(chunk).await.is_err() {
             return;
         }
     }
@@ -187,6 +239,19 @@ impl<Stream: AsyncWrite + Unpin> AsyncWrite for ServedStream<Stream> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    /// A message and its header in one piece: each piece costs everybody on the way as much as a whole message.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,5 +1,7 @@
 //! The client and server adapters over an in-memory byte stream.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use distributest_protocol::client::{AgentConnection, connect};
@@ -104,6 +106,84 @@ async fn unread_output_stops_its_writer_but_not_the_session() {
         assert!(received.expect("the session goes on").expect("delivered").is_some());
     }
     assert!(!flood.is_finished());
+    flood.abort();
+}
+
+#[tokio::test]
+async fn output_that_is_read_goes_on_after_the_run_however_much_it_is() {
+    let (coordinator, agent, served) = both_ends().await;
+    let AgentConnection { orders, updates, mut output } = coordinator;
+    let writer = tokio::spawn(async move {
+        for _ in 0..200 {
+            let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 64 * 1024].into() };
+            agent.output.send(chunk).await.expect("the output is open");
+        }
+        drop(agent);
+        served.close(LIMIT).await;
+    });
+    drop((orders, updates));
+    let mut bytes = 0;
+    let reading = async {
+        while let Some(chunk) = output.message().await.expect("delivered") {
+            bytes += chunk.data.len();
+        }
+    };
+    tokio::time::timeout(LIMIT, reading).await.expect("all of it comes");
+    assert_eq!(bytes, 200 * 64 * 1024);
+    drop(output);
+    tokio::time::timeout(LIMIT, writer).await.expect("closes").expect("does not panic");
+}
+
+/// The run waits for somebody who waits for output: acknowledgements must not wait for the run.
+#[tokio::test]
+async fn output_goes_on_while_the_run_takes_no_orders() {
+    let (mut coordinator, agent, _served) = both_ends().await;
+    let orders = coordinator.orders.clone();
+    let beats = tokio::spawn(async move {
+        let kind = Some(wire::coordinator_message::Kind::Heartbeat(wire::Heartbeat {}));
+        while orders.send(wire::CoordinatorMessage { kind: kind.clone() }).await.is_ok() {}
+    });
+    let output = agent.output.clone();
+    let writer = tokio::spawn(async move {
+        for _ in 0..100 {
+            let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 64 * 1024].into() };
+            output.send(chunk).await.expect("the output is open");
+        }
+    });
+    for _ in 0..100 {
+        let chunk = tokio::time::timeout(LIMIT, coordinator.output.message()).await;
+        assert!(chunk.expect("it goes on").expect("delivered").is_some());
+    }
+    writer.await.expect("does not panic");
+    beats.abort();
+}
+
+#[tokio::test]
+async fn no_more_output_is_under_way_than_may_be_until_some_is_taken() {
+    let (mut coordinator, agent, _served) = both_ends().await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let flood = tokio::spawn({
+        let (sent, output) = (sent.clone(), agent.output.clone());
+        async move {
+            loop {
+                let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 1024].into() };
+                output.send(chunk).await.expect("the output is open");
+                sent.fetch_add(1024, Ordering::Relaxed);
+            }
+        }
+    });
+    // Heartbeats come after what was sent before them, so many of them show that no more is sent.
+    let mut before = usize::MAX;
+    while sent.load(Ordering::Relaxed) != before {
+        before = sent.load(Ordering::Relaxed);
+        for _ in 0..100 {
+            let heartbeat = update(wire::agent_message::Kind::Heartbeat(wire::Heartbeat {}));
+            agent.updates.send(heartbeat).await.expect("the session is open");
+            coordinator.updates.message().await.expect("delivered");
+        }
+    }
+    // 256 KiB, and some chunks that wait for their turn.
+    assert!((240 << 10..280 << 10).contains(&before), "{before} bytes");
     flood.abort();
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use distributest_core::identity::{AttemptId, HostId};
 use distributest_core::run_event::{HookKind, OutputStream};
 use distributest_core::test_result::TestResult;
-use distributest_protocol::client::{AgentConnection, ConnectError, connect};
+use distributest_protocol::client::{AgentConnection, ConnectError, Output, connect};
 use distributest_protocol::conversions::{MalformedMessage, milliseconds, result_from_wire};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
@@ -120,7 +120,7 @@ fn hint(failure: &wire::Failure) -> Option<String> {
 pub struct Agent {
     orders: mpsc::Sender<wire::CoordinatorMessage>,
     updates: tonic::Streaming<wire::AgentMessage>,
-    output: Option<tonic::Streaming<wire::OutputChunk>>,
+    output: Option<Output>,
     heartbeat: JoinHandle<()>,
     connection: u32,
     patience: Patience,
@@ -390,7 +390,7 @@ async fn send_heartbeats(orders: mpsc::Sender<wire::CoordinatorMessage>, interva
 
 /// What hooks, workers and tests of one host write.
 pub struct OutputReader {
-    chunks: tonic::Streaming<wire::OutputChunk>,
+    chunks: Output,
     connection: u32,
 }
 

@@ -184,20 +184,27 @@ impl Reader {
 struct Pipe {
     receiver: Receiver,
     is_stderr: bool,
-    buffer: Box<[u8]>,
+    /// Empty, with room for a chunk.
+    buffer: Vec<u8>,
     ended: bool,
 }
 
 impl Pipe {
     fn new(receiver: Receiver, is_stderr: bool) -> Self {
-        Pipe { receiver, is_stderr, buffer: vec![0; CHUNK_BYTES].into(), ended: false }
+        Pipe { receiver, is_stderr, buffer: Vec::with_capacity(CHUNK_BYTES), ended: false }
     }
 
-    /// Waits for bytes. None at the end; a pipe that can't be read has ended.
+    /// Waits for bytes. None at the end; a pipe that can't be read has ended. Cancel-safe.
     async fn read(&mut self) -> Vec<u8> {
-        let count = self.receiver.read(&mut self.buffer).await.unwrap_or(0);
+        let count = self.receiver.read_buf(&mut self.buffer).await.unwrap_or(0);
         self.ended = count == 0;
-        self.buffer[..count].to_vec()
+        if count > CHUNK_BYTES / 2 {
+            return std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
+        }
+        // A few bytes must not take the room of a chunk on their way.
+        let bytes = self.buffer.clone();
+        self.buffer.clear();
+        bytes
     }
 
     /// Takes what is in the pipe at this moment.

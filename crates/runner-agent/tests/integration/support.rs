@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use distributest_protocol::client::{AgentConnection, connect};
+use distributest_protocol::client::{AgentConnection, Output, connect};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
 use distributest_protocol::wire::attempt_finished::Result as AttemptResult;
@@ -292,7 +292,7 @@ impl Coordinator {
     }
 }
 
-async fn collect(mut output: tonic::Streaming<wire::OutputChunk>, collected: Arc<Mutex<Collected>>) {
+async fn collect(mut output: Output, collected: Arc<Mutex<Collected>>) {
     while let Ok(Some(chunk)) = output.message().await {
         collected.lock().unwrap().entry(chunk.block).or_default().extend_from_slice(&chunk.data);
     }
