@@ -61,6 +61,7 @@ enum Event<'a> {
     HostSynced {
         host: &'a str,
         snapshot: u32,
+        copied: Option<&'a str>,
     },
     HostChanged {
         host: &'a str,
@@ -256,8 +257,9 @@ impl<'a> Event<'a> {
             RunEvent::HostFailed { host, reason, hint } => {
                 Event::HostFailed { host: host_name(host), reason, hint: hint.as_deref() }
             }
-            RunEvent::HostSynced { host, snapshot } => {
-                Event::HostSynced { host: host_name(host), snapshot: *snapshot }
+            RunEvent::HostSynced { host, snapshot, copied } => {
+                let copied = copied.as_deref();
+                Event::HostSynced { host: host_name(host), snapshot: *snapshot, copied }
             }
             RunEvent::HostChanged { host, change } => Event::HostChanged {
                 host: host_name(host),

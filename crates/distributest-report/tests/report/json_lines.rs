@@ -73,7 +73,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
     script.at(1.0).finish_with(attempt, Outcome::Failed, "", "", &["42 sleep 100"]);
     let lost = script.start(1, 0, 1);
     script.push(RunEvent::AttemptDoubled { attempt: lost, file: FileId(1), runner });
-    script.push(RunEvent::HostSynced { host: HostId(0), snapshot: 1 });
+    script.push(RunEvent::HostSynced { host: HostId(0), snapshot: 1, copied: None });
     let change = HostChange::Silent(Duration::from_secs(10));
     script.push(RunEvent::HostChanged { host: HostId(0), change });
     script.at(2.0).host_failed(0, "gone", Some("plug it in")).interrupt(lost, Interruption::HostLost, "gone");
@@ -132,7 +132,7 @@ fn the_format_is_what_it_was() {
     {"at":1.0,"event":"file_verdict","file":"tests/a b.py","file_id":0,"verdict":"failed","reason":null,"reason_kind":null,"attempt":1}
     {"at":1.0,"event":"attempt_started","attempt":2,"file":"tests/b.py","file_id":1,"host":"h1","runner":1}
     {"at":1.0,"event":"attempt_doubled","attempt":2,"file":"tests/b.py","file_id":1,"host":"h1","runner":2}
-    {"at":1.0,"event":"host_synced","host":"h1","snapshot":1}
+    {"at":1.0,"event":"host_synced","host":"h1","snapshot":1,"copied":null}
     {"at":1.0,"event":"host_changed","host":"h1","change":"silent","message":"nothing was heard from it for 10 s, its files run elsewhere as well"}
     {"at":2.0,"event":"host_failed","host":"h1","reason":"gone","hint":"plug it in"}
     {"at":2.0,"event":"attempt_finished","attempt":2,"file":"tests/b.py","file_id":1,"host":"h1","runner":1,"outcome":null,"interruption":"host lost","seconds":1.0,"message":"gone","details":"","leaked":[],"block":2}

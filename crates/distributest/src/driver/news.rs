@@ -50,7 +50,9 @@ impl Driver<'_> {
                 self.sinks.emit(&RunEvent::HostConnected { host, agent, cores, runners });
                 self.step(Event::HostExpected { host, runners, queue });
             }
-            News::Synced { snapshot } => self.sinks.emit(&RunEvent::HostSynced { host, snapshot }),
+            News::Synced { snapshot, copied } => {
+                self.sinks.emit(&RunEvent::HostSynced { host, snapshot, copied });
+            }
             News::Silent(silence) => self.host_silent(host, silence),
             News::Heard => self.host_heard(host),
             News::Quiet => self.hosts[host.0 as usize].quiet = true,

@@ -7,6 +7,7 @@ use distributest_tree::workspace::Answer;
 
 use super::project_state::ProjectState;
 use crate::agents::{Agent, AgentError};
+use crate::error::chain;
 
 /// What came of it.
 pub(super) enum Compared {
@@ -17,6 +18,8 @@ pub(super) enum Compared {
     },
     /// rsync has to copy the project.
     CopyWanted {
+        /// Why, for people.
+        reason: String,
         /// The agent will remember what comes of it, if it is told what should.
         remembers: bool,
     },
@@ -32,15 +35,20 @@ pub(super) async fn compare(
     project: &Path,
     state: &Arc<ProjectState>,
 ) -> Result<Compared, AgentError> {
-    let Some(read) = state.tree.as_ref().filter(|_| agent.compares_trees()) else {
-        return Ok(Compared::CopyWanted { remembers: false });
+    let copy = |reason: &str| Ok(Compared::CopyWanted { reason: reason.to_owned(), remembers: false });
+    if !agent.compares_trees() {
+        return copy("its agent can't compare, or not in this version's way");
+    }
+    let read = match &state.tree {
+        Ok(read) => read,
+        Err(error) => return copy(&format!("the project can't be compared: {}", chain(error))),
     };
     let mut as_it_was = true;
     let mut answer = agent.compare(&read.fingerprint).await?;
     loop {
         answer = match answer {
             Answer::Same => return Ok(Compared::Same { as_it_was }),
-            Answer::CopyWanted(_) => return Ok(Compared::CopyWanted { remembers: true }),
+            Answer::CopyWanted(reason) => return Ok(Compared::CopyWanted { reason, remembers: true }),
             Answer::TreeWanted => {
                 agent.send_tree(&read.encoded).await?;
                 agent.compared().await?
@@ -48,11 +56,11 @@ pub(super) async fn compare(
             Answer::FilesWanted(entries) => {
                 let (project, state) = (project.to_owned(), Arc::clone(state));
                 let reading = tokio::task::spawn_blocking(move || {
-                    state.tree.as_ref().map(|read| read.read_files(&project, &entries))
+                    state.tree.as_ref().ok()?.read_files(&project, &entries).ok()
                 });
-                let Ok(Some(Ok(files))) = reading.await else {
-                    // A file has gone, or can't be read: rsync knows what to do, or to say.
-                    return Ok(Compared::CopyWanted { remembers: false });
+                let Ok(Some(files)) = reading.await else {
+                    // rsync knows what to do, or to say.
+                    return copy("a file to be sent has gone, or can't be read");
                 };
                 for file in files {
                     as_it_was &= !file.changed;

@@ -42,6 +42,8 @@ pub enum News {
     Synced {
         /// The number of the state it was given.
         snapshot: u32,
+        /// Why rsync had to copy it; `None` where it had not.
+        copied: Option<String>,
     },
     /// Nothing was heard from its agent for this long.
     Silent(Duration),

@@ -402,13 +402,13 @@ impl Participant {
     }
 
     /// Tells which state of the project the host has after a copy, without keeping it waiting for that.
-    fn tell_snapshot(&self) {
+    fn tell_snapshot(&self, copied: Option<String>) {
         let (run, outlets, host) = (Arc::clone(&self.run), self.outlets.clone(), self.host.id);
         tokio::spawn(async move {
             let look = move || run.snapshots.number(&run.first_look.again());
             if let Ok(snapshot) = tokio::task::spawn_blocking(look).await {
                 // Late is as good as never.
-                let _ = outlets.news.send(HostNews { host, news: News::Synced { snapshot } }).await;
+                let _ = outlets.news.send(HostNews { host, news: News::Synced { snapshot, copied } }).await;
             }
         });
     }
@@ -428,13 +428,13 @@ impl Participant {
         match comparison::compare(agent, &self.run.project, state).await.map_err(HostError::of_session)? {
             Compared::Same { as_it_was: true } => {
                 let snapshot = self.run.snapshots.number(state);
-                self.tell(News::Synced { snapshot }).await;
+                self.tell(News::Synced { snapshot, copied: None }).await;
             }
-            Compared::Same { as_it_was: false } => self.tell_snapshot(),
-            Compared::CopyWanted { remembers } => {
+            Compared::Same { as_it_was: false } => self.tell_snapshot(None),
+            Compared::CopyWanted { reason, remembers } => {
                 self.copy(state, &agent.welcome.workspace, ssh).await?;
-                self.tell_snapshot();
-                if let Some(read) = state.tree.as_ref().filter(|_| remembers) {
+                self.tell_snapshot(Some(reason));
+                if remembers && let Ok(read) = &state.tree {
                     agent.send_tree(&read.encoded).await.map_err(HostError::of_session)?;
                 }
             }

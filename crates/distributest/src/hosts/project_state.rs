@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use distributest_tree::project::Unreadable;
 use distributest_tree::tree::{Fingerprint, Kind, ProjectTree};
 use ignore::WalkBuilder;
 
@@ -49,8 +50,8 @@ impl FirstLook {
 pub(super) struct ProjectState {
     /// What is copied, as filter rules for rsync.
     pub(super) rules: Vec<u8>,
-    /// What is copied, entry by entry; `None` where only rsync can tell.
-    pub(super) tree: Option<ReadTree>,
+    /// What is copied, entry by entry, or why only rsync can tell.
+    pub(super) tree: Result<ReadTree, Unreadable>,
     /// Of the names, sizes and times of all files that are copied.
     pub(super) number: u64,
 }
@@ -76,9 +77,8 @@ impl ProjectState {
     /// Walks the project, which may take a while.
     pub(super) fn read(project: &Path, sync: &SyncConfig) -> ProjectState {
         let rules = sync_rules::rules(project, sync);
-        // Why it can't be read, rsync will say in its own words.
-        let tree = ProjectTree::read(project, rules.clone()).ok();
-        let number = tree.as_ref().map_or_else(|| number_by_walking(project), number_of);
+        let tree = ProjectTree::read(project, rules.clone());
+        let number = tree.as_ref().map_or_else(|_| number_by_walking(project), number_of);
         let tree = tree.map(|tree| {
             let encoded = tree.encode();
             ReadTree { fingerprint: Fingerprint::of(&encoded), tree, encoded }
@@ -156,7 +156,7 @@ mod tests {
                 // Nothing that can be compared: only rsync can tell.
                 let _ = UnixListener::bind(path("socket")).unwrap();
             }
-            assert_eq!(ProjectState::read(project.path(), &SyncConfig::default()).tree.is_none(), by_walking);
+            assert_eq!(ProjectState::read(project.path(), &SyncConfig::default()).tree.is_err(), by_walking);
             let before = number();
             fs::create_dir(path("build")).unwrap();
             fs::write(path("build/output"), "ignored").unwrap();

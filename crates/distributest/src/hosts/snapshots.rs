@@ -27,12 +27,14 @@ impl Snapshots {
 
 #[cfg(test)]
 mod tests {
+    use distributest_tree::project::Unreadable;
+
     use super::*;
 
     #[test]
     fn a_state_keeps_its_number_and_another_one_has_another() {
         let snapshots = Snapshots::default();
-        let state = |number| ProjectState { rules: Vec::new(), tree: None, number };
+        let state = |number| ProjectState { rules: Vec::new(), tree: Err(Unreadable::FileSystem), number };
         assert_eq!([7, 7, 3, 7, 3].map(|number| snapshots.number(&state(number))), [1, 1, 2, 1, 2]);
     }
 }

@@ -65,15 +65,20 @@ fn only_the_first_run_needs_rsync_and_what_a_test_changed_is_put_right() {
 fn without_what_was_remembered_rsync_copies() {
     let sandbox = sandbox();
     sandbox.file("tests/one", "[ \"$(cat data)\" = right ]\n").file("data", "right");
-    let passed = || assert_eq!(sandbox.run_for_events(&["--runners", "1"]).0.code(), Some(0));
-    passed();
+    let passed = || {
+        let (ended, events) = sandbox.run_for_events(&["--runners", "1"]);
+        assert_eq!(ended.code(), Some(0));
+        events.texts("host_synced", "copied").concat()
+    };
+    let forgotten = "nothing is remembered of the workspace";
+    assert_eq!(passed(), forgotten);
     let memory = workspaces(&sandbox)[0].with_added_extension("copied");
     for damage in [fs::remove_file, |path: &PathBuf| fs::write(path, "damaged")] {
         let before = rsync_calls(&sandbox);
         damage(&memory).unwrap();
-        passed();
+        assert_eq!(passed(), forgotten);
         assert_eq!(rsync_calls(&sandbox), before + 1);
-        passed();
+        assert_eq!(passed(), "");
         assert_eq!(rsync_calls(&sandbox), before + 1);
     }
 }
