@@ -148,7 +148,9 @@ fn describe(project: &Path, name: &str, multipliers: &[&str]) -> DiscoveredFile 
     // A file that can't be read is left to the worker, whose report says so.
     let size_bytes = path.metadata().map_or(0, |metadata| metadata.len());
     let mut text = Vec::new();
-    if let (false, Ok(file)) = (multipliers.is_empty(), File::open(&path)) {
+    if !multipliers.is_empty()
+        && let Ok(file) = File::open(&path)
+    {
         // What was read before an error counts.
         let _ = file.take(LONGEST_LOOK).read_to_end(&mut text);
     }

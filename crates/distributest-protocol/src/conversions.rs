@@ -66,8 +66,13 @@ impl TryFrom<wire::TestFinished> for TestResult {
     }
 }
 
+/// An attempt's end, with nothing but what came of it.
+pub fn finished_to_wire(attempt: u64, result: AttemptResult) -> wire::AttemptFinished {
+    wire::AttemptFinished { attempt, result: result_to_wire(result).into(), ..Default::default() }
+}
+
 /// The wire's form of what came of an attempt.
-pub fn result_to_wire(result: AttemptResult) -> WireResult {
+fn result_to_wire(result: AttemptResult) -> WireResult {
     match result {
         AttemptResult::Outcome(Outcome::Passed) => WireResult::Passed,
         AttemptResult::Outcome(Outcome::Failed) => WireResult::Failed,

@@ -9,7 +9,7 @@ use distributest::hosts::link::{Dial, Dialing, Link};
 use distributest_core::outcome::Outcome;
 use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
-use distributest_protocol::conversions::{result_to_wire, test_to_wire};
+use distributest_protocol::conversions::{finished_to_wire, test_to_wire};
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -120,11 +120,9 @@ fn answers(order: Order, cores: u32, block: u64) -> Vec<Kind> {
                 Kind::AttemptStarted(wire::AttemptStarted { attempt: dispatch.attempt, block }),
                 Kind::TestFinished(test_to_wire(dispatch.attempt, test(dispatch.file))),
                 Kind::AttemptFinished(wire::AttemptFinished {
-                    attempt: dispatch.attempt,
-                    result: result_to_wire(result).into(),
                     duration_microseconds: 1_000,
                     block: Some(wire::OutputBlock { number: block, bytes: 0 }),
-                    ..wire::AttemptFinished::default()
+                    ..finished_to_wire(dispatch.attempt, result)
                 }),
             ]
         }

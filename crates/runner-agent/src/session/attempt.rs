@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
-use distributest_protocol::conversions::{microseconds, result_to_wire};
+use distributest_protocol::conversions::{finished_to_wire, microseconds};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio_util::sync::CancellationToken;
@@ -87,13 +87,12 @@ impl Ended {
     /// The message that closes the attempt.
     pub(crate) fn into_update(self, attempt: u64) -> Kind {
         Kind::AttemptFinished(wire::AttemptFinished {
-            attempt,
-            result: result_to_wire(self.result).into(),
             duration_microseconds: microseconds(self.duration),
             message: self.message,
             details: self.details,
             leaked: self.leaked,
             block: self.block,
+            ..finished_to_wire(attempt, self.result)
         })
     }
 }

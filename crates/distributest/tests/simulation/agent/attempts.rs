@@ -5,7 +5,7 @@ use std::time::Duration;
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
-use distributest_protocol::conversions::{microseconds, result_to_wire, test_to_wire};
+use distributest_protocol::conversions::{finished_to_wire, microseconds, test_to_wire};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::time::Instant;
@@ -96,10 +96,8 @@ impl Session {
         let result = AttemptResult::Interrupted(interruption);
         self.machine.world.lock().answer(attempt, result);
         self.say(Kind::AttemptFinished(wire::AttemptFinished {
-            attempt,
-            result: result_to_wire(result).into(),
             message: message.into(),
-            ..wire::AttemptFinished::default()
+            ..finished_to_wire(attempt, result)
         }));
     }
 
@@ -244,11 +242,9 @@ impl Session {
             attempt.started.map(|_| wire::OutputBlock { number: attempt.block, bytes: attempt.output });
         let duration = attempt.started.map(|started| started.elapsed()).unwrap_or_default();
         let finished = wire::AttemptFinished {
-            attempt: number,
-            result: result_to_wire(result).into(),
             duration_microseconds: microseconds(duration),
             block,
-            ..wire::AttemptFinished::default()
+            ..finished_to_wire(number, result)
         };
         self.say(Kind::AttemptFinished(finished.clone()));
         if self.machine.scenario.babbles && self.random.percent(20) {
