@@ -21,7 +21,7 @@ use distributest::agents::Patience;
 use distributest::config::{self, ConfigSources, SyncConfig};
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
-use distributest::hosts::{FirstLook, HostPlace, HostSpec, RunSpec};
+use distributest::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, RunSpec};
 use distributest::journal::{Begun, Invocation, Journals, identify};
 use distributest::plan::{Request, RunPlan, plan};
 use distributest::project::Project;
@@ -109,6 +109,7 @@ fn options(plan: &RunPlan, directory: &Path, hosts: u32, agents: &Agents) -> Dri
             hello: wire::Hello { run: plan.run.clone(), ..wire::Hello::default() },
             prepare: wire::Prepare { launches: plan.launches.clone(), ..wire::Prepare::default() },
             own_environment: Vec::new(),
+            first_connections: FirstConnections::default(),
             first_look: FirstLook::new(directory.to_path_buf(), SyncConfig::default()),
             snapshots: Arc::default(),
             bootstrap: false,

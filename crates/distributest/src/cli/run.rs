@@ -17,6 +17,7 @@ use distributest_report::{
     Reporters, Verbosity, prepare_log,
 };
 use sha2::{Digest, Sha256};
+use tokio::runtime::{self, Runtime};
 use tokio::time::Instant;
 
 use super::{RunArgs, resume};
@@ -28,7 +29,7 @@ use crate::driver::{DriverOptions, drive};
 use crate::dry_run;
 use crate::error::{UserError, chain};
 use crate::event_sinks::EventSinks;
-use crate::hosts::{FirstLook, HostPlace, HostSpec, RunSpec};
+use crate::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, RunSpec};
 use crate::journal::{self, Invocation, Journals, TakenUp};
 use crate::plan::{Request, RunPlan, plan};
 use crate::project::{Initiator, Project};
@@ -63,6 +64,11 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     if !args.dry_run && hosts.iter().any(|host| !host.place.is_in_place()) {
         first_look.take();
     }
+    let runtime = runtime()?;
+    let first_connections = match args.dry_run {
+        true => FirstConnections::default(),
+        false => FirstConnections::open(runtime.handle(), &hosts, config.bootstrap),
+    };
     let hooks = find_hooks(&sources)?;
     let mut warnings = Vec::new();
     let (history, past) = open_history(state.as_deref(), &project, &mut warnings);
@@ -92,7 +98,7 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let journal = resume::journal(journals.as_ref(), former, begun, files, &mut warnings);
     let sinks = EventSinks::new(start, recorder, reporters, warnings, config.flaky_fails)
         .with_journal(journal, plan.resumed_events(&hosts));
-    let spec = run_spec(&plan, &config, hooks, first_look);
+    let spec = RunSpec { first_connections, ..run_spec(&plan, &config, hooks, first_look) };
     let options = DriverOptions {
         hosts,
         run: Arc::new(spec),
@@ -100,13 +106,18 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
         fail_fast: config.fail_fast,
         require_hosts: config.require_hosts,
     };
-    drive_to_its_end(&plan, options, sinks)
+    drive_to_its_end(runtime, &plan, options, sinks)
 }
 
 /// Returns the exit status.
-fn drive_to_its_end(plan: &RunPlan, options: DriverOptions, mut sinks: EventSinks) -> Result<u8, UserError> {
-    // Kept to the very end: requests to stop are heard as long as it lives.
-    let runtime = runtime()?;
+///
+/// The runtime is kept to the very end: requests to stop are heard as long as it lives.
+fn drive_to_its_end(
+    runtime: Runtime,
+    plan: &RunPlan,
+    options: DriverOptions,
+    mut sinks: EventSinks,
+) -> Result<u8, UserError> {
     let summary = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|error| failed("listen to signals", &error))?;
         Ok::<_, UserError>(drive(plan, options, &mut sinks, &mut signals).await)
@@ -143,8 +154,8 @@ fn failed_to(error: &dyn Error) -> UserError {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, UserError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+fn runtime() -> Result<Runtime, UserError> {
+    let mut builder = runtime::Builder::new_multi_thread();
     builder.worker_threads(THREADS).enable_all().build().map_err(|error| failed("start the runtime", &error))
 }
 
@@ -337,6 +348,7 @@ fn run_spec(plan: &RunPlan, config: &Config, hooks: Hooks, first_look: FirstLook
             ..wire::Prepare::default()
         },
         own_environment,
+        first_connections: FirstConnections::default(),
         patience: Patience { host_timeout: config.host_timeout },
         first_look,
         snapshots: Arc::default(),

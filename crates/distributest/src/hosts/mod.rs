@@ -9,6 +9,7 @@ pub mod link;
 pub mod messages;
 
 mod comparison;
+mod first_connections;
 mod local_agent;
 mod project_state;
 mod remote_agent;
@@ -29,6 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::comparison::Compared;
+pub use self::first_connections::FirstConnections;
 use self::link::{Dial, Link};
 use self::local_agent::LocalAgentError;
 use self::messages::{HostFailure, HostNews, HostOrder, News, Order, OutputPiece};
@@ -81,6 +83,8 @@ pub struct RunSpec {
     pub prepare: wire::Prepare,
     /// This command's own environment, for tests on this machine.
     pub own_environment: Vec<(String, String)>,
+    /// What is there already of the connections to hosts.
+    pub first_connections: FirstConnections,
     /// The state the project is in before anything is copied.
     pub first_look: FirstLook,
     /// The states of the project that hosts were given.
@@ -340,28 +344,24 @@ impl Participant {
         Ok(self.greet(local_agent::private()?).await?)
     }
 
-    /// Connects over ssh. A connection left from an earlier run may lead nowhere by now (the host was restarted, the
-    /// laptop moved): then once more over a fresh one.
+    /// Connects over ssh, the first time on the way that is open already or being opened.
     async fn connect_remotely(&self, config: &HostConfig) -> Result<(Agent, SshConnection), HostError> {
-        let ssh = SshConnection::open(config).await?;
-        if !ssh.reused {
-            let agent = self.reach(&ssh).await?;
-            return Ok((agent, ssh));
-        }
-        match self.reach(&ssh).await {
-            Ok(agent) => Ok((agent, ssh)),
-            Err(HostError::RemoteAgent(RemoteAgentError::Ssh(_) | RemoteAgentError::NoBanner { .. })) => {
-                ssh.discard().await;
-                let ssh = SshConnection::open(config).await?;
-                let agent = self.reach(&ssh).await?;
-                Ok((agent, ssh))
+        if let Some(opening) = self.run.first_connections.take(self.host.id)
+            && let Ok(opened) = opening.await
+        {
+            let (ssh, link) = opened?;
+            match self.greet_remotely(&ssh, link).await {
+                // The agent did not wait any longer for the plan, or the connection did not last.
+                Err(HostError::Agent(AgentError::Broken | AgentError::Connect(_))) => {}
+                greeted => return Ok((greeted?, ssh)),
             }
-            Err(error) => Err(error),
         }
+        let (ssh, link) = first_connections::reach_agent(config, self.run.bootstrap).await?;
+        let agent = self.greet_remotely(&ssh, link).await?;
+        Ok((agent, ssh))
     }
 
-    async fn reach(&self, ssh: &SshConnection) -> Result<Agent, HostError> {
-        let link: Link = remote_agent::reach(ssh, self.run.bootstrap).await?;
+    async fn greet_remotely(&self, ssh: &SshConnection, link: Link) -> Result<Agent, HostError> {
         match self.greet(link).await {
             Err(AgentError::Connect(ConnectError::Version)) if self.run.bootstrap => {
                 let link = remote_agent::reach_private(ssh).await?;

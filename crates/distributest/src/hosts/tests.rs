@@ -60,6 +60,7 @@ async fn told(sessions: Vec<Vec<Kind>>) -> Vec<String> {
         hello: wire::Hello::default(),
         prepare: wire::Prepare::default(),
         own_environment: Vec::new(),
+        first_connections: FirstConnections::default(),
         first_look: FirstLook::new(PathBuf::from("/project"), SyncConfig::default()),
         snapshots: Arc::default(),
         bootstrap: false,

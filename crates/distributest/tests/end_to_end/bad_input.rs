@@ -548,7 +548,7 @@ fn a_required_host_is_waited_for_when_all_files_have_passed_already() {
     let sandbox = Sandbox::new();
     sandbox.shell_tests("require_hosts = true\n[[host]]\nname = \"build1\"\n").file("tests/a", "");
     let refuse =
-        "until grep -q file_verdict events; do sleep 0.01; done\necho Connection closed >&2\nexit 255\n";
+        "until grep -qs file_verdict events; do sleep 0.01; done\necho Connection closed >&2\nexit 255\n";
     sandbox.fake("ssh", &format!("#!/bin/sh\n{refuse}"));
     insta::assert_snapshot!(sandbox.run(&["--runners", "1", "--json", "events"]), @"
     exit status: 3

@@ -6,6 +6,7 @@
 mod bad_input;
 mod capabilities;
 mod changes;
+mod connecting;
 mod disks;
 mod ending;
 mod floods;

@@ -12,7 +12,7 @@ use distributest::agents::Patience;
 use distributest::config::SyncConfig;
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
-use distributest::hosts::{FirstLook, HostPlace, HostSpec, RunSpec};
+use distributest::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, RunSpec};
 use distributest::plan::{PlannedFile, RunPlan};
 use distributest::project::Project;
 use distributest::signals::Signals;
@@ -212,6 +212,7 @@ fn options(scenario: &Scenario, machines: &[Arc<Machine>]) -> DriverOptions {
                 ..wire::Prepare::default()
             },
             own_environment: Vec::new(),
+            first_connections: FirstConnections::default(),
             first_look: FirstLook::new(PathBuf::from("/project"), SyncConfig::default()),
             snapshots: Arc::default(),
             bootstrap: false,
