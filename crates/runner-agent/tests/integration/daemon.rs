@@ -117,12 +117,13 @@ async fn two_runs_share_the_slots_and_a_run_alone_has_them_all() {
     let (finished, _) = one.finished(1).await;
     assert_result(&finished, AttemptResult::Passed);
     assert_eq!(two.until(started).await, waiting);
+    let lines = || fs::read_to_string(site.project().join("started")).ok().map(|text| text.lines().count());
+    wait_for("three tests started", || (lines()? == 3).then_some(())).await;
     let waiting_too = one.dispatch(1, "wait", 0).await;
     // A run that leaves gives back what it held: there is a slot for the first run again.
     drop(runs.pop());
     assert_eq!(runs[0].until(started).await, waiting_too);
-    let started = || fs::read_to_string(site.project().join("started")).ok();
-    wait_for("four tests started", || (started()?.lines().count() == 4).then_some(())).await;
+    wait_for("four tests started", || (lines()? == 4).then_some(())).await;
 }
 
 #[tokio::test]
