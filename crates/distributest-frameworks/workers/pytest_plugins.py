@@ -223,8 +223,10 @@ def guide_class(pytest):
 
         def without_what_is_aside(self, scan_directory):
             @functools.wraps(scan_directory)
-            def scan_on_the_way(*arguments):
-                return [entry for entry in scan_directory(*arguments) if not self.is_aside(entry.path)]
+            def scan_on_the_way(directory, *arguments):
+                entries = scan_directory(directory, *arguments)
+                names = self.on_the_way.get(str(directory))
+                return entries if names is None else [entry for entry in entries if entry.name in names]
 
             return scan_on_the_way
 
