@@ -190,6 +190,23 @@ def reporter_class(pytest):
     return Reporter
 
 
+class Entry:
+    """What of an `os.DirEntry` is asked for when pytest collects."""
+
+    def __init__(self, path):
+        self.path = path
+        self.name = os.path.basename(path)
+
+    def exists(self):
+        return os.path.lexists(self.path)
+
+    def is_dir(self):
+        return os.path.isdir(self.path)
+
+    def is_file(self):
+        return os.path.isfile(self.path)
+
+
 def guide_class(pytest):
     """The plugin that leads pytest to the one wanted file as if it had come there by itself.
 
@@ -212,21 +229,22 @@ def guide_class(pytest):
                 path = os.path.dirname(path)
 
         def look_only_on_the_way(self):
-            """Has pytest 8 and newer not even ask all plugins about everything that lies aside, which they do for each entry."""
+            """Has pytest 8 and newer not list the directories on the way, and ask all plugins about every entry, for each file."""
             from _pytest import main, python
 
             for module in (main, python):
                 if hasattr(module, "scandir"):
                     # Without the guide of a session that has ended.
-                    scan_directory = getattr(module.scandir, "__wrapped__", module.scandir)
-                    module.scandir = self.without_what_is_aside(scan_directory)
+                    module.scandir = self.scanning(getattr(module.scandir, "__wrapped__", module.scandir))
 
-        def without_what_is_aside(self, scan_directory):
+        def scanning(self, scan_directory):
             @functools.wraps(scan_directory)
-            def scan_on_the_way(directory, *arguments):
-                entries = scan_directory(directory, *arguments)
+            def scan_on_the_way(directory, sort_key=lambda entry: entry.name):
                 names = self.on_the_way.get(str(directory))
-                return entries if names is None else [entry for entry in entries if entry.name in names]
+                if names is None:
+                    return scan_directory(directory, sort_key)
+                entries = [Entry(os.path.join(str(directory), name)) for name in names]
+                return sorted((entry for entry in entries if entry.exists()), key=sort_key)
 
             return scan_on_the_way
 
