@@ -22,10 +22,10 @@ pub mod filter;
 pub mod project;
 pub mod record;
 pub mod tree;
+pub mod walk;
 pub mod workspace;
 
 mod clock;
 mod pattern;
 mod repair;
 mod survey;
-mod walk;

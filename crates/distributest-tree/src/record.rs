@@ -12,20 +12,22 @@ use sha2::{Digest, Sha256};
 use crate::clock;
 use crate::tree::{Fingerprint, ProjectTree};
 
-/// How something in a workspace looks to the system. Whoever changes it changes this, since nobody can set the time that
+/// How a file, link or directory looks to the system. Whoever changes it changes this, since nobody can set the time that
 /// the system notes for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     pub(crate) size: u64,
     /// Permission bits and kind.
     pub(crate) mode: u32,
     pub(crate) modified: i64,
-    pub(crate) changed: i64,
+    /// When the system last noted a change of it, in nanoseconds since 1970.
+    pub changed: i64,
     pub(crate) inode: u64,
 }
 
 impl Stamp {
-    pub(crate) fn of(stat: &Stat) -> Stamp {
+    /// That of what the system tells this of.
+    pub fn of(stat: &Stat) -> Stamp {
         Stamp {
             size: stat.st_size.try_into().unwrap_or(0),
             mode: stat.st_mode,
@@ -49,8 +51,6 @@ impl Stamp {
 pub struct Record {
     /// Of the project's state.
     pub fingerprint: Fingerprint,
-    /// One more with each copy that changed the workspace.
-    pub generation: u64,
     /// What was copied.
     pub tree: ProjectTree,
     /// How each entry of the tree was left; `None` where that is not known to be what the entry says.
@@ -65,11 +65,10 @@ impl Record {
         if Sha256::digest(bytes)[..] != *checksum {
             return None;
         }
-        let ((generation, stamps), encoded) =
-            postcard::take_from_bytes::<(u64, Vec<Option<Stamp>>)>(bytes).ok()?;
+        let (stamps, encoded) = postcard::take_from_bytes::<Vec<Option<Stamp>>>(bytes).ok()?;
         let tree = ProjectTree::decode(encoded).ok()?;
         let fingerprint = Fingerprint::of(encoded);
-        (stamps.len() == tree.entries.len()).then_some(Record { fingerprint, generation, tree, stamps })
+        (stamps.len() == tree.entries.len()).then_some(Record { fingerprint, tree, stamps })
     }
 
     /// Writes it, whole or not at all.
@@ -78,7 +77,7 @@ impl Record {
     ///
     /// When there is no room for it.
     pub fn store(&self, path: &Path) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(&(self.generation, &self.stamps)).map_err(io::Error::other)?;
+        let bytes = postcard::to_stdvec(&self.stamps).map_err(io::Error::other)?;
         let bytes = [bytes, self.tree.encode()].concat();
         let unfinished = path.with_added_extension("new");
         let mut file =
@@ -114,7 +113,7 @@ mod tests {
         let tree = ProjectTree { rules: Vec::new(), entries: vec![root] };
         let stamp = Stamp { size: 1, mode: 2, modified: 3, changed: 4, inode: 5 };
         let fingerprint = Fingerprint::of(&tree.encode());
-        let record = Record { fingerprint, generation: 6, tree, stamps: vec![Some(stamp)] };
+        let record = Record { fingerprint, tree, stamps: vec![Some(stamp)] };
         assert_eq!(Record::load(&path), None);
         record.store(&path).unwrap();
         assert_eq!(Record::load(&path), Some(record));

@@ -82,13 +82,6 @@ impl Repair {
         self.superfluous.is_empty() && made.into_iter().all(Vec::is_empty)
     }
 
-    /// What will be different after it, besides modes and times of directories.
-    pub(crate) fn changed(&self, tree: &ProjectTree) -> Vec<PathBuf> {
-        let indices = [&self.directories, &self.links, &self.files].into_iter().flatten();
-        let made = indices.map(|index| &tree.entries[*index].path);
-        made.chain(&self.superfluous).map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
-    }
-
     /// Does all that needs no contents of files.
     pub(crate) fn begin(&self, root: &Path, tree: &ProjectTree, scratch: &Path) -> io::Result<()> {
         for path in &self.superfluous {

@@ -15,26 +15,30 @@ use crate::tree::below;
 const MOST_THREADS: usize = 4;
 
 /// What somebody wants to know of a tree. Each thread has one of its own.
-pub(crate) trait Visitor: Send {
+pub trait Visitor: Send {
     /// Looks at something in a directory. Says whether to go into it, which must then be a directory.
     fn visit(&mut self, place: &Place<'_>) -> io::Result<bool>;
 }
 
 /// Something in a directory.
-pub(crate) struct Place<'walk> {
+pub struct Place<'walk> {
     /// The directory it is in.
-    pub(crate) directory: &'walk OpenDirectory,
+    directory: &'walk OpenDirectory,
     /// Relative to the root of the walk.
-    pub(crate) path: &'walk [u8],
+    pub path: &'walk [u8],
     /// In its directory.
-    pub(crate) name: &'walk CStr,
+    pub name: &'walk CStr,
     /// Whether it is a directory, and no link to one.
-    pub(crate) is_directory: bool,
+    pub is_directory: bool,
 }
 
 impl Place<'_> {
     /// What the system knows of it.
-    pub(crate) fn stat(&self) -> io::Result<Stat> {
+    ///
+    /// # Errors
+    ///
+    /// When it has gone, or can't be looked at.
+    pub fn stat(&self) -> io::Result<Stat> {
         self.directory.stat_of(self.name)
     }
 
@@ -90,8 +94,13 @@ impl OpenDirectory {
     }
 }
 
-/// Walks the tree below `root` with as many visitors as `new_visitor` is asked for, and returns them.
-pub(crate) fn walk<V: Visitor>(root: &Path, new_visitor: impl Fn() -> V) -> io::Result<Vec<V>> {
+/// Walks the tree below `root` with as many visitors as `new_visitor` is asked for, and returns them. Links are not
+/// followed, `root` neither.
+///
+/// # Errors
+///
+/// When a directory can't be read, or a visitor gives up.
+pub fn walk<V: Visitor>(root: &Path, new_visitor: impl Fn() -> V) -> io::Result<Vec<V>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let agenda = Agenda::default();
     agenda.lock().directories.push(Vec::new());

@@ -11,7 +11,6 @@
 //! The record is deleted before anything is changed and written when everything is in place.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -41,7 +40,6 @@ pub struct Workspace {
     survey: Option<Survey>,
     /// What is being done.
     work: Option<Work>,
-    state: Option<State>,
 }
 
 /// A repair under way.
@@ -54,19 +52,6 @@ struct Work {
     incoming: Option<(usize, IncomingFile)>,
     /// Files that changed while they were read.
     uncertain: Vec<usize>,
-}
-
-/// What a workspace holds, once it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Of the state of the project that was copied. With an equal one, what is copied is equal to the byte.
-    pub fingerprint: Fingerprint,
-    /// One more with each copy that changed the workspace, and with a copy of which the one before is not known a number
-    /// that it never had.
-    pub generation: u64,
-    /// The files, links and directories that are not as the copy before left them: sent, put right or deleted. `None`:
-    /// any may be.
-    pub changed: Option<Vec<PathBuf>>,
 }
 
 /// What has to be done next.
@@ -113,12 +98,7 @@ impl Workspace {
             Survey::of(&directory, &record.tree, &filter).ok()
         };
         let survey = record.as_ref().and_then(look);
-        Workspace { directory, memory, scratch, record, survey, work: None, state: None }
-    }
-
-    /// What the workspace holds, once [`Answer::Same`] was given or it was copied.
-    pub fn state(&self) -> Option<&State> {
-        self.state.as_ref()
+        Workspace { directory, memory, scratch, record, survey, work: None }
     }
 
     /// Compares with the state that the project is in.
@@ -141,8 +121,6 @@ impl Workspace {
         if repair.is_of_attributes() {
             // Tests that leave files in a directory change its time.
             repair.finish_directories(&self.directory, &record.tree)?;
-            let (fingerprint, generation) = (record.fingerprint, record.generation);
-            self.state = Some(State { fingerprint, generation, changed: Some(Vec::new()) });
             return Ok(Answer::Same);
         }
         let (fingerprint, tree) = (record.fingerprint, record.tree.clone());
@@ -211,14 +189,7 @@ impl Workspace {
         };
         let stamps = tree.entries.iter().zip(&survey.stamps).map(as_left).collect();
         let fingerprint = Fingerprint::of(encoded);
-        let changed = self.record.as_ref().map(|record| changed_since(record, &tree, &survey));
-        // What was remembered before may have been lost.
-        let first = || now.unsigned_abs();
-        let generation = self.record.as_ref().map_or_else(first, |record| record.generation + 1);
-        let record = Record { fingerprint, generation, tree, stamps };
-        record.store(&self.memory)?;
-        self.state = Some(State { fingerprint, generation, changed });
-        Ok(())
+        Ok(Record { fingerprint, tree, stamps }.store(&self.memory)?)
     }
 
     fn compare_with_tree(&mut self, fingerprint: Fingerprint, tree: ProjectTree) -> Result<Answer, Doubt> {
@@ -289,11 +260,8 @@ impl Workspace {
         for index in uncertain {
             stamps[index] = None;
         }
-        let (generation, changed) = (former.generation + 1, repair.changed(&tree));
-        let record = Record { fingerprint, generation, tree, stamps };
         // Without a record the next copy is rsync's; this one is complete.
-        let _ = record.store(&self.memory);
-        self.state = Some(State { fingerprint, generation, changed: Some(changed) });
+        let _ = Record { fingerprint, tree, stamps }.store(&self.memory);
         Ok(Answer::Same)
     }
 
@@ -323,23 +291,4 @@ impl Workspace {
         }
         Ok(())
     }
-}
-
-/// What is not as a record says it was left, or is not of its tree.
-fn changed_since(record: &Record, tree: &ProjectTree, survey: &Survey) -> Vec<PathBuf> {
-    let path = |entry: &Entry| PathBuf::from(OsStr::from_bytes(&entry.path));
-    let former = tree.counterparts(&record.tree);
-    let is_same = |(index, entry): (usize, &Entry)| match entry.kind {
-        Kind::Directory => former[index].is_some_and(|former| record.tree.entries[former].kind == entry.kind),
-        _ => former[index].is_some_and(|former| {
-            record.tree.entries[former] == *entry
-                && survey.stamps[index].is_some()
-                && record.stamps[former] == survey.stamps[index]
-        }),
-    };
-    let changed =
-        tree.entries.iter().enumerate().filter(|entry| !is_same(*entry)).map(|(_, entry)| path(entry));
-    let gone = record.tree.counterparts(tree).into_iter().zip(&record.tree.entries);
-    let gone = gone.filter(|(now, _)| now.is_none()).map(|(_, entry)| path(entry));
-    changed.chain(gone).collect()
 }

@@ -1,14 +1,17 @@
 //! What a directory tree looks like at a moment, so that a later look tells what has changed.
 //!
-//! A file is taken to be unchanged when its [`Stamp`] is: device, inode, kind, size, and the times of its last
-//! modification and last change. The time of the last change can't be set back, so neither `touch -d` nor a tool that
-//! restores times hides anything. Of directories only the names in them count.
+//! A file is taken to be unchanged when its [`Stamp`] is. Of directories only the names in them count.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use distributest_tree::record::Stamp;
+use distributest_tree::walk::{Place, Visitor, walk};
 
 /// More entries than any look takes.
 const ENTRY_LIMIT: usize = 50_000;
@@ -17,34 +20,9 @@ const ENTRY_LIMIT: usize = 50_000;
 /// source each time. What of `node_modules` is loaded is told by who loads it.
 const SKIPPED: [&str; 5] = [".git", ".hg", ".svn", "__pycache__", "node_modules"];
 
-/// What tells a file from what it was before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    device: u64,
-    inode: u64,
-    mode: u32,
-    size: u64,
-    modified: (i64, i64),
-    /// Seconds and nanoseconds since 1970.
-    pub(crate) changed: (i64, i64),
-}
-
-impl Stamp {
-    /// That of the file a path leads to; `None` where it leads to none.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|metadata| Stamp::of_metadata(&metadata))
-    }
-
-    fn of_metadata(metadata: &Metadata) -> Self {
-        Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            mode: metadata.mode(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
+/// The stamp of the file a path leads to; `None` where it leads to none.
+pub(crate) fn stamp_at(path: &Path) -> Option<Stamp> {
+    rustix::fs::stat(path).ok().map(|stat| Stamp::of(&stat))
 }
 
 /// Everything below a directory, by path relative to it; a directory has no stamp.
@@ -61,28 +39,12 @@ impl Snapshot {
     ///
     /// When a directory can't be read, or there is more than can be looked at.
     pub(crate) fn take(root: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(root)?;
-        let mut entries = HashMap::new();
-        let mut directories = vec![PathBuf::new()];
-        while let Some(directory) = directories.pop() {
-            for entry in fs::read_dir(root.join(&directory))? {
-                let entry = entry?;
-                let name = entry.file_name();
-                if name.to_str().is_some_and(|name| SKIPPED.contains(&name)) {
-                    continue;
-                }
-                let path = directory.join(name);
-                let stamp = if entry.file_type()?.is_dir() {
-                    directories.push(path.clone());
-                    None
-                } else {
-                    Some(Stamp::of_metadata(&entry.metadata()?))
-                };
-                entries.insert(path, stamp);
-            }
-            if entries.len() > ENTRY_LIMIT {
-                return Err(io::Error::other(format!("there are more than {ENTRY_LIMIT} files")));
-            }
+        let root = root.canonicalize()?;
+        let metadata = fs::metadata(&root)?;
+        let looks = walk(&root, Look::default)?;
+        let entries: HashMap<_, _> = looks.into_iter().flat_map(|look| look.entries).collect();
+        if entries.len() > ENTRY_LIMIT {
+            return Err(too_many());
         }
         Ok(Snapshot { root: (metadata.dev(), metadata.ino()), entries })
     }
@@ -101,6 +63,30 @@ impl Snapshot {
     /// The stamp of a file; `None` for one that was not there.
     pub(crate) fn stamp_of(&self, path: &Path) -> Option<Stamp> {
         self.entries.get(path).copied().flatten()
+    }
+}
+
+fn too_many() -> io::Error {
+    io::Error::other(format!("there are more than {ENTRY_LIMIT} files"))
+}
+
+/// What one thread has seen.
+#[derive(Default)]
+struct Look {
+    entries: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+impl Visitor for Look {
+    fn visit(&mut self, place: &Place<'_>) -> io::Result<bool> {
+        if SKIPPED.iter().any(|name| name.as_bytes() == place.name.to_bytes()) {
+            return Ok(false);
+        }
+        if self.entries.len() > ENTRY_LIMIT {
+            return Err(too_many());
+        }
+        let stamp = if place.is_directory { None } else { Some(Stamp::of(&place.stat()?)) };
+        self.entries.push((OsStr::from_bytes(place.path).into(), stamp));
+        Ok(place.is_directory)
     }
 }
 
@@ -159,7 +145,7 @@ mod tests {
         let file = directory.path().join("settings.yml");
         fs::write(&file, "a: 1").unwrap();
         let modified = fs::metadata(&file).unwrap().modified().unwrap();
-        let changed = || Stamp::of(&file).unwrap().changed;
+        let changed = || stamp_at(&file).unwrap().changed;
         let before = changed();
         let seen = differences(directory.path(), || {
             // The clock of the file system ticks every few milliseconds.
@@ -182,6 +168,18 @@ mod tests {
             fs::create_dir(&root).unwrap();
         });
         assert_eq!(seen, [""]);
+    }
+
+    #[test]
+    fn a_link_that_leads_to_it_is_the_directory_itself() {
+        let parent = tempfile::tempdir().unwrap();
+        let (root, link) = (parent.path().join("project"), parent.path().join("link"));
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a.rb"), "1").unwrap();
+        std::os::unix::fs::symlink(&root, &link).unwrap();
+        let (direct, linked) = (Snapshot::take(&root).unwrap(), Snapshot::take(&link).unwrap());
+        assert_eq!(direct.differences(&linked).count(), 0);
+        assert!(linked.stamp_of(Path::new("a.rb")).is_some());
     }
 
     #[test]

@@ -30,7 +30,7 @@ const TREE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 /// Answers the coordinator's questions about the workspace. Returns it with the first order that is none.
 pub(crate) async fn synchronise(
     hello: &wire::Hello,
-    mut workspace: Workspace,
+    workspace: Workspace,
     orders: &mut mpsc::Receiver<wire::CoordinatorMessage>,
     updates: &Updates,
 ) -> Result<(Workspace, wire::CoordinatorMessage), RunOver> {
@@ -58,14 +58,7 @@ pub(crate) async fn synchronise(
         match answered {
             Ok(Answered::Silently) => {}
             Ok(Answered::With(answer)) => updates.send(Kind::WorkspaceCompared(to_wire(answer))).await,
-            Ok(Answered::NoQuestion(order)) => {
-                workspace.set_state(questions.copy.and_then(|copy| copy.state().cloned()));
-                if let Some(state) = workspace.state() {
-                    let changed = state.changed.as_ref().map(Vec::len);
-                    tracing::info!(fingerprint = %state.fingerprint, changed, "the workspace is compared");
-                }
-                return Ok((workspace, order));
-            }
+            Ok(Answered::NoQuestion(order)) => return Ok((workspace, order)),
             Err(error) => {
                 let failure = Failure::internal("compare the workspace", "").because(error.to_string());
                 return Err(refuse(updates, failure.hint("please report this").into(), lease).await);

@@ -22,10 +22,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use distributest_tree::record::Stamp;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::snapshot::{Snapshot, Stamp};
+use super::snapshot::{Snapshot, stamp_at};
 use super::worker::{LoadedFiles, Origin, Worker};
 
 /// What tests write: directories at the top of the project, and endings of files anywhere in it.
@@ -127,7 +128,7 @@ impl WarmWorkers {
 impl KeptWorker {
     /// What it has loaded and is not any more as it was.
     fn is_out_of_date(&self, changes: &Changes) -> Option<String> {
-        let changed = self.loaded.iter().find(|(path, stamp)| Stamp::of(path) != *stamp);
+        let changed = self.loaded.iter().find(|(path, stamp)| stamp_at(path) != *stamp);
         let changed = changed.map(|(path, _)| path).or(changes.names.as_ref());
         let changed = changed.or(changes.content.as_ref().filter(|_| !self.knows_all));
         changed.map(|path| format!("{} has changed", path.display()))
@@ -192,14 +193,14 @@ impl LeftWorker {
     /// Keeps it, unless something that it has loaded may have changed since the run began.
     fn keep(self, directory: &Path, before: &Snapshot, begun: SystemTime) -> Option<KeptWorker> {
         let since = (begun - CLOCK_TICK).duration_since(UNIX_EPOCH).unwrap_or_default();
-        let since = (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()));
+        let since = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
         let is_as_before = |path: &Path, stamp: Stamp| {
             let below = path.strip_prefix(directory).ok();
             stamp.changed < since || below.and_then(|path| before.stamp_of(path)) == Some(stamp)
         };
         let files = self.loaded.files.into_iter();
         let loaded: Vec<_> =
-            files.map(|path| (Stamp::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect();
+            files.map(|path| (stamp_at(&path), path)).map(|(stamp, path)| (path, stamp)).collect();
         let changed =
             |(path, stamp): &&(PathBuf, Option<Stamp>)| stamp.is_some_and(|stamp| !is_as_before(path, stamp));
         if let Some((path, _)) = loaded.iter().find(changed) {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use distributest_protocol::wire;
 use distributest_protocol::wire::hello::Place;
-use distributest_tree::workspace::{State, Workspace as Copy};
+use distributest_tree::workspace::Workspace as Copy;
 use rustix::process::{Uid, geteuid};
 
 use super::environment::Environment;
@@ -46,8 +46,6 @@ pub(crate) struct Workspace {
     memory: Option<PathBuf>,
     /// Held while the run lives; `None` for a run in place.
     lock: Option<File>,
-    /// What the coordinator's copy is known to have come to.
-    state: Option<State>,
 }
 
 /// Why there is no workspace.
@@ -162,15 +160,6 @@ impl Workspace {
         move || Copy::open(directory, memory, scratch)
     }
 
-    /// What the coordinator's copy is known to have come to, from the first hook on; `None` where nothing is known.
-    pub(crate) fn state(&self) -> Option<&State> {
-        self.state.as_ref()
-    }
-
-    pub(crate) fn set_state(&mut self, state: Option<State>) {
-        self.state = state;
-    }
-
     fn in_place(hello: &wire::Hello, path: &Path, home: Option<&Path>) -> Result<Self, WorkspaceError> {
         if !path.is_absolute() {
             return Err(WorkspaceError::Relative { path: path.to_owned() });
@@ -179,7 +168,7 @@ impl Workspace {
             .map_err(|source| WorkspaceError::NotADirectory { path: path.to_owned(), source })?;
         // Tests in place need no memory: where there is no place for one, hooks always run.
         let memory = in_place_memory(hello, home).ok();
-        Ok(Workspace { directory: path.to_owned(), memory, lock: None, state: None })
+        Ok(Workspace { directory: path.to_owned(), memory, lock: None })
     }
 
     fn synced(hello: &wire::Hello, root: &Path) -> Result<Self, WorkspaceError> {
@@ -197,7 +186,7 @@ impl Workspace {
                 let directory = parent.join(name);
                 make_own_directory(&directory)?;
                 let memory = Some(directory.clone());
-                return Ok(Workspace { memory, directory, lock: Some(lock), state: None });
+                return Ok(Workspace { memory, directory, lock: Some(lock) });
             }
         }
         Err(WorkspaceError::AllTaken { path: parent.join(name) })
