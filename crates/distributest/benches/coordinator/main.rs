@@ -21,7 +21,7 @@ use distributest::agents::Patience;
 use distributest::config::{self, ConfigSources, SyncConfig};
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
-use distributest::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, RunSpec};
+use distributest::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, Introduction, RunSpec};
 use distributest::journal::{Begun, Invocation, Journals, identify};
 use distributest::plan::{Request, RunPlan, plan};
 use distributest::project::Project;
@@ -105,15 +105,17 @@ fn options(plan: &RunPlan, directory: &Path, hosts: u32, agents: &Agents) -> Dri
     DriverOptions {
         hosts: (0..hosts).map(host).collect(),
         run: Arc::new(RunSpec {
-            project: directory.to_path_buf(),
-            hello: wire::Hello { run: plan.run.clone(), ..wire::Hello::default() },
+            introduction: Introduction {
+                project: directory.to_path_buf(),
+                hello: wire::Hello { run: plan.run.clone(), ..wire::Hello::default() },
+                bootstrap: false,
+                patience: Patience { host_timeout: Duration::from_secs(60) },
+            },
             prepare: wire::Prepare { launches: plan.launches.clone(), ..wire::Prepare::default() },
             own_environment: Vec::new(),
             first_connections: FirstConnections::default(),
             first_look: FirstLook::new(directory.to_path_buf(), SyncConfig::default()),
             snapshots: Arc::default(),
-            bootstrap: false,
-            patience: Patience { host_timeout: Duration::from_secs(60) },
         }),
         timeout: None,
         fail_fast: None,

@@ -29,7 +29,7 @@ use crate::driver::{DriverOptions, drive};
 use crate::dry_run;
 use crate::error::{UserError, chain};
 use crate::event_sinks::EventSinks;
-use crate::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, RunSpec};
+use crate::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, Introduction, RunSpec};
 use crate::journal::{self, Invocation, Journals, TakenUp};
 use crate::plan::{Request, RunPlan, plan};
 use crate::project::{Initiator, Project};
@@ -64,16 +64,17 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     if !args.dry_run && hosts.iter().any(|host| !host.place.is_in_place()) {
         first_look.take();
     }
+    let run = run_identifier(started_at);
+    let introduction = introduction(&run, &project, &config);
     let runtime = runtime()?;
     let first_connections = match args.dry_run {
         true => FirstConnections::default(),
-        false => FirstConnections::open(runtime.handle(), &hosts, config.bootstrap),
+        false => FirstConnections::begin(runtime.handle(), &hosts, &introduction),
     };
     let hooks = find_hooks(&sources)?;
     let mut warnings = Vec::new();
     let (history, past) = open_history(state.as_deref(), &project, &mut warnings);
     let request = Request { paths: &asked.paths, framework_arguments: &asked.framework_arguments };
-    let run = run_identifier(started_at);
     let mut plan = plan(run, project, &config, &request, &past)?;
     let mut files = journal::identify(&plan);
     if let Some(former) = &mut former {
@@ -98,7 +99,7 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let journal = resume::journal(journals.as_ref(), former, begun, files, &mut warnings);
     let sinks = EventSinks::new(start, recorder, reporters, warnings, config.flaky_fails)
         .with_journal(journal, plan.resumed_events(&hosts));
-    let spec = RunSpec { first_connections, ..run_spec(&plan, &config, hooks, first_look) };
+    let spec = RunSpec { first_connections, ..run_spec(&plan, &config, hooks, first_look, introduction) };
     let options = DriverOptions {
         hosts,
         run: Arc::new(spec),
@@ -313,9 +314,33 @@ fn report_error(error: &distributest_report::ReportError, flag: &str) -> UserErr
     failed_to(error).hint(format!("give {flag} a file in a directory you can write to"))
 }
 
-fn run_spec(plan: &RunPlan, config: &Config, hooks: Hooks, first_look: FirstLook) -> RunSpec {
-    let Hooks { node_setup, runner_setup } = hooks;
+/// What hosts are told of the run first.
+fn introduction(run: &str, project: &Project, config: &Config) -> Introduction {
     let initiator = Initiator::of_process();
+    Introduction {
+        project: project.directory.clone(),
+        hello: wire::Hello {
+            run: run.to_owned(),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            initiating_host: initiator.host,
+            initiating_user: initiator.user,
+            project: project.name.clone(),
+            project_hash: project.workspace_hash.clone(),
+            ..wire::Hello::default()
+        },
+        bootstrap: config.bootstrap,
+        patience: Patience { host_timeout: config.host_timeout },
+    }
+}
+
+fn run_spec(
+    plan: &RunPlan,
+    config: &Config,
+    hooks: Hooks,
+    first_look: FirstLook,
+    introduction: Introduction,
+) -> RunSpec {
+    let Hooks { node_setup, runner_setup } = hooks;
     let fingerprint = node_setup.as_ref().map(|hook| fingerprint(&plan.project.directory, config, hook));
     let own_environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -324,16 +349,7 @@ fn run_spec(plan: &RunPlan, config: &Config, hooks: Hooks, first_look: FirstLook
     let mut environment: BTreeMap<String, String> = passed.collect();
     environment.extend(config.env.clone());
     RunSpec {
-        project: plan.project.directory.clone(),
-        hello: wire::Hello {
-            run: plan.run.clone(),
-            program_version: env!("CARGO_PKG_VERSION").to_owned(),
-            initiating_host: initiator.host,
-            initiating_user: initiator.user,
-            project: plan.project.name.clone(),
-            project_hash: plan.project.workspace_hash.clone(),
-            ..wire::Hello::default()
-        },
+        introduction,
         prepare: wire::Prepare {
             node_setup: node_setup.map(|hook| {
                 let limit = config.node_setup_timeout.map_or(0, milliseconds);
@@ -349,10 +365,8 @@ fn run_spec(plan: &RunPlan, config: &Config, hooks: Hooks, first_look: FirstLook
         },
         own_environment,
         first_connections: FirstConnections::default(),
-        patience: Patience { host_timeout: config.host_timeout },
         first_look,
         snapshots: Arc::default(),
-        bootstrap: config.bootstrap,
     }
 }
 

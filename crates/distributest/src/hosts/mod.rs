@@ -10,6 +10,7 @@ pub mod messages;
 
 mod comparison;
 mod first_connections;
+mod introduction;
 mod local_agent;
 mod project_state;
 mod remote_agent;
@@ -18,12 +19,10 @@ mod ssh;
 mod sync;
 mod sync_rules;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::identity::HostId;
-use distributest_protocol::client::ConnectError;
 use distributest_protocol::wire;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,6 +30,7 @@ use tokio::time::Instant;
 
 use self::comparison::Compared;
 pub use self::first_connections::FirstConnections;
+pub use self::introduction::Introduction;
 use self::link::{Dial, Link};
 use self::local_agent::LocalAgentError;
 use self::messages::{HostFailure, HostNews, HostOrder, News, Order, OutputPiece};
@@ -40,7 +40,7 @@ use self::remote_agent::RemoteAgentError;
 use self::snapshots::Snapshots;
 use self::ssh::{SshConnection, SshError};
 use self::sync::SyncError;
-use crate::agents::{self, Agent, AgentError, Patience};
+use crate::agents::{self, Agent, AgentError};
 use crate::config::HostConfig;
 use crate::error::chain;
 use crate::news_channel::NewsSender;
@@ -75,10 +75,8 @@ pub struct HostSpec {
 /// What every host of a run is told.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
-    /// The project's directory on this machine.
-    pub project: PathBuf,
-    /// The greeting, without host name and place.
-    pub hello: wire::Hello,
+    /// What is told first.
+    pub introduction: Introduction,
     /// Hooks, launches and environment, without the number of runners.
     pub prepare: wire::Prepare,
     /// This command's own environment, for tests on this machine.
@@ -89,10 +87,6 @@ pub struct RunSpec {
     pub first_look: FirstLook,
     /// The states of the project that hosts were given.
     pub snapshots: Arc<Snapshots>,
-    /// Whether a host without an agent gets a private one.
-    pub bootstrap: bool,
-    /// How long silence is borne.
-    pub patience: Patience,
 }
 
 /// Where a host's news and output go.
@@ -154,6 +148,9 @@ impl HostError {
     }
 }
 
+/// The number of a host's first connection.
+const FIRST_CONNECTION: u32 = 0;
+
 /// How long the resident agent of this machine may take to answer.
 const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -181,7 +178,8 @@ pub async fn participate(
     orders: mpsc::UnboundedReceiver<HostOrder>,
     outlets: Outlets,
 ) {
-    let mut participant = Participant { host, run, outlets, session: 0, connection: 0, regain_until: None };
+    let mut participant =
+        Participant { host, run, outlets, session: 0, connection: FIRST_CONNECTION, regain_until: None };
     let mut orders = Orders { orders, ending: false };
     let ended = loop {
         let mut output = JoinSet::new();
@@ -344,48 +342,18 @@ impl Participant {
         Ok(self.greet(local_agent::private()?).await?)
     }
 
-    /// Connects over ssh, the first time on the way that is open already or being opened.
+    /// Connects over ssh, or takes the connection that was begun before there was a plan.
     async fn connect_remotely(&self, config: &HostConfig) -> Result<(Agent, SshConnection), HostError> {
-        if let Some(opening) = self.run.first_connections.take(self.host.id)
-            && let Ok(opened) = opening.await
+        if let Some(connecting) = self.run.first_connections.take(self.host.id)
+            && let Ok(connected) = connecting.await
         {
-            let (ssh, link) = opened?;
-            match self.greet_remotely(&ssh, link).await {
-                // The agent did not wait any longer for the plan, or the connection did not last.
-                Err(HostError::Agent(AgentError::Broken | AgentError::Connect(_))) => {}
-                greeted => return Ok((greeted?, ssh)),
-            }
+            return connected;
         }
-        let (ssh, link) = first_connections::reach_agent(config, self.run.bootstrap).await?;
-        let agent = self.greet_remotely(&ssh, link).await?;
-        Ok((agent, ssh))
-    }
-
-    async fn greet_remotely(&self, ssh: &SshConnection, link: Link) -> Result<Agent, HostError> {
-        match self.greet(link).await {
-            Err(AgentError::Connect(ConnectError::Version)) if self.run.bootstrap => {
-                let link = remote_agent::reach_private(ssh).await?;
-                Ok(self.greet(link).await?)
-            }
-            greeted => Ok(greeted?),
-        }
+        self.run.introduction.connect(&self.host, config, self.connection).await
     }
 
     async fn greet(&self, link: Link) -> Result<Agent, AgentError> {
-        Agent::greet(link, self.hello(), self.connection, self.run.patience).await
-    }
-
-    fn hello(&self) -> wire::Hello {
-        let place = match &self.host.place {
-            HostPlace::Local { snapshot: false } | HostPlace::Dialed(_) => {
-                wire::hello::Place::InPlace(self.run.project.display().to_string())
-            }
-            HostPlace::Local { snapshot: true } => wire::hello::Place::WorkspaceRoot(String::new()),
-            HostPlace::Remote(config) => {
-                wire::hello::Place::WorkspaceRoot(config.remote_dir.clone().unwrap_or_default())
-            }
-        };
-        wire::Hello { host_name: self.host.name.clone(), place: Some(place), ..self.run.hello.clone() }
+        self.run.introduction.greet(&self.host, link, self.connection).await
     }
 
     /// A private agent on this machine inherits our environment; the resident one was started by somebody else and is
@@ -425,7 +393,10 @@ impl Participant {
         // Off the threads that keep connections alive.
         let looked = tokio::task::spawn_blocking(look).await;
         let state = &looked.map_err(|error| SyncError::Rules(error.into()))?;
-        match comparison::compare(agent, &self.run.project, state).await.map_err(HostError::of_session)? {
+        match comparison::compare(agent, &self.run.introduction.project, state)
+            .await
+            .map_err(HostError::of_session)?
+        {
             Compared::Same { as_it_was: true } => {
                 let snapshot = self.run.snapshots.number(state);
                 self.tell(News::Synced { snapshot, copied: None }).await;
@@ -450,9 +421,10 @@ impl Participant {
     ) -> Result<(), HostError> {
         self.progress("copying the project").await;
         let (percentages, mut reader) = tokio::sync::watch::channel(0);
-        let syncing = sync::sync(&self.run.project, workspace, ssh, &state.rules, |percentage| {
-            percentages.send_replace(percentage);
-        });
+        let syncing =
+            sync::sync(&self.run.introduction.project, workspace, ssh, &state.rules, |percentage| {
+                percentages.send_replace(percentage);
+            });
         tokio::pin!(syncing);
         loop {
             tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use distributest_protocol::server::{self, CoordinatorConnection};
@@ -11,6 +12,7 @@ use tokio::io::DuplexStream;
 
 use super::link::Dialing;
 use super::*;
+use crate::agents::Patience;
 use crate::config::SyncConfig;
 use crate::news_channel::news_channel;
 
@@ -56,15 +58,17 @@ fn refusal() -> Kind {
 /// What the driver hears of a host with these sessions.
 async fn told(sessions: Vec<Vec<Kind>>) -> Vec<String> {
     let run = RunSpec {
-        project: PathBuf::from("/project"),
-        hello: wire::Hello::default(),
+        introduction: Introduction {
+            project: PathBuf::from("/project"),
+            hello: wire::Hello::default(),
+            bootstrap: false,
+            patience: Patience { host_timeout: Duration::from_secs(10) },
+        },
         prepare: wire::Prepare::default(),
         own_environment: Vec::new(),
         first_connections: FirstConnections::default(),
         first_look: FirstLook::new(PathBuf::from("/project"), SyncConfig::default()),
         snapshots: Arc::default(),
-        bootstrap: false,
-        patience: Patience { host_timeout: Duration::from_secs(10) },
     };
     let way = Arc::new(Scripted { sessions: Mutex::new(sessions.into()) });
     let host = HostSpec { id: HostId(0), name: "elm".into(), place: HostPlace::Dialed(way), runners: None };

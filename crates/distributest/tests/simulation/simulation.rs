@@ -12,7 +12,7 @@ use distributest::agents::Patience;
 use distributest::config::SyncConfig;
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
-use distributest::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, RunSpec};
+use distributest::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, Introduction, RunSpec};
 use distributest::plan::{PlannedFile, RunPlan};
 use distributest::project::Project;
 use distributest::signals::Signals;
@@ -204,8 +204,12 @@ fn options(scenario: &Scenario, machines: &[Arc<Machine>]) -> DriverOptions {
     DriverOptions {
         hosts: hosts.collect(),
         run: Arc::new(RunSpec {
-            project: PathBuf::from("/project"),
-            hello: wire::Hello { run: format!("simulation-{}", scenario.seed), ..wire::Hello::default() },
+            introduction: Introduction {
+                project: PathBuf::from("/project"),
+                hello: wire::Hello { run: format!("simulation-{}", scenario.seed), ..wire::Hello::default() },
+                bootstrap: false,
+                patience: Patience { host_timeout: Duration::from_secs(10) },
+            },
             prepare: wire::Prepare {
                 node_setup: Some(wire::Hook::default()),
                 runner_setup: Some(wire::Hook::default()),
@@ -215,8 +219,6 @@ fn options(scenario: &Scenario, machines: &[Arc<Machine>]) -> DriverOptions {
             first_connections: FirstConnections::default(),
             first_look: FirstLook::new(PathBuf::from("/project"), SyncConfig::default()),
             snapshots: Arc::default(),
-            bootstrap: false,
-            patience: Patience { host_timeout: Duration::from_secs(10) },
         }),
         timeout: Some(FILE_TIMEOUT),
         fail_fast: scenario.fail_fast.and_then(NonZeroU32::new),
