@@ -9,7 +9,7 @@
 //! one takes the longest file that fits. It never waits for nobody: where no faster host is at work in time, it takes
 //! whatever is next.
 //!
-//! **Stragglers.** An attempt is *overdue* when it has taken [`OVERDUE_FACTOR`] times what it should and [`OVERDUE_GRACE`]
+//! **Stragglers.** An attempt is *overdue* when it has taken [`OVERDUE_FACTOR`] times its prediction and [`OVERDUE_GRACE`]
 //! more. Its host may be frozen, overloaded or about to be lost, or the file has become slow; nobody knows, and with
 //! runners idle trying elsewhere costs nothing. The same goes for an attempt that should still take so long that an idle
 //! runner of a faster host would be overdue before.
@@ -160,9 +160,10 @@ impl Scheduler {
         Some(attempt.begins.saturating_add(self.expected(attempt.file, attempt.runner.host)?))
     }
 
-    /// When an attempt that begins now will be overdue; `None`: nobody knows.
+    /// When an attempt that begins now will be overdue; `None` without a prediction: what other files take says too little.
     fn overdue_at(&self, file: FileId, host: HostId) -> Option<Duration> {
-        let most = self.expected(file, host)?.saturating_mul(OVERDUE_FACTOR).saturating_add(OVERDUE_GRACE);
+        let takes = scaled(self.queue.predicted(file)?, 1.0 / self.forecast.speed(host));
+        let most = takes.saturating_mul(OVERDUE_FACTOR).saturating_add(OVERDUE_GRACE);
         Some(self.now.saturating_add(most))
     }
 }

@@ -78,6 +78,16 @@ scripts! {
         cancelled(1) => [];
     }
 
+    what_takes_long_without_a_prediction_is_not_doubled([RUBY; 2], 2 hosts) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [dispatch(2, 1, 1, 1)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2)];
+        Event::TimePassed => [];
+        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), Command::Finish];
+    }
+
     of_a_file_that_two_runners_have_the_first_failure_counts([RUBY; 1], milliseconds [1000], 2 hosts) {
         expect(0, 1) => [];
         expect(1, 1) => [];
