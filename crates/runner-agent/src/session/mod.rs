@@ -145,7 +145,13 @@ async fn serve(watcher: Watcher) -> Result<(), SessionError> {
         let Some(connection) = connection else { return Ok(()) };
         let over = host.serve(connection, cut_short.as_mut()).await?;
         tracing::info!(?over, "the run is over");
-        if over != RunOver::Ended || !host.stays().await {
+        // A coordinator that goes before its run began has found that there is nothing to run.
+        let in_order = match over {
+            RunOver::Ended => true,
+            RunOver::CoordinatorGone => !host.warm.serves_a_run(),
+            RunOver::Refused | RunOver::WatcherGone | RunOver::Terminated => false,
+        };
+        if !in_order || !host.stays().await {
             return Ok(());
         }
     }

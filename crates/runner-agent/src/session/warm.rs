@@ -84,6 +84,11 @@ impl WarmWorkers {
         run
     }
 
+    /// Whether a run has begun since the last one ended.
+    pub(crate) fn serves_a_run(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// Takes over what the run has left, which has ended in order and is gone.
     pub(crate) async fn end(&mut self) {
         let Some(run) = self.run.take().and_then(Arc::into_inner) else { return };

@@ -296,6 +296,23 @@ async fn kept_workers_go_with_the_daemon() {
 }
 
 #[tokio::test]
+async fn a_coordinator_that_goes_before_its_run_began_takes_no_worker_with_it() {
+    let mut bench = Bench::new("").await;
+    let first = bench.run_that_stays().await;
+    for greeted in [true, false] {
+        let before = bench.log().matches(STAYS).count();
+        let mut coordinator = bench.daemon.connect(bench.site.hello()).await;
+        if greeted {
+            coordinator.welcome().await;
+        }
+        drop(coordinator);
+        wait_for("the session stays", || (bench.log().matches(STAYS).count() > before).then_some(())).await;
+    }
+    let next = bench.run().await;
+    assert!(next.kept && next.pid == first.pid);
+}
+
+#[tokio::test]
 async fn a_run_beside_another_is_served_by_a_session_of_its_own() {
     let mut bench = Bench::new("").await;
     let first = bench.run_that_stays().await;
