@@ -170,6 +170,9 @@ const RECONNECTION_PAUSE: Duration = Duration::from_secs(2);
 /// How long the output of a lost host is waited for.
 const LOST_OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often at most it is told how far copying is: nobody reads faster.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Lets a host take part in the run until its orders end, it is told to end, or it fails. Its last news is
 /// [`News::Ended`]; dropping the future ends everything of the run on the host.
 pub async fn participate(
@@ -426,11 +429,16 @@ impl Participant {
                 percentages.send_replace(percentage);
             });
         tokio::pin!(syncing);
+        let mut told = Instant::now();
         loop {
             tokio::select! {
                 synced = &mut syncing => return Ok(synced?),
                 Ok(()) = reader.changed() => {
                     let percentage = *reader.borrow_and_update();
+                    if told.elapsed() < PROGRESS_INTERVAL {
+                        continue;
+                    }
+                    told = Instant::now();
                     self.progress(&format!("copying the project, {percentage} %")).await;
                 }
             }
