@@ -3,7 +3,7 @@
 //! A file's duration is taken as its work divided by the speed of its host. Both are unknown, and each gives the other:
 //! the work of a file is the median of `duration × speed` over its attempts, and the speed of a host is the median of
 //! `work ÷ duration` over its attempts, each weighing as much as its file's work, since it is the long files that
-//! matter and the short ones that measure something else. The two steps are repeated [`ROUNDS`] times from equal speeds
+//! matter and the short ones that measure something else. The two steps are repeated a few times from equal speeds
 //! on (Tukey's median polish, for factors). Medians, because an attempt on a busy machine says nothing about the host.
 //!
 //! Only files that several hosts ran say anything. A host with fewer than [`EVIDENCE`] attempts at such files, or one
