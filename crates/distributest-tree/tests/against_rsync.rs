@@ -127,13 +127,15 @@ impl Edit {
     }
 }
 
-/// The place of an edit, which no link leads to.
+/// The place of an edit, which no link leads to: some lead out of the tree.
 fn at(root: &Path, path: &Path) -> std::io::Result<PathBuf> {
     let place = root.join(path);
-    for ancestor in place.ancestors().take_while(|ancestor| *ancestor != root).skip(1) {
-        fs::create_dir_all(ancestor)?;
-        if fs::symlink_metadata(ancestor)?.is_symlink() {
-            return Err(std::io::ErrorKind::InvalidInput.into());
+    let within: Vec<&Path> = place.ancestors().skip(1).take_while(|ancestor| *ancestor != root).collect();
+    for directory in within.into_iter().rev() {
+        match fs::symlink_metadata(directory) {
+            Ok(metadata) if metadata.is_symlink() => return Err(std::io::ErrorKind::InvalidInput.into()),
+            Ok(_) => {}
+            Err(_) => fs::create_dir(directory)?,
         }
     }
     if fs::symlink_metadata(&place).is_ok_and(|metadata| metadata.is_symlink()) {
