@@ -13,7 +13,7 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// Bytes of one stream under way to a coordinator: all output that may be, and the chunk that comes to it.
-pub const OUTPUT_WINDOW_BYTES: u32 = 2 * pace::MOST_BYTES as u32;
+pub const OUTPUT_WINDOW_BYTES: u32 = pace::MOST_BYTES as u32 + 2 * FRAME_BYTES;
 
 /// Bytes of all streams of a connection under way to a coordinator.
 pub const OUTPUT_CONNECTION_WINDOW_BYTES: u32 = 2 * OUTPUT_WINDOW_BYTES;

@@ -27,7 +27,7 @@ use crate::wire::OutputChunk;
 const LEAST_BYTES: u64 = 256 * 1024;
 
 /// Bytes that may be under way on the fastest link.
-pub(crate) const MOST_BYTES: u64 = 2 * 1024 * 1024;
+pub(crate) const MOST_BYTES: u64 = 1024 * 1024;
 
 /// Bytes that the coordinator takes before it says so again: often enough for the least there may be under way.
 pub(crate) const ACKNOWLEDGED_BYTES: u64 = LEAST_BYTES / 4;
