@@ -119,7 +119,9 @@ impl Ending<'_> {
         let mut text = self.title("Not run", true);
         let listed = if self.whole { usize::MAX } else { NOT_RUN_LISTED };
         let can_be_run = by_reason.iter().any(|(reason, _)| **reason != NotRunReason::UnusableName);
-        for (reason, problems) in by_reason {
+        for (reason, mut problems) in by_reason {
+            // In the order of the plan: in which order they were given up is chance.
+            problems.sort_by_key(|problem| problem.file);
             let files = format::count(problems.len() as u64, "file");
             text.push_str(&format!("  {files}: {}\n", clean_one_line(&reason.to_string())));
             for problem in problems.iter().take(listed) {

@@ -523,8 +523,8 @@ fn a_run_that_requires_every_host_ends_when_one_takes_no_part() {
 
     Not run
       2 files: the run was stopped
-        tests/b
         tests/a
+        tests/b
       $ distributest --resume
 
     Hosts

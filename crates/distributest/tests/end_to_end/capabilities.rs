@@ -26,9 +26,9 @@ fn without_ruby_the_python_tests_run_and_the_specs_are_named() {
 
     Not run
       3 files: no runner could run it: none of these programs is there: ruby, … (install it on this host, or let node_setup append PATH=… to $DISTRIBUTEST_ENV)
+        spec/word_0_spec.rb
         spec/word_1_spec.rb
         spec/word_2_spec.rb
-        spec/word_0_spec.rb
       $ distributest --resume
 
     Hosts

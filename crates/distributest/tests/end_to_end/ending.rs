@@ -68,8 +68,8 @@ fn ctrl_c_ends_the_run_in_order() {
 
     Not run
       2 files: the run was stopped
-        tests/3-waits
         tests/2-hangs
+        tests/3-waits
       $ distributest --resume
 
     3 files: 1 passed, 2 not run; 1 test: 1 passed
@@ -94,8 +94,8 @@ fn a_second_ctrl_c_ends_it_at_once() {
 
     Not run
       2 files: the run was stopped
-        tests/3-waits
         tests/2-hangs
+        tests/3-waits
       $ distributest --resume
 
     3 files: 1 passed, 2 not run; 1 test: 1 passed
@@ -118,8 +118,8 @@ fn sigterm_ends_the_run_like_ctrl_c() {
 
     Not run
       2 files: the run was stopped
-        tests/3-waits
         tests/2-hangs
+        tests/3-waits
       $ distributest --resume
 
     3 files: 1 passed, 2 not run; 1 test: 1 passed
