@@ -13,11 +13,11 @@ RUNNERS = 4
 def measurements(bench):
     with lab(bench, bench.size(4, 2)) as hosts:
         hosts.configure(RUNNERS)
-        # Many files, of which the frozen host has four of half a second when it freezes.
+        # Many files: the host freezes with short ones at work.
         tail = sleepers.log_normal(*bench.size((400, 0.15, 1.5), (24, 0.05, 0.5)))
         yield measurement(hosts, bench, "tail", tail, [Goal("frozen", 1.3, ["undisturbed"])])
-        # The host has the one file that takes as long as everything. It has to be run again from its start, so no run
-        # can end sooner than the time of the freeze and the file together: 1.75 times the undisturbed one.
+        # One file takes as long as everything. If the host has it, it has to be run again from its start, so no run can
+        # end sooner than the time of the freeze and the file together: 1.75 times the undisturbed one.
         longest = sleepers.log_normal(*bench.size((120, 0.15, 6), (12, 0.05, 2)))
         yield measurement(hosts, bench, "longest", longest, [])
 
