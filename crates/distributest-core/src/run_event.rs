@@ -279,7 +279,7 @@ pub enum RunEvent {
         /// The number of the state of the project that it was given, from 1 for the one the run began with. Attempts on
         /// the host run this one until the next event of this kind.
         snapshot: u32,
-        /// Why all of it had to be compared and copied file by file; `None` where it was not.
+        /// Why rsync had to copy it, instead of the few files that differ being sent; `None` where it had not.
         copied: Option<String>,
     },
     /// How far a host is counted on has changed.
