@@ -17,7 +17,7 @@
 //! | --- | --- | --- |
 //! | 130 | a stop was requested before the end | what stands after `distributest &&` must not start |
 //! | 4 | no files | nothing was tested |
-//! | 1 | a file failed, is broken, timed out or crashed; or is flaky, where that counts as failing | the suite is red, whatever else was not run |
+//! | 1 | a file failed, is broken, timed out or crashed; or is flaky, where that counts as failing; or a worker failed as it ended | the suite is red, whatever else was not run |
 //! | 3 | a file was not run | nobody knows |
 //! | 4 | every file passed, but no test of any status was reported | nothing was tested: a filter let none through |
 //! | 0 | every file passed, or is flaky | a file without tests among others is fine |
@@ -53,6 +53,7 @@ pub struct Ledger {
     outcomes: [u32; Outcome::ALL.len()],
     flaky: u32,
     flaky_fails: bool,
+    failed_ends: u32,
     tests: [u64; TestStatus::ALL.len()],
     hosts: Vec<HostAccount>,
     attempts: HashMap<AttemptId, OpenAttempt>,
@@ -127,6 +128,7 @@ impl Ledger {
                     self.attempts.remove(attempt);
                 }
             }
+            RunEvent::WorkerEnded { failure: Some(_), .. } => self.failed_ends += 1,
             RunEvent::StopRequested => self.stop_requested = true,
             RunEvent::RunResumed(_)
             | RunEvent::RunnerFailed { reason: None, .. }
@@ -137,7 +139,7 @@ impl Ledger {
             | RunEvent::HostConnected { .. }
             | RunEvent::HookFinished { .. }
             | RunEvent::WorkerPrepared { .. }
-            | RunEvent::WorkerEnded { .. }
+            | RunEvent::WorkerEnded { failure: None, .. }
             | RunEvent::Output { .. }
             | RunEvent::Warning { .. }
             | RunEvent::RunFinished(_) => {}
@@ -157,6 +159,7 @@ impl Ledger {
             outcomes: self.outcomes,
             flaky: self.flaky,
             not_run: self.not_run(),
+            failed_ends: self.failed_ends,
             tests: self.tests,
             hosts: self.hosts.iter().filter(|host| host.takes_part).map(HostAccount::summary).collect(),
             exit_status: self.exit_status(),
@@ -171,7 +174,7 @@ impl Ledger {
             EXIT_INTERRUPTED
         } else if self.decided.is_empty() {
             EXIT_NO_TESTS
-        } else if failed || (self.flaky_fails && self.flaky > 0) {
+        } else if failed || (self.flaky_fails && self.flaky > 0) || self.failed_ends > 0 {
             EXIT_FAILED
         } else if self.not_run() > 0 {
             EXIT_NOT_RUN

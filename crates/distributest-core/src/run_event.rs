@@ -202,6 +202,8 @@ pub struct RunSummary {
     pub flaky: u32,
     /// Files with no outcome.
     pub not_run: u32,
+    /// Workers that failed as they ended, which is no file's verdict.
+    pub failed_ends: u32,
     /// Tests per status, in the order of [`crate::test_result::TestStatus::ALL`].
     pub tests: [u64; 6],
     /// One entry per configured host.
@@ -321,12 +323,16 @@ pub enum RunEvent {
         /// Its output block.
         block: BlockId,
     },
-    /// A worker left at the end of the run and wrote something after its last file; its block is complete.
+    /// A worker left behind its last file, and wrote something then, or what belongs to all of its files failed; its block
+    /// is complete.
     WorkerEnded {
         /// The runner it lived in.
         runner: RunnerId,
         /// Its framework.
         framework: String,
+        /// What the tests did wrong as it ended (the tear-down of a session's fixture raised, say). No file can be told of it
+        /// any more, but the run is not fine.
+        failure: Option<String>,
         /// Its output block.
         block: BlockId,
     },

@@ -215,8 +215,13 @@ class DjangoFiles:
         return []
 
     def close(self):
-        self.teardown_databases(self.old_config)
-        self.teardown_test_environment()
+        try:
+            self.teardown_databases(self.old_config)
+            self.teardown_test_environment()
+        except Exception as error:
+            traceback.print_exc()
+            return ["when the test databases were taken down: {}: {}".format(type(error).__name__, error)]
+        return []
 
 
 def leaves_traces(suite):

@@ -56,6 +56,8 @@ end
 defmodule DistributestWorker.Suite do
   # ExUnit's settings, made ready for many runs, and what belongs to the whole of them.
 
+  alias DistributestWorker.{Agent, Text}
+
   @sums {__MODULE__, :sums}
 
   # To be called when the options are read and the helper is loaded. Returns the settings for `restore`.
@@ -77,7 +79,17 @@ defmodule DistributestWorker.Suite do
   def finish(callbacks) do
     none = %{excluded: 0, failures: 0, skipped: 0, total: 0}
     sums = :persistent_term.get(@sums, none)
-    Enum.each(callbacks, & &1.(sums))
+    Enum.each(callbacks, &call(&1, sums))
+  end
+
+  # No file can be told of what goes wrong in that any more.
+  defp call(callback, sums) do
+    callback.(sums)
+  catch
+    kind, reason ->
+      IO.puts(:stderr, Exception.format(kind, reason, __STACKTRACE__))
+      message = Text.line("in a callback of after_suite: " <> Exception.format_banner(kind, reason, __STACKTRACE__))
+      Agent.send_message(%{type: "end_failed", message: message})
   end
 end
 

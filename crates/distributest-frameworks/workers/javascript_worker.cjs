@@ -184,6 +184,8 @@ class FileRecord {
       case 'finished':
         this.result = message.result;
         return null;
+      case 'end_failed':
+        return message;
       default:
         return null;
     }
@@ -292,8 +294,15 @@ class Supervisor {
   async renewRunner() {
     const { runner } = this;
     runner.send({ type: 'leave' });
-    await runner.ended;
+    this.tellFailedEnd(await runner.ended);
     this.startRunner();
+  }
+
+  /** What a runner undoes when it leaves belongs to all of its files, and to none. */
+  tellFailedEnd(end) {
+    if (end.status === 0) return;
+    const message = oneLine(`behind the last file, the process that ran the files ${end.how}`);
+    this.agent.send({ type: 'end_failed', message });
   }
 
   /** Passes on what the runner says; the promise is kept when the file is finished. */
@@ -341,7 +350,9 @@ class Supervisor {
     const runner = this.runner;
     if (this.isolation === 'shared' && runner !== null && this.filesOfRunner.size > 0) {
       runner.send({ type: 'leave' });
-      this.agent.partWith((await runner.ended).status);
+      const end = await runner.ended;
+      this.tellFailedEnd(end);
+      this.agent.partWith(end.status);
     } else {
       this.end(0);
     }
@@ -477,7 +488,7 @@ class Runner {
         await this.close();
       } catch (error) {
         process.stderr.write(`${account(error)}\n`);
-        process.exitCode = 1;
+        this.report.say({ type: 'end_failed', message: oneLine(`behind the last file: ${headline(error)}`) });
       }
     }
     process.exit();

@@ -113,6 +113,7 @@ class Prepared:
         self.tests_collected = 0
         self.advice = {}
         self.advice_heeded = set()
+        self.failed_ends = []
         # What conftest files printed while they were loaded belongs to the worker's start, not to the first file.
         for descriptor, text in zip((1, 2), self.read_captured_output()):
             write_all(descriptor, text.encode("utf-8", "backslashreplace"))
@@ -183,7 +184,6 @@ class Prepared:
         finally:
             agent.end_stray()
             os.chdir(directory)
-        exit_status = self.session.exitstatus
         self.tests_failed += self.session.testsfailed
         self.tests_collected += self.session.testscollected
         if self.can_go_on():
@@ -191,7 +191,7 @@ class Prepared:
             self.read_captured_output()
         else:
             self.end()
-        return self.reporter.conclude(exit_status)
+        return self.reporter.conclude(self.session.exitstatus)
 
     def can_go_on(self):
         """Whether the session is fit for another file."""
@@ -270,19 +270,26 @@ class Prepared:
         """pytest takes a configuration apart when a session ends; the next file needs a new one then."""
         if not self.has_ended and order.file not in self.files:
             return self
-        self.close()
-        return Prepared.load(self.arguments, self.isolation)
+        failed_ends = self.close()
+        renewed = Prepared.load(self.arguments, self.isolation)
+        renewed.failed_ends = failed_ends
+        return renewed
 
     def close(self):
-        """Ends the session of many files. What goes wrong in that can be told of none of them any more."""
+        """Ends the session of many files. Returns what went wrong in that, and at the ends of the sessions before it: none of
+        the files can be told of it any more."""
         if self.keeps_session and not self.has_ended:
             self.session.testsfailed, self.session.testscollected = self.tests_failed, self.tests_collected
-            self.session.exitstatus = self.exit_status()
+            self.session.exitstatus = expected = self.exit_status()
             self.reporter.broken = []
             self.end()
             sys.stderr.write("".join(self.reporter.broken))
+            self.failed_ends += ["when the session ended: " + last_error_line(text) for text in self.reporter.broken]
+            if self.session.exitstatus not in (expected, self.pytest.ExitCode.OK):
+                self.failed_ends.append("the session ended with exit status {}".format(int(self.session.exitstatus)))
         self.config._ensure_unconfigure()
         self.coverage.finish()
+        return self.failed_ends
 
     def reason_to_leave(self):
         if self.coverage.plugin is not None:

@@ -16,7 +16,7 @@ A framework's program gives `Worker.serve` an object that has loaded the framewo
 - `advice`: after `run`, what had better be done once, before another file is run: values that JSON has;
 - `heed(advice)`: does that; with isolation "fork", in another process than `run`. None: that process died before its end;
 - `renew(order)`: with isolation "shared", what is to run the next file: itself, or another object of its kind;
-- `close()`: there are no more files;
+- `close()`: there are no more files; returns what went wrong as it ended, a line each;
 - `reason_to_leave()`: why it can't stay for another run; None: it can;
 - `depends_on()`: files, also such that are not there, that it would read if it were loaded now.
 """
@@ -85,6 +85,9 @@ class Agent:
 
     def finished(self, result):
         self.send(type="finished", **result)
+
+    def end_failed(self, message):
+        self.send(type="end_failed", message=one_line(message))
 
     def end_line(self):
         """Ends the line that a process which is dead now may have been in the middle of."""
@@ -163,6 +166,9 @@ class Witness:
     def clear(self):
         self.write()
 
+    def begin_end(self):
+        self.write(ending=True)
+
     def finish(self, outcome, advice):
         self.write(result=outcome, advice=advice)
 
@@ -211,6 +217,7 @@ class End:
         self.during = notes.get("file")
         self.advice = notes.get("advice")
         self.test = notes.get("test")
+        self.while_ending = notes.get("ending", False)
 
     def is_to_be_repeated(self):
         return self.result is None and self.advice is not None
@@ -346,6 +353,8 @@ class Worker:
         death = self.supervisor.run(lambda witness: self.work_under(witness, work))
         if death.during is not None:
             self.supervisor.report_death(death)
+        elif death.while_ending and death.status != 0:
+            self.agent.end_failed("behind the last file, the process that ran the files {}".format(death.how()))
 
     def work_under(self, witness, work):
         self.witness = witness
@@ -402,7 +411,7 @@ class Worker:
             else:
                 self.agent.finished(end.final_result())
             prepared.heed(end.advice)
-        prepared.close()
+        self.close(prepared)
 
     def serve_in_this_process(self, prepared):
         self.agent.ready(prepared.version)
@@ -420,7 +429,12 @@ class Worker:
                 outcome = result("broken", reason.message, reason.details)
             self.witness.clear()
             self.agent.finished(outcome)
-        prepared.close()
+        self.witness.begin_end()
+        self.close(prepared)
+
+    def close(self, prepared):
+        for message in prepared.close():
+            self.agent.end_failed(message)
 
 
 def load_ahead(modules):

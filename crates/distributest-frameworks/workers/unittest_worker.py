@@ -104,7 +104,7 @@ class Prepared:
         return self
 
     def close(self):
-        pass
+        return []
 
     def reason_to_leave(self):
         return None

@@ -101,9 +101,9 @@ impl AggregatedLog {
                 let end = phrases::worker_end(failure.as_deref(), *duration, *saved);
                 self.close_block(Some(*block), &title, None, &end)
             }
-            RunEvent::WorkerEnded { runner, framework, block } => {
+            RunEvent::WorkerEnded { runner, framework, failure, block } => {
                 let title = format!("host {} {framework} worker", self.names.runner(*runner));
-                self.close_block(Some(*block), &title, None, "left")
+                self.close_block(Some(*block), &title, None, &phrases::last_words(failure.as_deref()))
             }
             RunEvent::RunFinished(summary) => {
                 self.close_forgotten_blocks()?;

@@ -3,7 +3,7 @@
 //! One test suite per test file, in the order of the plan, named by its path; one test case per test. Only the tests
 //! of the attempt that decided a file count. A file whose verdict is not told by its tests (broken, crashed, timed
 //! out, not run, or failed without a failing test) gets a test case named after the verdict with an error, so that
-//! a file that is not fine is never green. The file appears complete or not at all.
+//! a file that is not fine is never green. A worker that failed behind its last file gets a suite of its own. The file appears complete or not at all.
 //!
 //! All of it is in memory until then. So once the accounts of failures fill [`ACCOUNTS_BYTES`], only the beginnings of
 //! further ones are kept, with a note; they are whole in the log.
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
-use distributest_core::identity::{AttemptId, FileId};
+use distributest_core::identity::{AttemptId, FileId, RunnerId};
 use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
 use distributest_core::test_result::{TestResult, TestStatus};
@@ -43,6 +43,8 @@ pub struct JUnit {
     names: Names,
     attempts: HashMap<AttemptId, AttemptTests>,
     suites: BTreeMap<FileId, TestSuite>,
+    /// What no file can be told of.
+    failed_ends: Vec<TestSuite>,
     /// What is left for messages and details.
     room: Room,
 }
@@ -122,6 +124,7 @@ impl JUnit {
             names: Names::default(),
             attempts: HashMap::new(),
             suites: BTreeMap::new(),
+            failed_ends: Vec::new(),
             room: Room(ACCOUNTS_BYTES),
         })
     }
@@ -160,6 +163,16 @@ impl JUnit {
         self.suites.insert(file, suite);
     }
 
+    fn add_failed_end(&mut self, runner: RunnerId, framework: &str, failure: &str) {
+        let name = format!("{framework} worker of {}", self.names.runner(runner));
+        let status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        let mut case = TestCase::new("behind the last file", explained(status, &self.room.take(failure), ""));
+        case.set_classname(xml(&name));
+        let mut suite = TestSuite::new(xml(&name));
+        suite.add_test_case(case);
+        self.failed_ends.push(suite);
+    }
+
     /// Writes everything in one step; files a broken-off run left without a verdict are errors.
     fn write(&mut self) -> io::Result<()> {
         for index in 0..self.names.file_count() {
@@ -170,6 +183,7 @@ impl JUnit {
         }
         let mut report = std::mem::replace(&mut self.report, Report::new("distributest"));
         report.add_test_suites(std::mem::take(&mut self.suites).into_values());
+        report.add_test_suites(std::mem::take(&mut self.failed_ends));
         if let Some(mut temporary) = temporary_beside(&self.path)? {
             serialize(&report, temporary.as_file_mut())?;
             temporary.persist(resolved(&self.path)).map_err(|error| error.error)?;
@@ -196,6 +210,9 @@ impl Reporter for JUnit {
             }
             RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
                 self.decide(*file, verdict, *attempt, failed_before);
+            }
+            RunEvent::WorkerEnded { runner, framework, failure: Some(failure), .. } => {
+                self.add_failed_end(*runner, framework, failure);
             }
             RunEvent::RunFinished(summary) => {
                 self.report.set_time(summary.wall);

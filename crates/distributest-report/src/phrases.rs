@@ -34,6 +34,11 @@ pub(crate) fn worker_end(failure: Option<&str>, duration: Duration, saved: Optio
     }
 }
 
+/// How a worker left.
+pub(crate) fn last_words(failure: Option<&str>) -> String {
+    failure.map_or_else(|| "left".to_owned(), |failure| format!("failed behind its last file: {failure}"))
+}
+
 /// Why a runner takes no part, or no longer.
 pub(crate) fn runner_failure(reason: Option<&str>) -> &str {
     reason.unwrap_or("none of the run's frameworks can be run on it")

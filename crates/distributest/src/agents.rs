@@ -432,6 +432,7 @@ fn news(update: Update, connection: u32) -> Result<News, AgentError> {
         Update::WorkerEnded(worker) => News::WorkerEnded {
             runner: runner_number(worker.runner),
             framework: worker.framework,
+            failure: (!worker.failure.is_empty()).then_some(worker.failure),
             block: agent_block(worker.block.unwrap_or_default(), connection),
         },
         Update::RunnerReady(ready) => {

@@ -7,7 +7,9 @@ use distributest_core::ledger::{
     EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_TESTS, EXIT_NOT_RUN, EXIT_PASSED, Ledger,
 };
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan, HostSummary, RunEvent};
+use distributest_core::run_event::{
+    AttemptReport, AttemptResult, BlockId, FilePlan, HostPlan, HostSummary, RunEvent,
+};
 use distributest_core::test_result::{TestResult, TestStatus};
 
 fn run_started(files: usize, hosts: &[&str]) -> RunEvent {
@@ -210,6 +212,15 @@ fn the_exit_status_follows_its_table() {
     }
     assert_eq!(exit_status(2, &[passed(), not_run(1)]), EXIT_NOT_RUN);
     assert_eq!(exit_status(2, &[ran(0, Outcome::Failed, 1), not_run(1)]), EXIT_FAILED);
+    let left = |failure: Option<&str>| RunEvent::WorkerEnded {
+        runner: runner(0, 1),
+        framework: "pytest".to_owned(),
+        failure: failure.map(str::to_owned),
+        block: BlockId { host: HostId(0), number: 1 },
+    };
+    let all_passed = |end| [passed_with(0, &[TestStatus::Passed]), vec![end]].concat();
+    assert_eq!(exit_status(1, &all_passed(left(None))), EXIT_PASSED);
+    assert_eq!(exit_status(1, &all_passed(left(Some("the session's end failed")))), EXIT_FAILED);
     assert_eq!(exit_status(0, &[]), EXIT_NO_TESTS);
     assert_eq!(exit_status(1, &[RunEvent::StopRequested, passed()]), EXIT_INTERRUPTED);
     assert_eq!(exit_status(2, &[ran(0, Outcome::Failed, 1), RunEvent::StopRequested]), EXIT_INTERRUPTED);

@@ -301,6 +301,19 @@ fn the_project_is_loaded_once_and_test_files_do_not_see_each_others_modules() {
 }
 
 #[test]
+fn what_fails_after_the_suite_is_told_of_the_worker() {
+    let project = Project::copy_of("exunit");
+    let helper = project.path().join("test/test_helper.exs");
+    let text = std::fs::read_to_string(&helper).unwrap();
+    std::fs::write(&helper, text + "\nExUnit.after_suite(fn _ -> raise \"left over\" end)\n").unwrap();
+    let mut worker = shared(&project);
+    assert_eq!(worker.run(NAMES).outcome(), "passed");
+    let (output, failures) = worker.quit_with_failures();
+    assert_eq!(failures, ["in a callback of after_suite: ** (RuntimeError) left over"]);
+    assert!(output.contains("suite of"), "the others are called: {output}");
+}
+
+#[test]
 fn workers_that_start_at_the_same_time_compile_once() {
     let project = Project::copy_of("exunit");
     let mut workers: Vec<Worker> = (0..3).map(|_| start(Isolation::Shared).worker(&project)).collect();

@@ -192,7 +192,7 @@ fn what_is_written_between_tests_comes_out_with_its_file() {
 }
 
 #[test]
-fn what_fails_when_the_session_ends_is_told_in_the_log() {
+fn what_fails_when_the_session_ends_is_told_of_the_worker() {
     let project = Project::empty();
     project.write(
         "conftest.py",
@@ -202,9 +202,58 @@ fn what_fails_when_the_session_ends_is_told_in_the_log() {
     project.write("test_a.py", "def test_a(): pass\n");
     let mut worker = sharing(&project);
     assert_eq!(worker.run("test_a.py").outcome(), "passed");
-    let output = worker.quit();
+    let (output, failures) = worker.quit_with_failures();
     assert!(output.contains("assert not 'left over'"), "{output}");
     assert!(output.contains("the session is finished"), "{output}");
+    assert_eq!(failures, ["when the session ended: AssertionError: assert not 'left over'"]);
+}
+
+#[test]
+fn what_fails_when_a_session_ends_before_the_last_file_is_told_too() {
+    let project = Project::empty();
+    project.write(
+        "conftest.py",
+        "import pytest\n\n@pytest.fixture(scope='session', autouse=True)\ndef clean():\n    yield\n    raise RuntimeError('left over')\n",
+    );
+    project.write("test_a.py", "def test_a(): pass\n");
+    project.write("test_b.py", "def test_b(): pass\n");
+    let mut worker = sharing(&project);
+    worker.run("test_a.py");
+    // Its fixtures would be there twice: a session of its own.
+    worker.run("test_a.py");
+    worker.run("test_b.py");
+    let failure = "when the session ended: RuntimeError: left over";
+    assert_eq!(worker.quit_with_failures().1, [failure, failure]);
+}
+
+#[test]
+fn a_plugin_may_change_the_session_s_exit_status_at_its_end() {
+    let project = Project::empty();
+    project.write("conftest.py", "def pytest_sessionfinish(session):\n    session.exitstatus = 7\n");
+    project.write("test_a.py", "def test_a(): pass\n");
+    let mut worker = sharing(&project);
+    assert_eq!(worker.run("test_a.py").outcome(), "passed");
+    assert_eq!(worker.quit_with_failures().1, ["the session ended with exit status 7"]);
+    for isolation in [Isolation::Fork, Isolation::Process] {
+        let mut worker = start(isolation).ready_worker(&project);
+        let report = worker.run("test_a.py");
+        assert_eq!(
+            (report.outcome(), report.message()),
+            ("failed", "no test failed, but pytest ended with exit status 7")
+        );
+        worker.quit();
+    }
+}
+
+#[test]
+fn a_session_s_end_that_ends_its_process_is_told_of_the_worker() {
+    let project = Project::empty();
+    project.write("conftest.py", "import os\n\ndef pytest_sessionfinish():\n    os._exit(3)\n");
+    project.write("test_a.py", "def test_a(): pass\n");
+    let mut worker = sharing(&project);
+    assert_eq!(worker.run("test_a.py").outcome(), "passed");
+    let failure = "behind the last file, the process that ran the files left with exit status 3";
+    assert_eq!(worker.quit_with_failures().1, [failure]);
 }
 
 #[test]

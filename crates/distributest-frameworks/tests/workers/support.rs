@@ -254,11 +254,23 @@ impl Worker {
     }
 
     /// Asks the worker to end and returns everything it and its tests have written.
-    pub(crate) fn quit(mut self) -> String {
+    pub(crate) fn quit(self) -> String {
+        let (output, failures) = self.quit_with_failures();
+        assert_eq!(failures, Vec::<String>::new(), "output: {output}");
+        output
+    }
+
+    /// Asks it to end and returns everything it has written, and what it says has failed behind its last file.
+    pub(crate) fn quit_with_failures(mut self) -> (String, Vec<String>) {
         writeln!(self.socket, r#"{{"type":"quit"}}"#).unwrap();
+        let mut failures = Vec::new();
+        while let Some(message) = self.next() {
+            assert_eq!(message["type"], "end_failed", "{message}");
+            failures.push(message["message"].as_str().unwrap().to_owned());
+        }
         let status = self.wait();
         assert!(status.success(), "{status}; output: {}", self.output());
-        self.output()
+        (self.output(), failures)
     }
 }
 

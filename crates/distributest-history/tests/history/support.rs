@@ -127,6 +127,7 @@ pub(crate) fn summary() -> RunSummary {
         outcomes: [1, 0, 0, 0, 0],
         flaky: 0,
         not_run: 0,
+        failed_ends: 0,
         tests: [1, 0, 0, 0, 0, 0],
         hosts: Vec::new(),
         exit_status: 0,

@@ -51,6 +51,7 @@ impl Ending<'_> {
         ] {
             sections.push(self.verdict_section(&verdict, title));
         }
+        sections.push(self.failed_ends_section());
         sections.push(self.not_run_section());
         sections.push(self.leaks_section());
         if !self.quiet {
@@ -100,6 +101,21 @@ impl Ending<'_> {
         }
         let command = format::rerun_command(self.rerun_command, path, &problem.rerun);
         text.push_str(&format!("    {}\n", self.palette.faint(&format!("$ {command}"))));
+    }
+
+    /// What can be told of no file.
+    fn failed_ends_section(&self) -> Option<String> {
+        if self.ledger.failed_ends.is_empty() {
+            return None;
+        }
+        let mut text = self.title("Failed behind the last file", true);
+        for end in &self.ledger.failed_ends {
+            let (runner, framework) = (self.names.runner(end.runner), &end.framework);
+            text.push_str(&format!("  {framework} worker of {runner}\n"));
+            let message = clean_one_line(&end.message);
+            text.push_str(&format!("    {}\n", fit(&message, self.width.saturating_sub(4))));
+        }
+        Some(text)
     }
 
     /// Files not run, by reason.
@@ -250,12 +266,19 @@ impl Ending<'_> {
             tests.push(self.amount(amount, status_word(status, amount), status.is_failure()));
         }
         let line = format!("{}: {}", format::count(summary.files.into(), "file"), listed(files));
-        match summary.tests.iter().sum() {
+        let line = match summary.tests.iter().sum() {
             0 if summary.exit_status == EXIT_NO_TESTS => {
                 format!("{line}; {}", self.palette.odd("no tests ran"))
             }
             0 => line,
             total => format!("{line}; {}: {}", format::count(total, "test"), listed(tests)),
+        };
+        match u64::from(summary.failed_ends) {
+            0 => line,
+            ends => {
+                let workers = format!("{} failed behind the last file", format::count(ends, "worker"));
+                format!("{line}; {}", self.palette.bad(&workers))
+            }
         }
     }
 

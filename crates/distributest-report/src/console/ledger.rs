@@ -44,6 +44,8 @@ pub(super) struct Ledger {
     pub(super) longest: Option<Slow>,
     /// The file whose outcome came last.
     pub(super) last: Option<Slow>,
+    /// Workers that failed behind their last file, and how.
+    pub(super) failed_ends: Vec<FailedEnd>,
     /// How long each worker would have loaded that was kept from an earlier run.
     pub(super) spared: Vec<Duration>,
 }
@@ -140,6 +142,14 @@ pub(super) struct Leak {
     pub(super) processes: Vec<String>,
 }
 
+/// A worker that failed behind its last file.
+#[derive(Debug)]
+pub(super) struct FailedEnd {
+    pub(super) runner: RunnerId,
+    pub(super) framework: String,
+    pub(super) message: String,
+}
+
 /// Something that took time: a file, or a test of it.
 #[derive(Clone, Debug)]
 pub(super) struct Slow {
@@ -173,6 +183,11 @@ impl Ledger {
             }
             RunEvent::WorkerPrepared { saved: Some(saved), .. } => {
                 self.spared.push(*saved);
+                None
+            }
+            RunEvent::WorkerEnded { runner, framework, failure: Some(message), .. } => {
+                let (framework, message) = (framework.clone(), shortened(message, DETAILED_CHARACTERS));
+                self.failed_ends.push(FailedEnd { runner: *runner, framework, message });
                 None
             }
             RunEvent::AttemptFinished(report) => {

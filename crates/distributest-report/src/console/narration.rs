@@ -125,7 +125,8 @@ impl Console {
             RunEvent::HookFinished { host, runner, hook, failure, .. } => {
                 (format!("{}: {}", phrases::lane(&self.names, *host, *runner), hook.word()), failure)
             }
-            RunEvent::WorkerPrepared { runner, framework, failure, .. } => {
+            RunEvent::WorkerPrepared { runner, framework, failure, .. }
+            | RunEvent::WorkerEnded { runner, framework, failure, .. } => {
                 (format!("{}: {framework} worker", self.names.runner(*runner)), failure)
             }
             _ => return String::new(),

@@ -74,6 +74,7 @@ enum Event<'a> {
         host: &'a str,
         runner: u16,
         framework: &'a str,
+        failure: Option<&'a str>,
         block: u64,
     },
     RunnerReady {
@@ -207,6 +208,7 @@ struct SummaryLine<'a> {
     outcomes: BTreeMap<&'static str, u32>,
     flaky: u32,
     not_run: u32,
+    failed_ends: u32,
     tests: BTreeMap<&'static str, u64>,
     hosts: Vec<HostSummaryLine<'a>>,
     exit_status: u8,
@@ -288,8 +290,14 @@ impl<'a> Event<'a> {
                     block: block.number,
                 })
             }
-            RunEvent::WorkerEnded { runner: RunnerId { host, number }, framework, block } => {
-                Event::WorkerEnded { host: host_name(host), runner: *number, framework, block: block.number }
+            RunEvent::WorkerEnded { runner: RunnerId { host, number }, framework, failure, block } => {
+                Event::WorkerEnded {
+                    host: host_name(host),
+                    runner: *number,
+                    framework,
+                    failure: failure.as_deref(),
+                    block: block.number,
+                }
             }
             RunEvent::RunnerReady { runner: RunnerId { host, number }, identifier } => {
                 Event::RunnerReady { host: host_name(host), runner: *number, identifier }
@@ -427,6 +435,7 @@ impl<'a> SummaryLine<'a> {
             outcomes: Outcome::ALL.map(Outcome::word).into_iter().zip(summary.outcomes).collect(),
             flaky: summary.flaky,
             not_run: summary.not_run,
+            failed_ends: summary.failed_ends,
             tests: TestStatus::ALL.map(TestStatus::word).into_iter().zip(summary.tests).collect(),
             hosts: summary.hosts.iter().map(HostSummaryLine::of).collect(),
             exit_status: summary.exit_status,

@@ -58,7 +58,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
         saved: None,
         block,
     });
-    script.push(RunEvent::WorkerEnded { runner, framework: "pytest".to_owned(), block });
+    script.push(RunEvent::WorkerEnded { runner, framework: "pytest".to_owned(), failure: None, block });
     script.ready(0, 1);
     script.push(RunEvent::LaunchUnavailable {
         runner,
@@ -121,7 +121,7 @@ fn the_format_is_what_it_was() {
     {"at":0.1,"event":"host_progress","host":"h1","activity":"syncing"}
     {"at":0.1,"event":"hook_finished","host":"h1","runner":2,"hook":"runner_setup","failure":"exited with status 1","skipped":false,"seconds":1.234568,"block":5}
     {"at":0.1,"event":"worker_prepared","host":"h1","runner":2,"framework":"pytest","failure":null,"seconds":0.3,"saved_seconds":null,"block":5}
-    {"at":0.1,"event":"worker_ended","host":"h1","runner":2,"framework":"pytest","block":5}
+    {"at":0.1,"event":"worker_ended","host":"h1","runner":2,"framework":"pytest","failure":null,"block":5}
     {"at":0.1,"event":"host_connected","host":"h1","agent":"resident agent 0.1.0","cores":1,"runners":1}
     {"at":0.1,"event":"runner_ready","host":"h1","runner":1,"identifier":"dev_ana_1"}
     {"at":0.1,"event":"launch_unavailable","host":"h1","runner":2,"framework":"rspec","reason":"no ruby","hint":null}
@@ -139,7 +139,7 @@ fn the_format_is_what_it_was() {
     {"at":2.0,"event":"stop_requested"}
     {"at":2.0,"event":"file_verdict","file":"tests/b.py","file_id":1,"verdict":"not run","reason":"no runner was left: h1: gone","reason_kind":"no_runner_left","attempt":null}
     {"at":2.0,"event":"warning","message":"mind the gap"}
-    {"at":2.1,"event":"run_finished","wall_seconds":2.1,"testing_seconds":2.0,"lower_bound_seconds":1.9,"files":2,"outcomes":{"broken":0,"crashed":0,"failed":1,"passed":0,"timed out":0},"flaky":0,"not_run":1,"tests":{"error":0,"expected_failure":0,"failed":1,"passed":0,"skipped":0,"unexpected_pass":0},"hosts":[{"name":"h1","runners":1,"files":1,"busy_seconds":1.9,"problems":["gone"]}],"exit_status":3}
+    {"at":2.1,"event":"run_finished","wall_seconds":2.1,"testing_seconds":2.0,"lower_bound_seconds":1.9,"files":2,"outcomes":{"broken":0,"crashed":0,"failed":1,"passed":0,"timed out":0},"flaky":0,"not_run":1,"failed_ends":0,"tests":{"error":0,"expected_failure":0,"failed":1,"passed":0,"skipped":0,"unexpected_pass":0},"hosts":[{"name":"h1","runners":1,"files":1,"busy_seconds":1.9,"problems":["gone"]}],"exit_status":3}
     "#);
 }
 

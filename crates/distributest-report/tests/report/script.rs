@@ -39,6 +39,7 @@ impl Script {
             outcomes: [0; 5],
             flaky: 0,
             not_run: 0,
+            failed_ends: 0,
             tests: [0; 6],
             hosts: hosts.iter().map(|name| host_summary(name)).collect(),
             exit_status: 0,

@@ -86,9 +86,14 @@ impl Driver<'_> {
                     block,
                 });
             }
-            News::WorkerEnded { runner, framework, block } => {
+            News::WorkerEnded { runner, framework, failure, block } => {
                 let runner = RunnerId { host, number: runner };
-                self.close(runner.into(), block, |block| RunEvent::WorkerEnded { runner, framework, block });
+                self.close(runner.into(), block, |block| RunEvent::WorkerEnded {
+                    runner,
+                    framework,
+                    failure,
+                    block,
+                });
             }
             News::RunnerReady { runner, identifier } => {
                 let runner = RunnerId { host, number: runner };

@@ -100,12 +100,14 @@ pub enum News {
         /// Its output so far.
         block: AgentBlock,
     },
-    /// A worker left and wrote something after its last file.
+    /// A worker left and wrote something after its last file, or failed in that.
     WorkerEnded {
         /// Its runner.
         runner: u16,
         /// Its framework.
         framework: String,
+        /// What the tests did wrong then, if anything.
+        failure: Option<String>,
         /// What it wrote.
         block: AgentBlock,
     },

@@ -93,6 +93,28 @@ fn a_crash_names_the_signal_and_the_tests_before_it() {
 }
 
 #[test]
+fn what_fails_when_a_session_ends_makes_the_run_fail() {
+    let sandbox = Sandbox::new();
+    let conftest = "import pytest\n\n@pytest.fixture(scope='session', autouse=True)\n\
+                    def server():\n    yield\n    raise RuntimeError('it does not stop')\n";
+    sandbox.file("conftest.py", conftest).file("test_a.py", "def test_a(): pass\n");
+    let arguments = ["--runners", "1", "--isolation", "shared", "--junit", "junit.xml", "--quiet"];
+    insta::assert_snapshot!(sandbox.run(&arguments), @"
+    exit status: 1
+    ----- standard output
+    Failed behind the last file
+      pytest worker of localhost runner 1
+        when the session ended: RuntimeError: it does not stop
+
+    1 file: 1 passed; 1 test: 1 passed; 1 worker failed behind the last file
+    TIME; testing took TIME, RATIO × the least possible TIME
+    log: SANDBOX/home/.local/state/distributest/logs/DATE_RUN.log
+    ");
+    let junit = std::fs::read_to_string(sandbox.path("project/junit.xml")).expect("read the report");
+    assert!(junit.contains("it does not stop"), "{junit}");
+}
+
+#[test]
 fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
     let sandbox = Sandbox::new();
     let text = "import os, signal, subprocess, time\n\n\

@@ -74,6 +74,16 @@ impl Ended {
         self
     }
 
+    /// Its process did not end as one whose tests passed.
+    pub(crate) fn failed_at_its_end(self, message: String) -> Self {
+        match self.result {
+            AttemptResult::Outcome(Outcome::Passed) => {
+                Ended { result: AttemptResult::Outcome(Outcome::Failed), message, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Nobody wanted its outcome any more.
     pub(crate) fn cancelled() -> Self {
         Ended::interrupted(Interruption::Cancelled, "cancelled")

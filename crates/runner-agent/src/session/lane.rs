@@ -283,8 +283,8 @@ impl Lane {
     /// Parts with a launch's worker, if it has one, dead or alive.
     async fn retire_worker(&mut self, launch: usize) {
         let Some(worker) = self.launches[launch].take_worker() else { return };
-        let block = worker.retire().await;
-        self.tell_last_words(launch, block).await;
+        let (block, failure) = worker.retire().await;
+        self.tell_last_words(launch, block, failure).await;
     }
 
     /// Leaves a launch's worker to the next run, or parts with it. What the hook left running ends with this run, and who
@@ -300,15 +300,18 @@ impl Lane {
             self.launches[launch] = LaunchState::Started(worker);
             self.retire_worker(launch).await;
         }
-        self.tell_last_words(launch, block).await;
+        self.tell_last_words(launch, block, None).await;
     }
 
-    /// Tells the coordinator what a worker still wrote, if anything.
-    async fn tell_last_words(&self, launch: usize, block: wire::OutputBlock) {
-        if let (1.., Launch::Worker(worker_launch)) = (block.bytes, &self.context.launches[launch]) {
-            let (runner, framework) = (self.number.into(), worker_launch.framework.clone());
-            let left = wire::WorkerEnded { runner, framework, block: Some(block) };
-            self.context.updates.send(Kind::WorkerEnded(left)).await;
+    /// Tells the coordinator what a worker still wrote, and what failed as it ended, if anything.
+    async fn tell_last_words(&self, launch: usize, block: wire::OutputBlock, failure: Option<String>) {
+        let Launch::Worker(worker_launch) = &self.context.launches[launch] else { return };
+        if block.bytes == 0 && failure.is_none() {
+            return;
         }
+        let (runner, framework) = (self.number.into(), worker_launch.framework.clone());
+        let failure = failure.unwrap_or_default();
+        let left = wire::WorkerEnded { runner, framework, block: Some(block), failure };
+        self.context.updates.send(Kind::WorkerEnded(left)).await;
     }
 }

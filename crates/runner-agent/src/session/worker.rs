@@ -42,6 +42,9 @@ pub(crate) use self::keeping::{LoadedFiles, Origin};
 /// How long a worker may take to leave after `quit` before it is ended: some drop databases then, or write reports.
 const QUIT_GRACE: Duration = Duration::from_secs(10);
 
+/// The same where what was set up for all files ends with the worker: servers and containers take their time.
+const SHARED_QUIT_GRACE: Duration = Duration::from_secs(60);
+
 /// How long a worker that closed its descriptor may take to leave, and one whose file was ended to say so.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -125,6 +128,8 @@ pub(crate) struct Worker {
     keeps: bool,
     origin: Option<Origin>,
     start_took: Duration,
+    /// What belongs to many of its files and failed as it ended.
+    failed_ends: Vec<String>,
 }
 
 /// Why there is no worker.
@@ -245,8 +250,8 @@ impl Worker {
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
         let control = started.tree.take_control().expect("it was asked for");
         let (link, isolation, helpers) = (WorkerLink::new(control), launch.isolation, Known::default());
-        let (has_run, keeps, start_took) = (false, false, Duration::ZERO);
-        Ok(Worker { started, link, isolation, has_run, helpers, keeps, origin, start_took })
+        let (has_run, keeps, start_took, failed_ends) = (false, false, Duration::ZERO, Vec::new());
+        Ok(Worker { started, link, isolation, has_run, helpers, keeps, origin, start_took, failed_ends })
     }
 
     async fn wait_until_ready(&mut self, limit: Option<Duration>) -> Result<(), WorkerError> {
@@ -301,6 +306,9 @@ impl Worker {
         }
         if stays && self.isolation == wire::Isolation::Process {
             self.quit().await;
+            if let Some(message) = self.failed_end() {
+                ended = ended.failed_at_its_end(message);
+            }
             stays = false;
         } else if !stays {
             self.stop(STOP_GRACE).await;
@@ -441,10 +449,15 @@ impl Worker {
         (named, cleared)
     }
 
-    /// Parts with the worker, dead or alive. The block holds what it wrote since its last file.
-    pub(crate) async fn retire(mut self) -> wire::OutputBlock {
+    /// Parts with the worker, dead or alive. The block holds what it wrote since its last file; the text says what of all
+    /// its files failed as it ended, if anything did.
+    pub(crate) async fn retire(mut self) -> (wire::OutputBlock, Option<String>) {
         self.quit().await;
-        self.started.capture.close_block().await
+        (self.started.capture.close_block().await, self.failed_end())
+    }
+
+    fn failed_end(&self) -> Option<String> {
+        (!self.failed_ends.is_empty()).then(|| self.failed_ends.join("; "))
     }
 
     /// Closes the block of what it wrote since its last file.
@@ -454,8 +467,17 @@ impl Worker {
 
     /// Asks the worker to leave, and ends it if it does not.
     async fn quit(&mut self) {
+        let is_shared = self.isolation == wire::Isolation::Shared;
+        let grace = if is_shared { SHARED_QUIT_GRACE } else { QUIT_GRACE };
         if self.link.send(&WorkerOrder::Quit).await.is_ok() {
-            let _ = tokio::time::timeout(QUIT_GRACE, self.started.tree.wait()).await;
+            let left = async {
+                while let Event::Message(_) = self.next_event().await {}
+                self.started.tree.wait().await
+            };
+            let is_late = tokio::time::timeout(grace, left).await.is_err();
+            if is_late && is_shared {
+                self.failed_ends.push(format!("it had not ended {} s after its last file", grace.as_secs()));
+            }
         }
         self.stop(Duration::ZERO).await;
     }
@@ -470,7 +492,7 @@ impl Worker {
     async fn next_event(&mut self) -> Event {
         tokio::select! {
             biased;
-            message = self.link.receive() => match message {
+            message = receive_news(&mut self.link, &mut self.failed_ends) => match message {
                 Ok(message) => Event::Message(message),
                 Err(WorkerLinkError::Closed) => {
                     let exit = tokio::time::timeout(LAST_WORDS_PATIENCE, self.started.tree.wait()).await;
@@ -479,6 +501,19 @@ impl Worker {
                 Err(error) => Event::Lost(error),
             },
             exit = self.started.tree.wait() => Event::Exited(exit),
+        }
+    }
+}
+
+/// Waits for the next message that says something about a file or the worker's start; puts down the others.
+async fn receive_news(
+    link: &mut WorkerLink,
+    failed_ends: &mut Vec<String>,
+) -> Result<WorkerMessage, WorkerLinkError> {
+    loop {
+        match link.receive().await? {
+            WorkerMessage::EndFailed { message } => failed_ends.push(message),
+            message => return Ok(message),
         }
     }
 }

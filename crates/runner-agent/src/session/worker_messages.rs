@@ -70,6 +70,11 @@ pub(crate) enum WorkerMessage {
     Test(Box<TestResult>),
     /// The file ended.
     Finished(Finished),
+    /// What belongs to many files failed as it ended.
+    EndFailed {
+        /// One line on it.
+        message: String,
+    },
 }
 
 /// How a worker closes a file.
@@ -210,6 +215,7 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
             details: details.unwrap_or_default(),
             helpers,
         }),
+        Line::EndFailed { message } => WorkerMessage::EndFailed { message },
     })
 }
 
@@ -238,6 +244,9 @@ enum Line {
         details: Option<String>,
         #[serde(default)]
         helpers: Vec<u32>,
+    },
+    EndFailed {
+        message: String,
     },
 }
 

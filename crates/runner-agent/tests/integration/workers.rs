@@ -36,6 +36,7 @@ while read -r line <&3; do
             while [ ! -s child ]; do sleep 0.01; done
             say '{"type":"finished","outcome":"passed","helpers":['$!']}' ;;
     *unknown_status*) say '{"type":"test","id":"a","name":"a","status":"odd","seconds":0}' ;;
+    *bad_end*) say "{\"type\":\"end_failed\",\"message\":\"the server did not stop\"}"; finished passed ;;
     *between*) finished passed; while [ ! -e go ]; do sleep 0.01; done; echo straggler; : > gone ;;
   esac
 done
@@ -130,6 +131,28 @@ async fn with_process_isolation_each_file_has_a_worker_of_its_own() {
     }
     assert_ne!(outputs[0], outputs[1]);
     assert!(outputs.iter().all(|output| output.ends_with("goodbye\n")), "{outputs:?}");
+    coordinator.end().await;
+}
+
+#[tokio::test]
+async fn what_fails_behind_the_last_file_is_told_of_the_worker() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Shared).await;
+    assert_result(&coordinator.run("bad_end").await, AttemptResult::Passed);
+    assert_result(&coordinator.run("pass").await, AttemptResult::Passed);
+    coordinator.order(Order::EndRun(wire::EndRun {})).await;
+    let left = coordinator.until(worker_ended).await;
+    assert_eq!(left.failure, "the server did not stop");
+    coordinator.until(|update| matches!(update, Update::RunEnded(_)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn with_process_isolation_a_file_fails_with_its_process() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_worker(&site, wire::Isolation::Process).await;
+    let failed = coordinator.run("bad_end").await;
+    assert_result(&failed, AttemptResult::Failed);
+    assert_eq!(failed.message, "the server did not stop");
     coordinator.end().await;
 }
 

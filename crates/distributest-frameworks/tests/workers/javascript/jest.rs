@@ -117,6 +117,15 @@ fn a_process_for_each_file_is_torn_down_before_the_file_is_over() {
 }
 
 #[test]
+fn what_fails_in_the_global_teardown_is_told_of_the_worker() {
+    let project = project_of("jest");
+    project.write("tear_down.js", "module.exports = () => { throw new Error('left over'); };\n");
+    let mut worker = shared().ready_worker(&project);
+    assert_eq!(worker.run("src/isolation_1.test.js").outcome(), "passed");
+    assert_eq!(worker.quit_with_failures().1, ["behind the last file: left over"]);
+}
+
+#[test]
 fn every_project_of_a_configuration_runs_its_files() {
     let project = empty_project();
     project.write(
