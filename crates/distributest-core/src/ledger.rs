@@ -7,6 +7,7 @@
 //! - Tests, durations and a host's files are those of the attempt that decided the file. The tests of an
 //!   attempt come before its file's verdict; the end of the attempt may come before or after it. A host's
 //!   busy time is that of all attempts.
+//! - A file that is run in parts counts once, when all of them have their verdicts: by the worst of those.
 //! - What a former run found out counts as its files and tests, but took no time, and no host's, of this run.
 //!
 //! # Exit status
@@ -30,7 +31,7 @@ use std::time::Duration;
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
 use crate::outcome::{Outcome, Verdict};
 use crate::run_event::{
-    AttemptReport, AttemptResult, HostChange, HostPlan, HostSummary, RunEvent, RunSummary,
+    AttemptReport, AttemptResult, FilePlan, HostChange, HostPlan, HostSummary, RunEvent, RunSummary,
 };
 use crate::test_result::TestStatus;
 use crate::workload::Workload;
@@ -50,6 +51,7 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 #[derive(Debug, Default)]
 pub struct Ledger {
     decided: Vec<bool>,
+    split_files: SplitFiles,
     outcomes: [u32; Outcome::ALL.len()],
     flaky: u32,
     flaky_fails: bool,
@@ -99,6 +101,7 @@ impl Ledger {
         match event {
             RunEvent::RunStarted { hosts, files, .. } => {
                 self.decided = vec![false; files.len()];
+                self.split_files = SplitFiles::new(files);
                 self.hosts = hosts.iter().map(HostAccount::new).collect();
             }
             RunEvent::RunnerReady { runner, .. } => self.runner_ready(*runner),
@@ -148,7 +151,7 @@ impl Ledger {
 
     /// The run so far.
     pub fn summary(&self) -> RunSummary {
-        let files = count(self.decided.len());
+        let files = self.files();
         let runners = count(self.hosts.iter().map(|host| host.ready_runners.len()).sum());
         let testing = self.first_start.map(|start| self.last_verdict.saturating_sub(start));
         RunSummary {
@@ -185,8 +188,12 @@ impl Ledger {
         }
     }
 
+    fn files(&self) -> u32 {
+        count(self.decided.len() - self.split_files.further_parts)
+    }
+
     fn not_run(&self) -> u32 {
-        count(self.decided.len()) - self.outcomes.iter().sum::<u32>() - self.flaky
+        self.files() - self.outcomes.iter().sum::<u32>() - self.flaky
     }
 
     fn runner_ready(&mut self, runner: RunnerId) {
@@ -228,10 +235,10 @@ impl Ledger {
         let Some(decided @ false) = self.decided.get_mut(file.0 as usize) else { return };
         *decided = true;
         self.last_verdict = now;
-        match verdict {
-            Verdict::Ran(outcome) => self.outcomes[position(&Outcome::ALL, outcome)] += 1,
-            Verdict::Flaky => self.flaky += 1,
-            Verdict::NotRun(_) => {}
+        match self.split_files.verdict(file, verdict) {
+            Some(Verdict::Ran(outcome)) => self.outcomes[position(&Outcome::ALL, &outcome)] += 1,
+            Some(Verdict::Flaky) => self.flaky += 1,
+            Some(Verdict::NotRun(_)) | None => {}
         }
         if let Some(attempt) = attempt {
             self.attempts.entry(attempt).or_default().decides = true;
@@ -256,6 +263,64 @@ impl Ledger {
             }
         }
         self.attempts.remove(&id);
+    }
+}
+
+/// The files that are run in parts.
+#[derive(Debug, Default)]
+struct SplitFiles {
+    /// The file that each part belongs to, by its place in `files`.
+    parts: HashMap<FileId, usize>,
+    files: Vec<SplitFile>,
+    /// Parts beyond the first of each file.
+    further_parts: usize,
+}
+
+#[derive(Debug)]
+struct SplitFile {
+    /// Parts without a verdict.
+    undecided: usize,
+    worst: Verdict,
+}
+
+impl SplitFiles {
+    fn new(files: &[FilePlan]) -> Self {
+        let mut split = SplitFiles::default();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (id, plan) in (0..).map(FileId).zip(files).filter(|(_, plan)| plan.part.is_some()) {
+            let place = *places.entry(&plan.path).or_insert_with(|| {
+                split.files.push(SplitFile { undecided: 0, worst: Verdict::Ran(Outcome::Passed) });
+                split.files.len() - 1
+            });
+            split.files[place].undecided += 1;
+            split.parts.insert(id, place);
+        }
+        split.further_parts = split.parts.len() - split.files.len();
+        split
+    }
+
+    /// The verdict of a file, when this is its last part or it has no parts.
+    fn verdict(&mut self, id: FileId, verdict: &Verdict) -> Option<Verdict> {
+        let Some(place) = self.parts.get(&id) else { return Some(verdict.clone()) };
+        let file = &mut self.files[*place];
+        file.undecided -= 1;
+        if gravity(verdict) > gravity(&file.worst) {
+            file.worst = verdict.clone();
+        }
+        (file.undecided == 0).then(|| file.worst.clone())
+    }
+}
+
+/// How bad a part's verdict is for its file.
+fn gravity(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Ran(Outcome::Passed) => 0,
+        Verdict::Flaky => 1,
+        Verdict::NotRun(_) => 2,
+        Verdict::Ran(Outcome::Failed) => 3,
+        Verdict::Ran(Outcome::Broken) => 4,
+        Verdict::Ran(Outcome::TimedOut) => 5,
+        Verdict::Ran(Outcome::Crashed) => 6,
     }
 }
 

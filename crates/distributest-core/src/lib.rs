@@ -13,5 +13,6 @@ pub mod run_event;
 pub mod scheduler;
 pub mod scheduler_messages;
 pub mod slots;
+pub mod splitting;
 pub mod test_result;
 pub mod workload;

@@ -82,6 +82,18 @@ pub struct FilePlan {
     pub tests: Vec<String>,
     /// Seconds it should take; `None` where there is nothing to go by.
     pub predicted: Option<Duration>,
+    /// Which part of the file it is, where the file is split by its tests: the others stand in the same list with the
+    /// same path.
+    pub part: Option<FilePart>,
+}
+
+/// A part of a file that is split by its tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// From 1.
+    pub number: u32,
+    /// How many parts the file has.
+    pub of: u32,
 }
 
 /// How one attempt ended, with everything its block's closing line says.

@@ -59,6 +59,11 @@ impl Framework {
         self.0.test_id(file, suffix)
     }
 
+    /// Whether its worker can run a file in parts.
+    pub fn splits_files(&self) -> bool {
+        self.0.splits_files()
+    }
+
     pub(crate) fn definition(&self) -> &dyn Definition {
         &*self.0
     }
@@ -107,6 +112,11 @@ pub(crate) trait Definition: Send + Sync {
     /// How its files can be kept apart, the default first; empty where there is no choice.
     fn isolations(&self) -> &'static [Isolation] {
         &Isolation::ALL
+    }
+
+    /// Whether its worker understands `part` (`proto/worker.md`).
+    fn splits_files(&self) -> bool {
+        false
     }
 
     /// How its files are run.

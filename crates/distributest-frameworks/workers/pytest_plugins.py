@@ -36,6 +36,10 @@ def reporter_class(pytest):
         def begin(self, order, witness, agent):
             self.file = order.file
             self.wanted = None if order.tests is None else set(order.tests)
+            self.is_in_parts = bool(order.only or order.except_for)
+            self.only = order.only and {self.name(id) for id in order.only}
+            self.except_for = {self.name(id) for id in order.except_for or ()}
+            self.collected = []
             self.witness = witness
             self.agent = agent
             self.found = set()
@@ -84,6 +88,13 @@ def reporter_class(pytest):
         def pytest_collection_modifyitems(self, items):
             if self.wanted is not None:
                 items[:] = [item for item in items if self.is_wanted(item.nodeid)]
+            if self.is_in_parts:
+                self.collected = [clean(item.nodeid) for item in items]
+                items[:] = [item for item in items if self.is_of_part(item.nodeid)]
+
+        def is_of_part(self, nodeid):
+            name = self.name(clean(nodeid))
+            return name in self.only if self.only else name not in self.except_for
 
         def is_wanted(self, nodeid):
             """Whether a test is asked for: by its id, by that of what it is in, or without its parameters."""
@@ -109,7 +120,8 @@ def reporter_class(pytest):
                 self.broken.append("\n".join([str(report.longrepr)] + sections(report)) + "\n")
             elif report.skipped:
                 self.found.update(test for test in self.wanted or () if test.startswith(clean(report.nodeid)))
-                self.send_test(report.nodeid, (report.nodeid, None), "skipped", skip_reason(report))
+                if self.is_of_part(report.nodeid):
+                    self.send_test(report.nodeid, (report.nodeid, None), "skipped", skip_reason(report))
 
         # Tests
 
@@ -162,6 +174,10 @@ def reporter_class(pytest):
             self.interruption = excinfo
 
         def conclude(self, status):
+            collected = {"collected": digest_of_ids(self.collected)} if self.is_in_parts else {}
+            return {**self.judge(status), **collected}
+
+        def judge(self, status):
             """The file's result, by the first of these that holds."""
             if self.broken:
                 text = "\n".join(self.broken)

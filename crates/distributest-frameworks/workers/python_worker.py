@@ -49,8 +49,9 @@ LONGEST_DETAILS = 1024 * 1024
 STACKS_SIGNAL = 16  # SIGSTKFLT, by which the agent asks what a process is doing
 SHOWN_CALLS = 12
 
-# A file to run: all of it, or, where `tests` is not None, the tests with these ids.
-Order = collections.namedtuple("Order", ["file", "tests"])
+# A file to run: all of it, or, where `tests` is not None, the tests with these ids. Where it is run in parts, `only` are the
+# tests of this part, as far as they are there, or `except_for` those of the others; otherwise both are None.
+Order = collections.namedtuple("Order", ["file", "tests", "only", "except_for"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ class Agent:
             if kind == "quit":
                 return
             if kind == "run":
-                yield Order(message["file"], message.get("tests") or None)
+                yield Order(message["file"], *(message.get(key) or None for key in ("tests", "only", "except")))
             elif others and kind in others:
                 others[kind](message)
 
@@ -119,6 +120,11 @@ class Agent:
 
 def result(outcome, message="", details=""):
     return {"outcome": outcome, "message": one_line(message), "details": cut(details)}
+
+
+def digest_of_ids(ids):
+    """The same for the same ids, in whatever order."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode("utf-8")).hexdigest()
 
 
 def one_line(text):

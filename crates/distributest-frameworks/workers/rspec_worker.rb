@@ -59,19 +59,20 @@ module DistributestWorker
     end
 
     # Runs one file and returns its result; its examples are reported on the way.
-    def run(file, tests, witness, agent)
+    def run(order, witness, agent)
       load unless @loaded
       reset if @has_run
       @has_run = true
-      @recorder.begin(file, witness, agent)
-      configuration.files_to_run = [file]
-      select(tests) if tests
+      @recorder.begin(order.file, witness, agent)
+      configuration.files_to_run = [order.file]
+      select(order.tests) if order.tests
       configuration.load_spec_files
       @recorder.file_loaded
+      keep_part(order) if order.in_parts?
       world.announce_filters
       status = world.wants_to_quit ? 1 : @runner.run_specs(world.ordered_example_groups)
       @runner.send(:persist_example_statuses) unless world.wants_to_quit
-      @recorder.conclude(status, missing(tests))
+      @recorder.conclude(status, missing(order.tests))
     rescue Unable => e
       { "outcome" => "broken", "message" => Text.line(e.message), "details" => "" }
     rescue SystemExit => e
@@ -119,6 +120,16 @@ module DistributestWorker
         when /\A(.+)\[([\d:]+)\]\z/m then configuration.filter_manager.add_ids($1, [$2])
         when /\A(.+):(\d+)\z/m then configuration.filter_manager.add_location($1, [$2.to_i])
         end
+      end
+    end
+
+    # Leaves out the examples that belong to other parts of the file.
+    def keep_part(order)
+      @recorder.collected = DistributestWorker.digest_of_ids(world.all_examples.map(&:id))
+      named = (order.only || order.except).to_h { |id| [id, true] }
+      world.all_example_groups.each do |group|
+        kept = world.filtered_examples[group].select { |example| named.key?(example.id) == !order.only.nil? }
+        world.filtered_examples[group] = kept
       end
     end
 
@@ -197,7 +208,7 @@ module DistributestWorker
     OUTSIDE_OF_EXAMPLES = "an error occurred outside of examples"
 
     attr_reader :errors
-    attr_writer :next_message_is_error
+    attr_writer :next_message_is_error, :collected
 
     def initialize
       @errors = []
@@ -210,6 +221,7 @@ module DistributestWorker
       @errors = []
       @examples = 0
       @current = nil
+      @collected = nil
       @loaded = false
       @exit = nil
       @failed = false
@@ -260,14 +272,8 @@ module DistributestWorker
 
     # The file's result, by the first of these that holds.
     def conclude(status, missing = [])
-      errors = [*@errors, *@exit].join("\n")
-      return result("broken", @exit || headline_of_errors, errors) unless @loaded || errors.empty?
-      return result("failed", @exit || "#{OUTSIDE_OF_EXAMPLES}: #{headline_of_errors}", errors) unless errors.empty?
-      return result("failed", "there is no example #{missing.join(', ')}") unless missing.empty?
-      return result("failed") if @failed
-      return result("failed", "no example failed, but RSpec ended with exit status #{status}") unless status.zero?
-
-      result("passed", @examples.zero? ? "no examples" : "")
+      result = judge(status, missing)
+      @collected ? result.merge("collected" => @collected) : result
     end
 
     # RSpec's text: a line that says where, the source line, and the error.
@@ -280,6 +286,17 @@ module DistributestWorker
     end
 
     private
+
+    def judge(status, missing)
+      errors = [*@errors, *@exit].join("\n")
+      return result("broken", @exit || headline_of_errors, errors) unless @loaded || errors.empty?
+      return result("failed", @exit || "#{OUTSIDE_OF_EXAMPLES}: #{headline_of_errors}", errors) unless errors.empty?
+      return result("failed", "there is no example #{missing.join(', ')}") unless missing.empty?
+      return result("failed") if @failed
+      return result("failed", "no example failed, but RSpec ended with exit status #{status}") unless status.zero?
+
+      result("passed", @examples.zero? ? "no examples" : "")
+    end
 
     def result(outcome, message = "", details = "")
       { "outcome" => outcome, "message" => Text.line(message), "details" => Text.cut(details) }

@@ -6,8 +6,7 @@
 # - `name`, as distributest calls it, and `title`, as people do;
 # - `require_framework`, which loads it, or raises `Unable`, and `version`;
 # - `load`, which reads options and loads what all files share;
-# - `run(file, tests, witness, agent)`, which runs a file, or of it only the tests with these ids, reports each test, and
-#   returns the file's result;
+# - `run(order, witness, agent)`, which runs an order, reports each test, and returns the file's result;
 # - `renew`, where there is something that every run has anew;
 # - `depends_on`, files, also such that are not there, that it would read if it were loaded now.
 #
@@ -97,14 +96,14 @@ module DistributestWorker
     warm_up
     agent.ready(framework.version, keeps: true)
     stay = Staying.new(framework, agent)
-    agent.each_file(stay) do |file, tests|
+    agent.each_order(stay) do |order|
       project_seed = stay.seed if stay.seed
-      ended = supervisor.run(file) do |witness|
+      ended = supervisor.run(order.file) do |witness|
         QuickExit.prepare
         # Ruby gives every fork random numbers of its own; those of a project that wants the same every time stay.
         srand(project_seed) if project_seed
         Coverage.resume
-        witness.finish(framework.run(file, tests, witness, agent))
+        witness.finish(framework.run(order, witness, agent))
       end
       ended.result ? agent.finished(ended.final_result) : supervisor.report_death(ended)
     end
@@ -117,9 +116,9 @@ module DistributestWorker
     end
     Coverage.distinguish_process
     agent.ready(framework.version)
-    agent.each_file do |file, tests|
-      witness.begin(file)
-      result = framework.run(file, tests, witness, agent)
+    agent.each_order do |order|
+      witness.begin(order.file)
+      result = framework.run(order, witness, agent)
       witness.clear
       agent.finished(result)
     end

@@ -64,9 +64,8 @@ module DistributestWorker
       exit!(1)
     end
 
-    # The files to run, one by one, and which of their tests (nil: all), until the agent has no more or is gone. `others`
-    # takes messages of other types.
-    def each_file(others = nil)
+    # What to run, one by one, until the agent has no more or is gone. `others` takes messages of other types.
+    def each_order(others = nil)
       loop do
         end_stray
         message = next_message
@@ -77,8 +76,8 @@ module DistributestWorker
           next
         end
 
-        tests = message["tests"]
-        yield message["file"], tests.nil? || tests.empty? ? nil : tests
+        lists = %w[tests only except].map { |key| message[key] unless message[key].to_a.empty? }
+        yield Order.new(message["file"], *lists)
       end
     end
 
@@ -119,6 +118,20 @@ module DistributestWorker
     rescue EOFError, SystemCallError
       nil
     end
+  end
+
+  # A file to run: all of it (`tests` is nil) or the tests with these ids. Where it is run in parts, `only` are the tests of
+  # this part, as far as they are there, or `except` those of the others; otherwise both are nil.
+  Order = Struct.new(:file, :tests, :only, :except) do
+    def in_parts?
+      !(only || except).nil?
+    end
+  end
+
+  # The same for the same ids, in whatever order: a number, by a rule of Fowler, Noll and Vo.
+  def self.digest_of_ids(ids)
+    bytes = ids.sort.join("\n").each_byte
+    bytes.reduce(0xcbf29ce484222325) { |sum, byte| ((sum ^ byte) * 0x100000001b3) & 0xffffffffffffffff }.to_s(16)
   end
 
   # As much of JSON as the protocol needs.

@@ -55,7 +55,8 @@ module DistributestWorker
     end
 
     # Runs one file and returns its result; its tests are reported on the way.
-    def run(file, tests, witness, agent)
+    def run(order, witness, agent)
+      file, tests = order.to_a
       report = FileReport.new(file, tests, witness, agent)
       load unless @loaded
       require_file(file)

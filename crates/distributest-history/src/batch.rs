@@ -82,7 +82,7 @@ pub(crate) struct TestRow {
     /// `None`: the same as the identifier.
     name: Option<String>,
     status: TestStatus,
-    duration: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl From<&TestResult> for TestRow {

@@ -33,6 +33,9 @@
 //!
 //! # What is kept
 //!
+//! A file that was run in parts has one attempt, as if it had been run as a whole: where its longest part ran, with the tests
+//! of all of them.
+//!
 //! The newest [`ATTEMPTS_KEPT`] attempts of each file, and the tests of the newest [`TESTS_KEPT`] deciding ones;
 //! nothing of a run older than [`DAYS_KEPT`]. Counting per file rather than per run keeps a week of running one
 //! file again and again from erasing what is known of all others. Each batch trims the files it wrote, so there is
@@ -48,8 +51,9 @@ mod batch;
 mod migrations;
 mod opening;
 mod recorder;
+mod split_files;
 mod store;
 
 pub use batch::{ATTEMPTS_KEPT, DAYS_KEPT, TESTS_KEPT};
 pub use recorder::{Recorder, RunInfo};
-pub use store::{History, HistoryError, HistoryWarning, RecordedAttempt};
+pub use store::{History, HistoryError, HistoryWarning, RecordedAttempt, RecordedTest};

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId};
+use distributest_core::outcome::Verdict;
 use distributest_core::run_event::{AttemptReport, RunEvent};
 
 use crate::batch::{self, AttemptRow, Row, RunRecord, TestRow};
 use crate::opening::PATIENCE;
+use crate::split_files::SplitFiles;
 use crate::store::{History, HistoryError, Operation};
 
 /// Rows that are written without waiting for the second to pass.
@@ -49,6 +51,7 @@ pub struct Recorder {
     started: HashMap<AttemptId, Duration>,
     /// Tests of the attempts on files that are not decided yet.
     undecided: HashMap<FileId, HashMap<AttemptId, Vec<TestRow>>>,
+    split_files: SplitFiles,
     pending: Vec<Row>,
     pending_weight: usize,
     next_write: Duration,
@@ -65,6 +68,7 @@ impl Recorder {
             run_row: None,
             started: HashMap::new(),
             undecided: HashMap::new(),
+            split_files: SplitFiles::default(),
             pending: Vec::new(),
             pending_weight: 0,
             next_write: BATCH_INTERVAL,
@@ -113,6 +117,7 @@ impl Recorder {
                 self.run.files.clone_from(files);
                 let undecided = (0..).map(FileId).zip(files).map(|(file, _)| (file, HashMap::new()));
                 self.undecided = undecided.collect();
+                self.split_files = SplitFiles::new(files);
             }
             RunEvent::AttemptStarted { attempt, .. } => {
                 self.started.insert(*attempt, now);
@@ -123,10 +128,12 @@ impl Recorder {
                 }
             }
             RunEvent::AttemptFinished(report) => self.note_attempt(now, report),
-            RunEvent::FileVerdict { file, attempt, .. } if self.is_whole(*file) => {
+            RunEvent::FileVerdict { file, verdict, attempt, .. } if self.is_whole(*file) => {
                 let mut attempts = self.undecided.remove(file).unwrap_or_default();
-                if let Some(attempt) = *attempt {
-                    let tests = attempts.remove(&attempt).unwrap_or_default();
+                let tests = attempt.and_then(|attempt| attempts.remove(&attempt)).unwrap_or_default();
+                if self.split_files.has(*file) {
+                    self.part_decided(*file, verdict, *attempt, tests);
+                } else if let Some(attempt) = *attempt {
                     self.push(Row::Deciding { attempt, tests });
                 }
             }
@@ -140,7 +147,7 @@ impl Recorder {
         if !self.is_whole(report.file) {
             return;
         }
-        self.push(Row::Attempt(AttemptRow {
+        let row = AttemptRow {
             attempt: report.attempt,
             file: report.file,
             host: report.runner.host,
@@ -149,7 +156,26 @@ impl Recorder {
             started: started.unwrap_or_else(|| now.saturating_sub(report.duration)),
             duration: report.duration,
             finished: now,
-        }));
+        };
+        if self.split_files.has(report.file) {
+            self.split_files.attempt_finished(row);
+        } else {
+            self.push(Row::Attempt(row));
+        }
+    }
+
+    fn part_decided(
+        &mut self,
+        file: FileId,
+        verdict: &Verdict,
+        attempt: Option<AttemptId>,
+        tests: Vec<TestRow>,
+    ) {
+        if let Some((row, tests)) = self.split_files.decided(file, verdict, attempt, tests) {
+            let attempt = row.attempt;
+            self.push(Row::Attempt(row));
+            self.push(Row::Deciding { attempt, tests });
+        }
     }
 
     /// Whether all tests of a file are run. How long some of them took says nothing about next time.

@@ -142,6 +142,15 @@ pub struct RecordedAttempt {
     pub finished_at_unix_ms: i64,
 }
 
+/// A test of an earlier run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedTest {
+    /// Its id, as its framework gave it.
+    pub identifier: String,
+    /// How long it took.
+    pub duration: Duration,
+}
+
 /// An open history.
 #[derive(Debug)]
 pub struct History {
@@ -207,6 +216,33 @@ impl History {
         Ok(recent)
     }
 
+    /// The tests of the newest attempt that passed, or failed and decided its file, in their order, for each of these files.
+    /// A file without any is absent.
+    ///
+    /// # Errors
+    ///
+    /// As [`History::recent`].
+    pub fn tests_of(
+        &self,
+        project_key: &str,
+        paths: &[&str],
+    ) -> Result<HashMap<String, Vec<RecordedTest>>, HistoryError> {
+        let read = |path: &&str| Ok(((*path).to_owned(), self.read_tests(project_key, path)?));
+        let tests: rusqlite::Result<HashMap<_, _>> = paths.iter().map(read).collect();
+        let mut tests = tests.map_err(|error| self.failed(error, Operation::Read))?;
+        tests.retain(|_, tests: &mut Vec<RecordedTest>| !tests.is_empty());
+        Ok(tests)
+    }
+
+    fn read_tests(&self, project_key: &str, path: &str) -> rusqlite::Result<Vec<RecordedTest>> {
+        let mut statement = self.connection.prepare_cached(TESTS)?;
+        let tests = statement.query_map(named_params! { ":project": project_key, ":path": path }, |row| {
+            let duration = Duration::from_micros(row.get::<_, i64>(1)?.unsigned_abs());
+            Ok(RecordedTest { identifier: row.get(0)?, duration })
+        })?;
+        tests.collect()
+    }
+
     /// Names what failed, and moves the file out of the way if it is damaged.
     pub(crate) fn failed(&self, source: rusqlite::Error, operation: Operation) -> HistoryError {
         let path = self.path.clone();
@@ -249,6 +285,18 @@ const RECENT: &str = "
            ORDER BY newer.finished_at DESC, newer.id DESC LIMIT 1 OFFSET :beyond),
           :ever)
     ORDER BY files.id, attempts.finished_at DESC, attempts.id DESC";
+
+const TESTS: &str = "
+    SELECT tests.identifier, tests.duration
+    FROM tests
+    WHERE tests.attempt_id = (
+        SELECT attempts.id
+        FROM projects
+        JOIN files ON files.project_id = projects.id AND files.path = :path
+        JOIN attempts ON attempts.file_id = files.id
+        WHERE projects.key = :project AND attempts.deciding AND attempts.result IN ('passed', 'failed')
+        ORDER BY attempts.finished_at DESC, attempts.id DESC LIMIT 1)
+    ORDER BY tests.position";
 
 fn read_hosts(connection: &Connection) -> rusqlite::Result<HashMap<i64, Arc<str>>> {
     let mut statement = connection.prepare("SELECT id, name FROM hosts")?;

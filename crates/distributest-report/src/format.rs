@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use distributest_core::run_event::FilePart;
+
 /// `0.04 s`, `1.2 s`, `3 min 04 s`, `1 h 02 min`: as exact as is useful at that length.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -56,6 +58,19 @@ pub fn number(number: u64) -> String {
 pub fn count(amount: u64, noun: &str) -> String {
     let plural = if amount == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", number(amount))
+}
+
+/// How many files there are: `120 files`, or `120 files in 123 parts` where some are split.
+pub fn files<'a>(parts: impl ExactSizeIterator<Item = Option<&'a FilePart>>) -> String {
+    let all = parts.len() as u64;
+    let files = parts.filter(|part| part.is_none_or(|part| part.number == 1)).count() as u64;
+    let number = count(files, "file");
+    if files < all { format!("{number} in {}", count(all, "part")) } else { number }
+}
+
+/// What follows the path of a part of a file: ` (part 2 of 3)`.
+pub fn part(part: FilePart) -> String {
+    format!(" (part {} of {})", part.number, part.of)
 }
 
 /// A path as it can be printed on one line: as it is, or in double quotes with escapes where it holds control

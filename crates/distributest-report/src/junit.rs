@@ -1,6 +1,7 @@
 //! Writes the JUnit XML that build servers read, at the end of the run.
 //!
-//! One test suite per test file, in the order of the plan, named by its path; one test case per test. Only the tests
+//! One test suite per test file, in the order of the plan, named by its path; one test case per test. The parts of a file
+//! that is split are one suite. Only the tests
 //! of the attempt that decided a file count. A file whose verdict is not told by its tests (broken, crashed, timed
 //! out, not run, or failed without a failing test) gets a test case named after the verdict with an error, so that
 //! a file that is not fine is never green. A worker that failed behind its last file gets a suite of its own. The file appears complete or not at all.
@@ -9,6 +10,7 @@
 //! further ones are kept, with a note; they are whole in the log.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -163,6 +165,33 @@ impl JUnit {
         self.suites.insert(file, suite);
     }
 
+    /// The suite of each file: with the first of its parts, where it is split, those of the others.
+    fn suites_of_files(&mut self) -> Vec<TestSuite> {
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut suites: Vec<TestSuite> = Vec::with_capacity(self.suites.len());
+        for (file, suite) in std::mem::take(&mut self.suites) {
+            let first = match self.names.part(file) {
+                None => None,
+                Some(_) => match places.entry(self.names.path(file).to_owned()) {
+                    Entry::Occupied(place) => Some(*place.get()),
+                    Entry::Vacant(place) => {
+                        place.insert(suites.len());
+                        None
+                    }
+                },
+            };
+            match first {
+                None => suites.push(suite),
+                Some(first) => {
+                    let time = suites[first].time.unwrap_or_default() + suite.time.unwrap_or_default();
+                    suites[first].set_time(time);
+                    suites[first].add_test_cases(suite.test_cases);
+                }
+            }
+        }
+        suites
+    }
+
     fn add_failed_end(&mut self, runner: RunnerId, framework: &str, failure: &str) {
         let name = format!("{framework} worker of {}", self.names.runner(runner));
         let status = TestCaseStatus::non_success(NonSuccessKind::Error);
@@ -182,7 +211,7 @@ impl JUnit {
             }
         }
         let mut report = std::mem::replace(&mut self.report, Report::new("distributest"));
-        report.add_test_suites(std::mem::take(&mut self.suites).into_values());
+        report.add_test_suites(self.suites_of_files());
         report.add_test_suites(std::mem::take(&mut self.failed_ends));
         if let Some(mut temporary) = temporary_beside(&self.path)? {
             serialize(&report, temporary.as_file_mut())?;

@@ -1,9 +1,9 @@
 //! The names behind the indices of a run, remembered from its first event.
 
 use distributest_core::identity::{FileId, HostId, RunnerId};
-use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
+use distributest_core::run_event::{FilePart, FilePlan, HostPlan, RunEvent};
 
-use crate::format::display_path;
+use crate::format::{self, display_path};
 
 /// What [`RunEvent::RunStarted`] said about hosts and files. Every consumer keeps its own.
 #[derive(Debug, Default)]
@@ -46,9 +46,15 @@ impl Names {
         self.files.get(file.0 as usize).map_or("unknown file", |plan| plan.path.as_str())
     }
 
-    /// A file's path, safe to print on one line.
+    /// A file's path, safe to print on one line, and which part of the file it is.
     pub(crate) fn printable_path(&self, file: FileId) -> String {
-        display_path(self.path(file))
+        let part = self.part(file).map(format::part);
+        display_path(self.path(file)) + &part.unwrap_or_default()
+    }
+
+    /// Which part of a file it is that is split by its tests.
+    pub(crate) fn part(&self, file: FileId) -> Option<FilePart> {
+        self.files.get(file.0 as usize).and_then(|plan| plan.part)
     }
 
     /// `h1 runner 2`.

@@ -86,6 +86,7 @@ fn run_started() -> RunEvent {
             framework: "pytest".to_owned(),
             tests: Vec::new(),
             predicted: None,
+            part: None,
         }],
     }
 }

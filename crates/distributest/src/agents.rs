@@ -287,7 +287,7 @@ impl Agent {
     pub async fn order(&mut self, order: Order) -> Result<(), AgentError> {
         self.is_ending |= matches!(order, Order::EndRun);
         self.send(match order {
-            Order::Dispatch { attempt, runner, launch, file, tests, fresh, timeout, expected } => {
+            Order::Dispatch { attempt, runner, launch, file, tests, part, fresh, timeout, expected } => {
                 OrderKind::Dispatch(wire::Dispatch {
                     attempt: attempt.0,
                     runner: u32::from(runner),
@@ -296,6 +296,7 @@ impl Agent {
                     // A limit above zero must not become "no limit" by rounding.
                     timeout_milliseconds: timeout.map_or(0, |limit| milliseconds(limit).max(1)),
                     tests,
+                    part: part.map(|part| part.to_wire()),
                     fresh_worker: fresh,
                     expected_milliseconds: expected.map_or(0, milliseconds),
                 })
@@ -467,6 +468,7 @@ fn news(update: Update, connection: u32) -> Result<News, AgentError> {
             message: finished.message,
             details: finished.details,
             leaked: finished.leaked,
+            collected: finished.collected,
             block: finished.block.map(|block| agent_block(block, connection)),
         }),
         Update::Welcome(_)

@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use distributest_report::format;
 
-use crate::hosts::{HostPlace, HostSpec};
+use crate::hosts::HostSpec;
 use crate::plan::RunPlan;
 
 /// The plan as text for standard output.
 pub fn describe(plan: &RunPlan, hosts: &[HostSpec]) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.
-    let files = format::count(plan.files.len() as u64, "file");
+    let places: Vec<_> = plan.files.iter().map(|file| file.part.as_ref().map(|part| part.place())).collect();
+    let files = format::files(places.iter().map(Option::as_ref));
     let _ = writeln!(text, "{files}, in the order they would be handed out:");
     for (index, file) in plan.files.iter().enumerate() {
         let predicted = file.predicted.map_or_else(|| "?".into(), format::duration);
-        let path = format::display_path(&file.path);
+        let part = file.part.as_ref().map(|part| format::part(part.place()));
+        let path = format::display_path(&file.path) + &part.unwrap_or_default();
         let _ = writeln!(text, "{:>6}  {predicted:>10}  {:<8}  {path}", index + 1, file.framework);
     }
     if let Some(finished) = &plan.finished {
@@ -43,7 +45,7 @@ fn describe_runners(text: &mut String, plan: &RunPlan, hosts: &[HostSpec]) {
     let mut shares = Vec::new();
     let mut unknown = Vec::new();
     for host in hosts {
-        match runners(host) {
+        match host.known_runners() {
             Some(count) => shares.extend((1..=count).map(|number| Share {
                 host: host.name.clone(),
                 number,
@@ -64,7 +66,7 @@ fn describe_runners(text: &mut String, plan: &RunPlan, hosts: &[HostSpec]) {
         return;
     }
     for host in hosts {
-        let _ = match runners(host) {
+        let _ = match host.known_runners() {
             Some(count) => writeln!(text, "  {}: {count}", host.name),
             None => writeln!(text, "  {}: as many as it has cores", host.name),
         };
@@ -81,14 +83,5 @@ fn hand_out(plan: &RunPlan, shares: &mut [Share]) {
             share.files += 1;
             share.busy += file.predicted.unwrap_or_default();
         }
-    }
-}
-
-fn runners(host: &HostSpec) -> Option<u16> {
-    let own_cores =
-        || std::thread::available_parallelism().ok().and_then(|cores| u16::try_from(cores.get()).ok());
-    match host.place {
-        HostPlace::Local { .. } => host.runners.or_else(own_cores),
-        HostPlace::Remote(_) | HostPlace::Dialed(_) => host.runners,
     }
 }

@@ -18,6 +18,8 @@ def measurements(bench):
             tests = 40 if number == 0 else 5
             (project / f"test_{number}.py").write_text(TEST.format(tests, round(seconds / tests, 4)))
         (project / "pytest.ini").write_text("[pytest]\n")
+        (project / ".distributest").mkdir()
+        (project / ".distributest/config.toml").write_text('split = ["**"]\n')
         hosts.own()
         unsplit = sleepers.bound(durations, RUNNERS, [1.0] * len(hosts.hosts))
         whole = total / RUNNERS / len(hosts.hosts)

@@ -8,7 +8,7 @@ use distributest_core::ledger::{
 };
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{
-    AttemptReport, AttemptResult, BlockId, FilePlan, HostPlan, HostSummary, RunEvent,
+    AttemptReport, AttemptResult, BlockId, FilePart, FilePlan, HostPlan, HostSummary, RunEvent,
 };
 use distributest_core::test_result::{TestResult, TestStatus};
 
@@ -18,6 +18,7 @@ fn run_started(files: usize, hosts: &[&str]) -> RunEvent {
         framework: "command".to_owned(),
         tests: Vec::new(),
         predicted: None,
+        part: None,
     };
     let host = |name: &&str| HostPlan { name: (*name).to_owned(), runners: None };
     RunEvent::RunStarted {
@@ -224,6 +225,34 @@ fn the_exit_status_follows_its_table() {
     assert_eq!(exit_status(0, &[]), EXIT_NO_TESTS);
     assert_eq!(exit_status(1, &[RunEvent::StopRequested, passed()]), EXIT_INTERRUPTED);
     assert_eq!(exit_status(2, &[ran(0, Outcome::Failed, 1), RunEvent::StopRequested]), EXIT_INTERRUPTED);
+}
+
+#[test]
+fn a_file_in_parts_counts_once_by_the_worst_of_them() {
+    let mut start = run_started(4, &["h1"]);
+    if let RunEvent::RunStarted { files, .. } = &mut start {
+        for (number, file) in (1..).zip(&mut files[..3]) {
+            file.path = "split".to_owned();
+            file.part = Some(FilePart { number, of: 3 });
+        }
+    }
+    let count = |events: &[RunEvent]| {
+        let summary = ledger(&[vec![start.clone()], events.to_vec()].concat()).summary();
+        (summary.files, summary.outcomes, summary.flaky, summary.not_run, summary.exit_status)
+    };
+    let two = [passed_with(0, &[TestStatus::Passed]), vec![ran(2, Outcome::Passed, 3)]].concat();
+    let with = |events: &[RunEvent]| [two.as_slice(), events].concat();
+    let whole = ran(3, Outcome::Passed, 4);
+    assert_eq!(count(&two), (2, [0; 5], 0, 2, EXIT_NOT_RUN));
+    assert_eq!(
+        count(&with(&[ran(1, Outcome::Passed, 2), whole.clone()])),
+        (2, [2, 0, 0, 0, 0], 0, 0, EXIT_PASSED)
+    );
+    assert_eq!(
+        count(&with(&[ran(1, Outcome::Failed, 2), whole.clone()])),
+        (2, [1, 1, 0, 0, 0], 0, 0, EXIT_FAILED)
+    );
+    assert_eq!(count(&with(&[not_run(1), whole])), (2, [1, 0, 0, 0, 0], 0, 1, EXIT_NOT_RUN));
 }
 
 #[test]

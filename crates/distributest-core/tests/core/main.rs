@@ -9,4 +9,5 @@ mod scale;
 mod scheduler_properties;
 mod scheduler_scripts;
 mod slots;
+mod splitting;
 mod words;

@@ -43,7 +43,8 @@ impl ObservedRun {
                     path: String::new(),
                     framework: String::new(),
                     tests: Vec::new(),
-                    predicted: None
+                    predicted: None,
+                    part: None,
                 };
                 file_count
             ],

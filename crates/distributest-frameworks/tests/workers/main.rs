@@ -6,6 +6,7 @@ mod exunit;
 mod javascript;
 mod keeping;
 mod minitest;
+mod parts;
 mod pytest;
 mod pytest_shared;
 mod rspec;

@@ -28,7 +28,7 @@ const MISBEHAVING: [&str; 13] = [
     "spec/syntax_error_spec.rb",
 ];
 
-fn start(isolation: Isolation) -> Start<'static> {
+pub(crate) fn start(isolation: Isolation) -> Start<'static> {
     let has_rspec = Command::new("ruby").args(["-e", "require 'rspec/core'"]).output();
     assert!(
         has_rspec.is_ok_and(|output| output.status.success()),

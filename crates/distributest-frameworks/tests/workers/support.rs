@@ -199,6 +199,13 @@ impl Worker {
         self.report()
     }
 
+    /// Runs a part of a file: `kind` is `only` or `except`.
+    pub(crate) fn run_part(&mut self, file: &str, kind: &str, ids: &[&str]) -> FileReport {
+        let message = serde_json::json!({"type": "run", "file": file, kind: ids});
+        writeln!(self.socket, "{message}").unwrap();
+        self.report()
+    }
+
     /// Tells it that its run is over and returns what it answers.
     pub(crate) fn keep(&mut self) -> Value {
         writeln!(self.socket, r#"{{"type":"keep"}}"#).unwrap();

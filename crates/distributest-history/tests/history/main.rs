@@ -2,5 +2,6 @@
 
 mod neighbours;
 mod recording;
+mod splitting;
 mod support;
 mod trouble;

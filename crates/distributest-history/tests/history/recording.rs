@@ -86,7 +86,7 @@ fn only_the_deciding_attempt_keeps_its_tests() {
         .unwrap();
     assert_eq!(
         test,
-        ("tests/test_a.py::test_one".to_string(), "test_one".to_string(), "passed".to_string(), 3_000)
+        ("tests/test_a.py::test_0".to_string(), "test_one".to_string(), "passed".to_string(), 3_000)
     );
     assert_eq!(place.count("tests"), 1);
 }

@@ -57,12 +57,16 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(history: History, info: RunInfo, paths: &[&str]) -> Run {
+        Run::start_with(history, info, paths.iter().map(|path| file_plan(path)).collect())
+    }
+
+    pub(crate) fn start_with(history: History, info: RunInfo, files: Vec<FilePlan>) -> Run {
         let mut run = Run { recorder: Recorder::new(history, info), now: Duration::ZERO, next_attempt: 1 };
         run.send(&RunEvent::RunStarted {
             run: "run-1".to_string(),
             project: "blog".to_string(),
             hosts: vec![HostPlan { name: "elm".to_string(), runners: Some(2) }],
-            files: paths.iter().map(|path| file_plan(path)).collect(),
+            files,
         });
         run
     }
@@ -78,7 +82,7 @@ impl Run {
         let runner = RunnerId { host: HostId(0), number: 1 };
         self.send(&RunEvent::AttemptStarted { attempt, file: FileId(file), runner });
         self.now += duration;
-        self.send(&RunEvent::TestFinished { attempt, file: FileId(file), test: test_result() });
+        self.send(&RunEvent::TestFinished { attempt, file: FileId(file), test: test_result(file) });
         self.send(&RunEvent::AttemptFinished(AttemptReport {
             attempt,
             file: FileId(file),
@@ -115,7 +119,13 @@ impl Run {
 }
 
 pub(crate) fn file_plan(path: &str) -> FilePlan {
-    FilePlan { path: path.to_string(), framework: "pytest".to_string(), tests: Vec::new(), predicted: None }
+    FilePlan {
+        path: path.to_string(),
+        framework: "pytest".to_string(),
+        tests: Vec::new(),
+        predicted: None,
+        part: None,
+    }
 }
 
 pub(crate) fn summary() -> RunSummary {
@@ -134,9 +144,10 @@ pub(crate) fn summary() -> RunSummary {
     }
 }
 
-fn test_result() -> TestResult {
+/// The test of the file with this id.
+fn test_result(file: u32) -> TestResult {
     TestResult {
-        id: "tests/test_a.py::test_one".to_string(),
+        id: format!("tests/test_a.py::test_{file}"),
         name: "test_one".to_string(),
         status: TestStatus::Passed,
         duration: Duration::from_millis(3),

@@ -84,7 +84,7 @@ impl Ending<'_> {
     fn push_problem(&self, text: &mut String, problem: &Problem) {
         let path = self.names.path(problem.file);
         let message = clean_one_line(&problem.message);
-        text.push_str(&format!("  {}\n", format::display_path(path)));
+        text.push_str(&format!("  {}\n", self.names.printable_path(problem.file)));
         if !message.is_empty() {
             text.push_str(&format!("    {}\n", fit(&message, self.width.saturating_sub(4))));
         }

@@ -2,7 +2,9 @@
 
 use distributest_core::identity::RunnerId;
 use distributest_core::outcome::{Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, HostChange, RunEvent, RunSummary};
+use distributest_core::run_event::{
+    AttemptReport, AttemptResult, BlockId, FilePlan, HostChange, RunEvent, RunSummary,
+};
 
 use super::ending::Ending;
 use super::excerpt::Room;
@@ -97,17 +99,17 @@ impl Console {
                 Text::result(format!("{gap}{}", self.ending(summary)))
             }
             other if self.is_verbose() => Text::message(self.verbose_text(other)),
-            RunEvent::RunStarted { files, .. } => Text::message(self.start_line(files.len())),
+            RunEvent::RunStarted { files, .. } => Text::message(self.start_line(files)),
             _ => Text::default(),
         }
     }
 
     /// What a log of a build server starts with; a live view says it all the time.
-    fn start_line(&self, files: usize) -> String {
-        if self.live.is_some() || self.options.verbosity == Verbosity::Quiet || files == 0 {
+    fn start_line(&self, files: &[FilePlan]) -> String {
+        if self.live.is_some() || self.options.verbosity == Verbosity::Quiet || files.is_empty() {
             return String::new();
         }
-        format!("{}{}\n", format::count(files as u64, "file"), self.on_hosts())
+        format!("{}{}\n", files_of(files), self.on_hosts())
     }
 
     /// ` on h1, h2`, ` on 20 hosts`; nothing for a single host.
@@ -202,8 +204,7 @@ impl Console {
     fn verbose_text(&self, event: &RunEvent) -> String {
         let line = match event {
             RunEvent::RunStarted { run, project, files, .. } => {
-                let files = format::count(files.len() as u64, "file");
-                format!("run {run} of {project}: {files}{}", self.on_hosts())
+                format!("run {run} of {project}: {}{}", files_of(files), self.on_hosts())
             }
             RunEvent::HostProgress { host, activity } => {
                 format!("{}: {}", self.names.host(*host), clean_one_line(activity))
@@ -257,6 +258,10 @@ impl Console {
         }
         .text()
     }
+}
+
+fn files_of(files: &[FilePlan]) -> String {
+    format::files(files.iter().map(|file| file.part.as_ref()))
 }
 
 /// The block an event closes.

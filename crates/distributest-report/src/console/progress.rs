@@ -167,6 +167,7 @@ mod tests {
             framework: "pytest".to_owned(),
             tests: Vec::new(),
             predicted: predicted.map(seconds),
+            part: None,
         };
         let (run, project) = ("run".to_owned(), "shop".to_owned());
         let hosts = vec![HostPlan { name: "h1".to_owned(), runners: None }];

@@ -131,6 +131,14 @@ struct FileLine<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     tests: &'a [String],
     predicted: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<PartLine>,
+}
+
+#[derive(Serialize)]
+struct PartLine {
+    number: u32,
+    of: u32,
 }
 
 #[derive(Serialize)]
@@ -356,6 +364,7 @@ impl<'a> FileLine<'a> {
             framework: &plan.framework,
             tests: &plan.tests,
             predicted: plan.predicted.map(seconds),
+            part: plan.part.map(|part| PartLine { number: part.number, of: part.of }),
         }
     }
 }

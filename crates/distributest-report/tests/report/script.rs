@@ -280,5 +280,6 @@ fn file_plan(path: &str, predicted: Option<f64>) -> FilePlan {
         framework: "pytest".to_owned(),
         tests: Vec::new(),
         predicted: predicted.map(Duration::from_secs_f64),
+        part: None,
     }
 }

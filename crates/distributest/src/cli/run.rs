@@ -76,6 +76,7 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let (history, past) = open_history(state.as_deref(), &project, &mut warnings);
     let request = Request { paths: &asked.paths, framework_arguments: &asked.framework_arguments };
     let mut plan = plan(run, project, &config, &request, &past)?;
+    split_files(&mut plan, &config, &hosts, history.as_ref(), &mut warnings);
     let mut files = journal::identify(&plan);
     if let Some(former) = &mut former {
         files = former.set_aside(&mut plan, files, started_at);
@@ -247,6 +248,23 @@ fn open_log(
     let mut log = in_directory(directory).map_err(unusable)?;
     log.warnings.push(format!("{reason}; the log of this run is in a temporary directory"));
     Ok(log)
+}
+
+/// Splits files that take too long; without what the history knows of their tests, they stay whole.
+fn split_files(
+    plan: &mut RunPlan,
+    config: &Config,
+    hosts: &[HostSpec],
+    history: Option<&History>,
+    warnings: &mut Vec<String>,
+) {
+    let Some(history) = history.filter(|_| !config.split.is_empty()) else { return };
+    let runners = hosts.iter().map(|host| u32::from(host.expected_runners())).sum();
+    let key = plan.project.history_key.clone();
+    let split = plan.split_files(&config.split, runners, |paths| history.tests_of(&key, paths));
+    if let Err(error) = split {
+        warnings.push(format!("failed to {}; no file is split", chain(&error)));
+    }
 }
 
 /// Every consumer of the run's events; the console last, so that it can tell what befell the others.

@@ -50,6 +50,10 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "HOW")]
     pub isolation: Option<String>,
 
+    /// Split files that match and take too long by their tests; may be repeated [default: none; GLOB: all]
+    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true, default_missing_value = "**")]
+    pub split: Vec<String>,
+
     /// The longest a file may be silent, such as 90s or 10m; 0: for ever [default: 10m]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
@@ -119,6 +123,7 @@ impl SettingsArgs {
             ("runners", one(&self.runners)),
             ("hosts", [self.hosts.clone(), local].concat()),
             ("isolation", one(&self.isolation)),
+            ("split", self.split.clone()),
             ("timeout", one(&self.timeout)),
             ("retries", one(&self.retries)),
             ("fail_fast", one(&self.fail_fast)),

@@ -25,7 +25,7 @@ pub(super) fn variable_of(key: &str) -> Option<String> {
 }
 
 /// Keys that flags set, with their flags.
-pub(super) const FLAGS: [(&str, &str); 13] = [
+pub(super) const FLAGS: [(&str, &str); 14] = [
     ("files", "--files"),
     ("exclude", "--exclude"),
     ("frameworks", "--framework"),
@@ -33,6 +33,7 @@ pub(super) const FLAGS: [(&str, &str); 13] = [
     ("runners", "--runners"),
     ("hosts", "--hosts"),
     ("isolation", "--isolation"),
+    ("split", "--split"),
     ("timeout", "--timeout"),
     ("retries", "--retries"),
     ("fail_fast", "--fail-fast"),

@@ -93,6 +93,8 @@ pub struct Config {
     pub runners: Option<u16>,
     /// How files are kept apart; `None`: the safest that is fast for the framework.
     pub isolation: Option<Isolation>,
+    /// Globs of files that may be split by their tests when they take too long.
+    pub split: Vec<String>,
     /// The longest a test file may be silent; `None`: for ever.
     pub timeout: Option<Duration>,
     /// Silence of a host after which its files run elsewhere as well.

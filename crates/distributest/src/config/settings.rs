@@ -101,6 +101,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
         results: reader.get("results", RESULTS, None),
         runners: reader.get("runners", runners, None),
         isolation: isolation(reader, "isolation"),
+        split: reader.get("split", GLOBS, Vec::new()),
         timeout: reader.get("timeout", Limit, seconds(600)),
         host_timeout: Duration::from_secs(reader.get("host_timeout", HOST_TIMEOUT_SECONDS, 10).into()),
         retries: reader.get("retries", RETRIES, 0),

@@ -5,6 +5,7 @@
 //! stop, a second one or `STOP_TIMEOUT` later ends the loop as it is.
 
 mod news;
+mod split_files;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::split_files::SplitFiles;
 use crate::event_sinks::EventSinks;
 use crate::hosts::messages::{HostFailure, HostOrder, Order, OutputPiece};
 use crate::hosts::{HostSpec, Outlets, RunSpec, participate};
@@ -29,9 +31,12 @@ use crate::output_blocks::OutputBlocks;
 use crate::plan::RunPlan;
 use crate::signals::Signals;
 
-/// How long hosts may take to end their attempts after a request to stop, or after the last verdict to end the run or
-/// send more of the output that is still missing.
+/// How long hosts may take to end their attempts after a request to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long hosts that are heard may take to end the run after the last verdict: a minute is for workers that take down
+/// what they have set up for all files.
+const END_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// How long a finished run waits for required hosts that have not answered yet: what reaching one may take at most.
 const REQUIRED_HOST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -160,6 +165,7 @@ struct Driver<'run> {
     sinks: &'run mut EventSinks,
     scheduler: Scheduler,
     blocks: OutputBlocks,
+    split_files: SplitFiles,
     attempts: HashMap<AttemptId, LiveAttempt>,
     /// Attempts whose end waits for their output, and their files.
     untold: HashMap<AttemptId, FileId>,
@@ -195,6 +201,7 @@ impl<'run> Driver<'run> {
             sinks,
             scheduler: Scheduler::new(scheduler_options),
             blocks: OutputBlocks::default(),
+            split_files: SplitFiles::default(),
             attempts: HashMap::new(),
             untold: HashMap::new(),
             early_verdicts: Vec::new(),
@@ -405,7 +412,7 @@ impl<'run> Driver<'run> {
     fn finish(&mut self) {
         self.finished = true;
         let waits_for_all = self.options.require_hosts && self.hosts.iter().any(HostState::is_awaited);
-        let patience = if waits_for_all { REQUIRED_HOST_TIMEOUT } else { STOP_TIMEOUT };
+        let patience = if waits_for_all { REQUIRED_HOST_TIMEOUT } else { END_TIMEOUT };
         self.deadline = Some(Instant::now() + patience);
         for index in 0..self.hosts.len() {
             self.order(HostId(u32::try_from(index).unwrap_or(u32::MAX)), Order::EndRun);
@@ -429,6 +436,7 @@ impl<'run> Driver<'run> {
             launch: planned.launch.0.into(),
             file: planned.path.clone(),
             tests: planned.tests.clone(),
+            part: planned.part.clone(),
             fresh,
             timeout: self.options.timeout,
             expected: planned.predicted.map(|predicted| predicted.div_f64(speed)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, HostId, LaunchId, RunnerId};
-use distributest_core::outcome::Interruption;
+use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, HostChange, RunEvent};
 use distributest_core::scheduler_messages::Event;
 use tokio::sync::mpsc;
@@ -179,8 +179,14 @@ impl Driver<'_> {
     }
 
     fn attempt_finished(&mut self, host: HostId, finished: FinishedAttempt) {
-        let FinishedAttempt { attempt, result, duration, message, details, leaked, block } = finished;
+        let FinishedAttempt { attempt, result, duration, message, details, leaked, collected, block } =
+            finished;
         let Some(live) = self.attempts.remove(&attempt) else { return };
+        let planned = &self.plan.files[live.file.0 as usize];
+        let (result, message) = match self.split_files.objection(planned, result, collected) {
+            Some(objection) => (AttemptResult::Outcome(Outcome::Failed), objection),
+            None => (result, message),
+        };
         let block_id = block.map(|block| BlockId { host, number: block.number });
         let event = match result {
             AttemptResult::Outcome(outcome) => Event::AttemptFinished { attempt, outcome, duration },

@@ -1,10 +1,13 @@
 //! What hosts tell the driver and what the driver orders: the only things that pass between them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, HostId};
 use distributest_core::run_event::{AttemptResult, HookKind, OutputStream};
 use distributest_core::test_result::TestResult;
+
+use crate::plan::PlannedPart;
 
 /// News of one host.
 #[derive(Debug)]
@@ -164,6 +167,8 @@ pub struct FinishedAttempt {
     pub details: String,
     /// Processes that outlived it and were killed.
     pub leaked: Vec<String>,
+    /// Of a part of a file: a digest of the ids of all tests its worker has seen in the file; otherwise empty.
+    pub collected: String,
     /// Its output; `None` when nothing was started.
     pub block: Option<AgentBlock>,
 }
@@ -205,6 +210,8 @@ pub enum Order {
         file: String,
         /// Ids of the tests to run; empty: all of them.
         tests: Vec<String>,
+        /// The part of the file to run; `None`: all of it.
+        part: Option<Arc<PlannedPart>>,
         /// On a worker that no file has run on.
         fresh: bool,
         /// The longest silence; `None`: no limit.

@@ -72,6 +72,25 @@ pub struct HostSpec {
     pub runners: Option<u16>,
 }
 
+impl HostSpec {
+    /// How many runners it will have; `None` while that is the number of cores of another machine.
+    pub fn known_runners(&self) -> Option<u16> {
+        match self.place {
+            HostPlace::Local { .. } => self.runners.or_else(own_cores),
+            HostPlace::Remote(_) | HostPlace::Dialed(_) => self.runners,
+        }
+    }
+
+    /// How many runners it should have; a machine nobody knows is taken to be like this one.
+    pub fn expected_runners(&self) -> u16 {
+        self.known_runners().or_else(own_cores).unwrap_or(1)
+    }
+}
+
+fn own_cores() -> Option<u16> {
+    std::thread::available_parallelism().ok().and_then(|cores| u16::try_from(cores.get()).ok())
+}
+
 /// What every host of a run is told.
 #[derive(Clone, Debug)]
 pub struct RunSpec {

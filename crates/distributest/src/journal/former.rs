@@ -29,7 +29,7 @@ pub(super) fn set_aside(
     let mut files = Vec::new();
     let mut changed = 0;
     for (file, identity) in std::mem::take(&mut plan.files).into_iter().zip(identities) {
-        match former.finished.remove(&identity.path) {
+        match former.finished.remove(&identity.place()) {
             Some(finished) if finished.identity == identity => files.push((file, finished)),
             outdated => {
                 changed += u32::from(outdated.is_some());

@@ -8,7 +8,7 @@ use distributest_protocol::wire;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::plan::RunPlan;
+use crate::plan::{PlannedPart, RunPlan};
 
 /// A file of a plan with everything about it that its result is good for.
 ///
@@ -21,6 +21,9 @@ pub struct FileIdentity {
     pub framework: String,
     /// Ids of the tests to run; empty: all of them.
     pub tests: Vec<String>,
+    /// Which part of the file it is, and what tells it from a part of the same number with other tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<(u32, String)>,
     /// Its size and the time of its last change; for a directory (a Go package) those of the files in it.
     pub state: String,
     /// How it is run: the framework's program, arguments and isolation.
@@ -34,10 +37,22 @@ pub fn identify(plan: &RunPlan) -> Vec<FileIdentity> {
         path: file.path.clone(),
         framework: file.framework.clone(),
         tests: file.tests.clone(),
+        part: file.part.as_ref().map(|part| (part.number, digest_of(part))),
         state: state(&plan.project.directory.join(&file.path)),
         launch: launches.get(usize::from(file.launch.0)).cloned().unwrap_or_default(),
     };
     plan.files.iter().map(identity).collect()
+}
+
+impl FileIdentity {
+    /// What a file, or a part of one, is found by.
+    pub(super) fn place(&self) -> (String, u32) {
+        (self.path.clone(), self.part.as_ref().map_or(0, |(number, _)| *number))
+    }
+}
+
+fn digest_of(part: &PlannedPart) -> String {
+    digest(format!("{:?}", part.tests).as_bytes())
 }
 
 fn fingerprint(launch: &wire::Launch) -> String {

@@ -173,8 +173,8 @@ pub(super) struct Contents {
     pub(super) begun: Begun,
     /// The aggregated logs of all runs that wrote it, in their order.
     pub(super) logs: Vec<String>,
-    /// The last result of each file, by path.
-    pub(super) finished: HashMap<String, FinishedFile>,
+    /// The last result of each file or part, by path and the part's number, 0 for a whole file.
+    pub(super) finished: HashMap<(String, u32), FinishedFile>,
     /// Its last line has no end.
     pub(super) ends_in_a_line: bool,
 }
@@ -213,7 +213,7 @@ pub(super) fn read(mut input: impl BufRead) -> Result<Contents, UnreadableError>
                 logs.push(run.log.clone());
                 begun = Some(run);
             }
-            Some(Record::Finished(file)) => _ = finished.insert(file.identity.path.clone(), *file),
+            Some(Record::Finished(file)) => _ = finished.insert(file.identity.place(), *file),
             None => {}
         }
     }

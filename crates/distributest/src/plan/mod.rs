@@ -1,10 +1,12 @@
 //! Plans a run: which frameworks, which files, in which order. A plan leaves the driver no choices about files.
 
 mod frameworks;
+mod parts;
 mod speeds;
 mod wanted;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::identity::{FileId, LaunchId};
@@ -16,6 +18,7 @@ use distributest_protocol::wire;
 use globset::{GlobBuilder, GlobMatcher};
 
 use self::frameworks::Chosen;
+pub use self::parts::PlannedPart;
 pub use self::speeds::HostSpeeds;
 use self::wanted::Wanted;
 use crate::config::Config;
@@ -57,6 +60,8 @@ pub struct PlannedFile {
     pub retries: u8,
     /// How long it should take; `None` where there is nothing to go by.
     pub predicted: Option<Duration>,
+    /// The part of the file that is run; `None`: all of it.
+    pub part: Option<Arc<PlannedPart>>,
 }
 
 /// A file whose name is not UTF-8.
@@ -76,6 +81,7 @@ impl RunPlan {
             framework: file.framework.clone(),
             tests: Vec::new(),
             predicted: None,
+            part: None,
         });
         let finished = self.finished.iter().flat_map(FinishedPart::file_plans);
         RunEvent::RunStarted {
@@ -109,6 +115,7 @@ impl PlannedFile {
             framework: self.framework.clone(),
             tests: self.tests.clone(),
             predicted: self.predicted,
+            part: self.part.as_ref().map(|part| part.place()),
         }
     }
 }
@@ -166,6 +173,7 @@ pub fn plan(
             tests: without_repeats(suffixes.map(|suffix| framework.test_id(&file.path, suffix))),
             retries: retries.of(&file.path),
             predicted: planned.predicted,
+            part: None,
         }
     });
     let files = files.collect();

@@ -95,6 +95,7 @@ fn every_flag_of_a_key_sets_that_key() {
         ("runners", "--runners=a"),
         ("hosts", "--hosts=a"),
         ("isolation", "--isolation=a"),
+        ("split", "--split=a"),
         ("timeout", "--timeout=a"),
         ("retries", "--retries=a"),
         ("fail_fast", "--fail-fast=a"),
@@ -158,6 +159,7 @@ fn the_merged_configuration_is_printed_with_origins() {
     results = "auto"  # default
     runners = 4  # --runners
     isolation = "auto"  # default
+    split = []  # default
     timeout = "1m 30s"  # DISTRIBUTEST_TIMEOUT
     host_timeout = 10  # default
     retries = 0  # default

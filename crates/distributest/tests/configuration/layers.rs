@@ -158,6 +158,7 @@ fn every_value_knows_where_it_comes_from() {
     results = "auto"  # default
     runners = 4  # DISTRIBUTEST_RUNNERS
     isolation = "auto"  # default
+    split = []  # default
     timeout = "5s"  # ROOT/home/.config/distributest/config.toml:1
     host_timeout = 10  # default
     retries = 0  # default

@@ -18,5 +18,6 @@ mod outcomes;
 mod resume;
 mod retries;
 mod sandbox;
+mod splitting;
 mod synced_copies;
 mod zero_configuration;

@@ -170,6 +170,7 @@ fn plan(scenario: &Scenario) -> RunPlan {
         tests: Vec::new(),
         retries: file.retries,
         predicted: file.predicted,
+        part: None,
     });
     let launches = (0..scenario.launches)
         .map(|launch| wire::Launch { framework: format!("pretend_{launch}"), kind: None })

@@ -21,6 +21,8 @@ pub(crate) struct Attempt {
     pub(crate) file: String,
     /// Ids of the tests of it to run; none: all.
     pub(crate) tests: Vec<String>,
+    /// The part of it to run; without tests: all.
+    pub(crate) part: wire::FilePart,
     /// Not on a worker that another file has run on.
     pub(crate) fresh_worker: bool,
     /// How long it may take, and be silent, once it has its slot.
@@ -48,6 +50,8 @@ pub(crate) struct Ended {
     pub(crate) duration: Duration,
     /// Processes that outlived it and were killed.
     pub(crate) leaked: Vec<String>,
+    /// Of a part of a file: what tells whether another part has seen the same tests; otherwise empty.
+    pub(crate) collected: String,
     /// Its output; `None` when nothing was started.
     pub(crate) block: Option<wire::OutputBlock>,
 }
@@ -90,8 +94,15 @@ impl Ended {
     }
 
     fn new(result: AttemptResult, message: String) -> Self {
-        let (details, duration) = (String::new(), Duration::ZERO);
-        Ended { result, message, details, duration, leaked: Vec::new(), block: None }
+        Ended {
+            result,
+            message,
+            details: String::new(),
+            duration: Duration::ZERO,
+            leaked: Vec::new(),
+            collected: String::new(),
+            block: None,
+        }
     }
 
     /// The message that closes the attempt.
@@ -101,6 +112,7 @@ impl Ended {
             message: self.message,
             details: self.details,
             leaked: self.leaked,
+            collected: self.collected,
             block: self.block,
             ..finished_to_wire(attempt, self.result)
         })
@@ -119,6 +131,7 @@ mod tests {
             launch: 0,
             file: "a_spec.rb".into(),
             tests: Vec::new(),
+            part: wire::FilePart::default(),
             fresh_worker: false,
             time_limit: None,
             cancelled: cancelled.clone(),

@@ -339,6 +339,7 @@ impl Run {
             launch,
             file: dispatch.file,
             tests: dispatch.tests,
+            part: dispatch.part.unwrap_or_default(),
             fresh_worker: dispatch.fresh_worker,
             time_limit,
             cancelled: cancelled.clone(),

@@ -133,6 +133,7 @@ mod tests {
             launch: 0,
             file: String::new(),
             tests: Vec::new(),
+            part: Default::default(),
             fresh_worker: false,
             time_limit: None,
             cancelled: CancellationToken::new(),

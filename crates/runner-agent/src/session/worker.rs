@@ -292,7 +292,8 @@ impl Worker {
         let block = self.started.capture.block_number();
         let started = wire::AttemptStarted { attempt: attempt.number, block };
         context.updates.send(Kind::AttemptStarted(started)).await;
-        let order = WorkerOrder::Run { file: &attempt.file, tests: &attempt.tests };
+        let Attempt { file, tests, part: wire::FilePart { only, except }, .. } = attempt;
+        let order = WorkerOrder::Run { file, tests, only, except };
         let ending = match self.link.send(&order).await {
             Ok(()) => self.converse(context, attempt).await,
             // It left before it took the file, which is not the file's fault.
@@ -556,7 +557,8 @@ fn from_finished(finished: Finished) -> Ended {
         FileOutcome::Broken => Outcome::Broken,
         FileOutcome::Crashed => Outcome::Crashed,
     };
-    Ended { details: finished.details, ..Ended::outcome(outcome, finished.message) }
+    let (details, collected) = (finished.details, finished.collected);
+    Ended { details, collected, ..Ended::outcome(outcome, finished.message) }
 }
 
 fn isolation_word(isolation: wire::Isolation) -> &'static str {

@@ -32,6 +32,12 @@ pub(crate) enum WorkerOrder<'a> {
         /// Only these tests of it; none: all.
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         tests: &'a [String],
+        /// Only these tests, as far as they are there: the file is run in parts.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        only: &'a [String],
+        /// All tests but these: the file is run in parts, and they are those of the others.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        except: &'a [String],
     },
     /// The run is over: say which files you have loaded, and stay.
     Keep,
@@ -88,6 +94,8 @@ pub(crate) struct Finished {
     pub(crate) details: String,
     /// Processes the worker has started for its next file; mostly none.
     pub(crate) helpers: Vec<u32>,
+    /// Of a part of a file: a digest of the ids of all its tests; otherwise empty.
+    pub(crate) collected: String,
 }
 
 /// The outcomes a worker may report.
@@ -209,12 +217,15 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
         Line::Test(test) => {
             WorkerMessage::Test(Box::new(test_result(test).map_err(|reason| garbage(line, reason))?))
         }
-        Line::Finished { outcome, message, details, helpers } => WorkerMessage::Finished(Finished {
-            outcome,
-            message: message.unwrap_or_default(),
-            details: details.unwrap_or_default(),
-            helpers,
-        }),
+        Line::Finished { outcome, message, details, helpers, collected } => {
+            WorkerMessage::Finished(Finished {
+                outcome,
+                message: message.unwrap_or_default(),
+                details: details.unwrap_or_default(),
+                helpers,
+                collected,
+            })
+        }
         Line::EndFailed { message } => WorkerMessage::EndFailed { message },
     })
 }
@@ -244,6 +255,8 @@ enum Line {
         details: Option<String>,
         #[serde(default)]
         helpers: Vec<u32>,
+        #[serde(default)]
+        collected: String,
     },
     EndFailed {
         message: String,
@@ -337,6 +350,7 @@ mod tests {
             message: String::new(),
             details: String::new(),
             helpers: Vec::new(),
+            collected: String::new(),
         };
         assert!(matches!(&messages[2], Ok(WorkerMessage::Finished(read)) if *read == finished));
         assert!(matches!(messages[3], Err(WorkerLinkError::Closed)));

@@ -214,6 +214,7 @@ async fn orders_that_make_no_sense_are_answered_and_repeated_ones_ignored() {
             tests: Vec::new(),
             fresh_worker: false,
             expected_milliseconds: 0,
+            part: None,
         };
         coordinator.order(Order::Dispatch(dispatch)).await;
         assert_result(&coordinator.finished(attempt).await.0, AttemptResult::RunnerLost);
@@ -230,6 +231,7 @@ async fn orders_that_make_no_sense_are_answered_and_repeated_ones_ignored() {
         tests: Vec::new(),
         fresh_worker: false,
         expected_milliseconds: 0,
+        part: None,
     };
     coordinator.order(Order::Dispatch(repeated)).await;
     coordinator.run("count").await;

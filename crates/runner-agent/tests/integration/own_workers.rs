@@ -59,6 +59,7 @@ async fn single_tests_reach_the_worker() {
         tests: vec!["1 - adds".into()],
         fresh_worker: false,
         expected_milliseconds: 0,
+        part: None,
     };
     coordinator.order(Order::Dispatch(dispatch)).await;
     let (finished, before) = coordinator.finished(7).await;
@@ -85,6 +86,7 @@ async fn a_command_is_run_as_a_whole() {
             tests: vec![test.into()],
             fresh_worker: false,
             expected_milliseconds: 0,
+            part: None,
         };
         coordinator.order(Order::Dispatch(dispatch)).await;
         let (finished, _) = coordinator.finished(attempt).await;

@@ -228,6 +228,7 @@ impl Coordinator {
             tests: Vec::new(),
             fresh_worker: false,
             expected_milliseconds: 0,
+            part: None,
         };
         self.order(Order::Dispatch(dispatch)).await;
         attempt

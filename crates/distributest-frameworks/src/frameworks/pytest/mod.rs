@@ -68,6 +68,10 @@ impl Definition for Pytest {
         ]
     }
 
+    fn splits_files(&self) -> bool {
+        true
+    }
+
     fn launch(&self, options: &LaunchOptions) -> Launch {
         Launch::Worker(WorkerLaunch::embedded(
             &python::PROGRAMS,

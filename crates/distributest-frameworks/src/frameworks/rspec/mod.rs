@@ -52,6 +52,10 @@ impl Definition for Rspec {
         &["it_behaves_like", "it_should_behave_like", "include_examples", "include_context"]
     }
 
+    fn splits_files(&self) -> bool {
+        true
+    }
+
     fn launch(&self, options: &LaunchOptions) -> Launch {
         ruby::worker("rspec_worker.rb", ruby::worker_source!("rspec_worker.rb"), options)
     }

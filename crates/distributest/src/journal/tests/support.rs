@@ -48,6 +48,7 @@ impl Place {
             tests: Vec::new(),
             retries: 0,
             predicted: None,
+            part: None,
         };
         RunPlan {
             run: "run".to_owned(),
