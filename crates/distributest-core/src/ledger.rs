@@ -25,13 +25,14 @@
 //!
 //! A skipped test is a test. Frameworks that know no tests report each file as one.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
 use crate::outcome::{Outcome, Verdict};
 use crate::run_event::{
     AttemptReport, AttemptResult, FilePlan, HostChange, HostPlan, HostSummary, RunEvent, RunSummary,
+    RunnerTime,
 };
 use crate::test_result::TestStatus;
 use crate::workload::Workload;
@@ -77,10 +78,18 @@ struct OpenAttempt {
 struct HostAccount {
     name: String,
     takes_part: bool,
-    ready_runners: HashSet<u16>,
+    ready_runners: BTreeMap<u16, RunnerAccount>,
     files: u32,
     busy: Duration,
     problems: Vec<Problem>,
+}
+
+#[derive(Debug)]
+struct RunnerAccount {
+    ready: Duration,
+    busy: Duration,
+    /// When its last attempt ended; at first, when it became ready.
+    idle_since: Duration,
 }
 
 /// A reason, and the runners it befell; none of them when it befell the host.
@@ -104,7 +113,7 @@ impl Ledger {
                 self.split_files = SplitFiles::new(files);
                 self.hosts = hosts.iter().map(HostAccount::new).collect();
             }
-            RunEvent::RunnerReady { runner, .. } => self.runner_ready(*runner),
+            RunEvent::RunnerReady { runner, .. } => self.runner_ready(now, *runner),
             RunEvent::HostFailed { host, reason, .. } => self.problem(*host, None, reason),
             RunEvent::HostChanged { host, change: HostChange::Away(reason) } => {
                 self.problem(*host, None, reason);
@@ -124,7 +133,7 @@ impl Ledger {
                 let tests = &mut self.attempts.entry(*attempt).or_default().tests;
                 tests[position(&TestStatus::ALL, &test.status)] += 1;
             }
-            RunEvent::AttemptFinished(report) => self.attempt_finished(report),
+            RunEvent::AttemptFinished(report) => self.attempt_finished(now, report),
             RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
                 self.file_verdict(now, *file, verdict, *attempt);
                 for attempt in failed_before {
@@ -158,6 +167,7 @@ impl Ledger {
             wall: self.last_verdict,
             testing: testing.unwrap_or_default(),
             lower_bound: self.workload.lower_bound(runners),
+            runner_time: self.runner_time(),
             files,
             outcomes: self.outcomes,
             flaky: self.flaky,
@@ -196,10 +206,29 @@ impl Ledger {
         self.files() - self.outcomes.iter().sum::<u32>() - self.flaky
     }
 
-    fn runner_ready(&mut self, runner: RunnerId) {
+    fn runner_ready(&mut self, now: Duration, runner: RunnerId) {
         if let Some(host) = self.hosts.get_mut(runner.host.0 as usize) {
-            host.ready_runners.insert(runner.number);
+            let account = RunnerAccount { ready: now, busy: Duration::ZERO, idle_since: now };
+            host.ready_runners.entry(runner.number).or_insert(account);
         }
+    }
+
+    /// Rule: what a host's clock says of an attempt can be longer than what was seen of it here, and what happened after the
+    /// last verdict does not count.
+    fn runner_time(&self) -> RunnerTime {
+        let wall = self.last_verdict;
+        let mut time = RunnerTime::default();
+        for runner in self.hosts.iter().flat_map(|host| host.ready_runners.values()) {
+            let preparing = runner.ready.min(wall);
+            let waiting = wall.saturating_sub(runner.idle_since);
+            let at_work = wall - preparing - waiting.min(wall - preparing);
+            let testing = runner.busy.min(at_work);
+            time.preparing += preparing;
+            time.waiting += waiting.min(wall - preparing);
+            time.testing += testing;
+            time.between += at_work - testing;
+        }
+        time
     }
 
     fn problem(&mut self, host: HostId, runner: Option<u16>, reason: &str) {
@@ -215,11 +244,15 @@ impl Ledger {
         }
     }
 
-    fn attempt_finished(&mut self, report: &AttemptReport) {
+    fn attempt_finished(&mut self, now: Duration, report: &AttemptReport) {
         if !report.attempt.is_of_former_run()
             && let Some(host) = self.hosts.get_mut(report.runner.host.0 as usize)
         {
             host.busy += report.duration;
+            if let Some(runner) = host.ready_runners.get_mut(&report.runner.number) {
+                runner.busy += report.duration;
+                runner.idle_since = now;
+            }
         }
         match report.result {
             AttemptResult::Interrupted(_) => _ = self.attempts.remove(&report.attempt),
@@ -329,7 +362,7 @@ impl HostAccount {
         HostAccount {
             name: plan.name.clone(),
             takes_part: plan.takes_part(),
-            ready_runners: HashSet::new(),
+            ready_runners: BTreeMap::new(),
             files: 0,
             busy: Duration::ZERO,
             problems: Vec::new(),

@@ -206,6 +206,8 @@ pub struct RunSummary {
     pub testing: Duration,
     /// `max(total / runners, longest)` over this run's real durations: no schedule could test faster.
     pub lower_bound: Duration,
+    /// What the runners did from the command's start to the last verdict.
+    pub runner_time: RunnerTime,
     /// Files discovered.
     pub files: u32,
     /// Files per outcome, in the order of [`Outcome::ALL`].
@@ -222,6 +224,26 @@ pub struct RunSummary {
     pub hosts: Vec<HostSummary>,
     /// The exit status this run deserves.
     pub exit_status: u8,
+}
+
+/// What the runners that became ready did, summed up over all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunnerTime {
+    /// Until each was ready: connecting, copying, hooks, loading.
+    pub preparing: Duration,
+    /// Test files, those that came to nothing included.
+    pub testing: Duration,
+    /// From each one's last file to the last verdict: there was nothing left for it.
+    pub waiting: Duration,
+    /// The rest: from one file to the next.
+    pub between: Duration,
+}
+
+impl RunnerTime {
+    /// All of it.
+    pub fn total(&self) -> Duration {
+        self.preparing + self.testing + self.waiting + self.between
+    }
 }
 
 /// The run that a run continues, and how far it came.

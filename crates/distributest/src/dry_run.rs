@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use distributest_core::workload::Workload;
 use distributest_report::format;
 
 use crate::hosts::HostSpec;
-use crate::plan::RunPlan;
+use crate::plan::{PlannedFile, RunPlan};
 
 /// The plan as text for standard output.
 pub fn describe(plan: &RunPlan, hosts: &[HostSpec]) -> String {
@@ -17,8 +18,7 @@ pub fn describe(plan: &RunPlan, hosts: &[HostSpec]) -> String {
     let _ = writeln!(text, "{files}, in the order they would be handed out:");
     for (index, file) in plan.files.iter().enumerate() {
         let predicted = file.predicted.map_or_else(|| "?".into(), format::duration);
-        let part = file.part.as_ref().map(|part| format::part(part.place()));
-        let path = format::display_path(&file.path) + &part.unwrap_or_default();
+        let path = named(file);
         let _ = writeln!(text, "{:>6}  {predicted:>10}  {:<8}  {path}", index + 1, file.framework);
     }
     if let Some(finished) = &plan.finished {
@@ -63,6 +63,7 @@ fn describe_runners(text: &mut String, plan: &RunPlan, hosts: &[HostSpec]) {
             let (files, busy) = (format::count(share.files as u64, "file"), format::duration(share.busy));
             let _ = writeln!(text, "  {} {}: {files}, {busy}", share.host, share.number);
         }
+        explain(text, plan, &shares);
         return;
     }
     for host in hosts {
@@ -74,6 +75,30 @@ fn describe_runners(text: &mut String, plan: &RunPlan, hosts: &[HostSpec]) {
     if !predicted {
         let _ = writeln!(text, "no earlier run is known: files with shared examples first, then big ones");
     }
+}
+
+/// How long testing should take, how long it would take at least, and what that is for.
+fn explain(text: &mut String, plan: &RunPlan, shares: &[Share]) {
+    let expected = shares.iter().map(|share| share.busy).max().unwrap_or_default();
+    let work: Workload = plan.files.iter().filter_map(|file| file.predicted).collect();
+    let bound = work.lower_bound(u32::try_from(shares.len()).unwrap_or(u32::MAX));
+    let longest = plan.files.iter().max_by_key(|file| file.predicted);
+    let reason = match longest.filter(|_| work.longest() == bound && shares.len() > 1) {
+        Some(file) => format!("the longest file, {}", named(file)),
+        None => format!("{} of tests on {}", format::duration(work.total()), runners(shares.len())),
+    };
+    let (expected, bound) = (format::duration(expected), format::duration(bound));
+    let _ = writeln!(text, "\ntesting should take {expected}; the least possible is {bound}: {reason}");
+}
+
+fn runners(number: usize) -> String {
+    format::count(number as u64, "runner")
+}
+
+/// A file's path, and which part of it.
+fn named(file: &PlannedFile) -> String {
+    let part = file.part.as_ref().map(|part| format::part(part.place()));
+    format::display_path(&file.path) + &part.unwrap_or_default()
 }
 
 /// Gives each file in turn to the runner that is free first, as a run would if every prediction came true.

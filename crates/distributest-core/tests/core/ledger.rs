@@ -256,6 +256,34 @@ fn a_file_in_parts_counts_once_by_the_worst_of_them() {
 }
 
 #[test]
+fn the_runners_time_is_all_accounted_for() {
+    let mut ledger = Ledger::new(false);
+    let passed = AttemptResult::Outcome(Outcome::Passed);
+    for (now, event) in [
+        (0, run_started(3, &["h1", "h2"])),
+        (2, ready(0, 1)),
+        (2, attempt_started(1, 0, 0)),
+        (3, ready(1, 1)),
+        (3, attempt_started(3, 2, 1)),
+        (5, attempt_finished(3, 2, 1, passed, 2)),
+        (5, ran(2, Outcome::Passed, 3)),
+        (6, attempt_finished(1, 0, 0, passed, 4)),
+        (6, ran(0, Outcome::Passed, 1)),
+        (7, attempt_started(2, 1, 0)),
+        (10, attempt_finished(2, 1, 0, passed, 3)),
+        (10, ran(1, Outcome::Passed, 2)),
+        (12, ready(1, 2)),
+    ] {
+        ledger.record(Duration::from_secs(now), &event);
+    }
+    let time = ledger.summary().runner_time;
+    let seconds = [time.preparing, time.testing, time.between, time.waiting].map(|time| time.as_secs());
+    // The third runner was not ready in time, and prepared for all of the ten seconds.
+    assert_eq!(seconds, [2 + 3 + 10, 4 + 3 + 2, 1, 5]);
+    assert_eq!(time.total(), Duration::from_secs(30));
+}
+
+#[test]
 fn a_file_nobody_decided_counts_as_not_run() {
     let ledger = ledger(&[run_started(2, &[]), ran(0, Outcome::Passed, 1)]);
     assert_eq!(ledger.summary().not_run, 1);

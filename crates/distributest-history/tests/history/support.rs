@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan, RunEvent, RunSummary};
+use distributest_core::run_event::{
+    AttemptReport, AttemptResult, FilePlan, HostPlan, RunEvent, RunSummary, RunnerTime,
+};
 use distributest_core::test_result::{TestResult, TestStatus};
 use distributest_history::{History, Recorder, RunInfo};
 
@@ -133,6 +135,7 @@ pub(crate) fn summary() -> RunSummary {
         wall: Duration::from_secs(9),
         testing: Duration::from_secs(8),
         lower_bound: Duration::from_secs(7),
+        runner_time: RunnerTime::default(),
         files: 1,
         outcomes: [1, 0, 0, 0, 0],
         flaky: 0,

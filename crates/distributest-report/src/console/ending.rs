@@ -19,6 +19,12 @@ use crate::untrusted::clean_one_line;
 /// Failing tests named again for one file, slow files, slow tests: more are counted.
 const LISTED: usize = 10;
 
+/// A run that took less is not explained.
+const EXPLAINED: Duration = Duration::from_secs(2);
+
+/// Percent of the runners' time from which on nothing needs to be explained.
+const MOSTLY_TESTING: f64 = 95.0;
+
 /// Files listed for one reason they were not run.
 const NOT_RUN_LISTED: usize = 20;
 
@@ -239,6 +245,9 @@ impl Ending<'_> {
         if let Some(line) = self.time_line() {
             text.push_str(&(line + "\n"));
         }
+        if let Some(line) = self.runner_time_line() {
+            text.push_str(&(line + "\n"));
+        }
         if let Some(line) = self.spared_line() {
             text.push_str(&(line + "\n"));
         }
@@ -307,6 +316,23 @@ impl Ending<'_> {
             Some(reason) => Some(format!("{line}\nheld back by {reason}")),
             None => Some(line),
         }
+    }
+
+    /// `runners: 71 % testing, 20 % preparing, 3 % between files, 6 % waiting for the last one`, where it was not nearly all
+    /// testing and took long enough to ask.
+    fn runner_time_line(&self) -> Option<String> {
+        let time = &self.summary.runner_time;
+        let total = time.total().as_secs_f64();
+        let part = |time: Duration| 100.0 * time.as_secs_f64() / total;
+        let asked = !self.quiet && self.summary.wall >= EXPLAINED && part(time.testing) < MOSTLY_TESTING;
+        let shares = [
+            (time.testing, "testing"),
+            (time.preparing, "preparing"),
+            (time.between, "between files"),
+            (time.waiting, "waiting for the last one"),
+        ];
+        let shares = shares.map(|(time, what)| format!("{:.0} % {what}", part(time)));
+        asked.then(|| format!("runners: {}", shares.join(", ")))
     }
 
     /// `2 workers were kept from an earlier run, which spared each 1.2 s of loading`

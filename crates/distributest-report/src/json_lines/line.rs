@@ -212,6 +212,7 @@ struct SummaryLine<'a> {
     wall_seconds: f64,
     testing_seconds: f64,
     lower_bound_seconds: f64,
+    runner_seconds: RunnerTimeLine,
     files: u32,
     outcomes: BTreeMap<&'static str, u32>,
     flaky: u32,
@@ -220,6 +221,14 @@ struct SummaryLine<'a> {
     tests: BTreeMap<&'static str, u64>,
     hosts: Vec<HostSummaryLine<'a>>,
     exit_status: u8,
+}
+
+#[derive(Serialize)]
+struct RunnerTimeLine {
+    preparing: f64,
+    testing: f64,
+    waiting: f64,
+    between: f64,
 }
 
 #[derive(Serialize)]
@@ -440,6 +449,12 @@ impl<'a> SummaryLine<'a> {
             wall_seconds: seconds(summary.wall),
             testing_seconds: seconds(summary.testing),
             lower_bound_seconds: seconds(summary.lower_bound),
+            runner_seconds: RunnerTimeLine {
+                preparing: seconds(summary.runner_time.preparing),
+                testing: seconds(summary.runner_time.testing),
+                waiting: seconds(summary.runner_time.waiting),
+                between: seconds(summary.runner_time.between),
+            },
             files: summary.files,
             outcomes: Outcome::ALL.map(Outcome::word).into_iter().zip(summary.outcomes).collect(),
             flaky: summary.flaky,

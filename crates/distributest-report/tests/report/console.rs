@@ -178,6 +178,7 @@ fn failures_are_told_as_they_happen_and_again_at_the_end() {
     4 files: 2 passed, 2 failed; 7 tests: 3 passed, 2 failed, 1 error, 1 failed as expected
     1 min 39 s; testing took 1 min 37 s, 1.01 × the least possible 1 min 36 s
     held back by its longest file, tests/test_import.py (1 min 36 s on h2)
+    runners: 50 % testing, 4 % preparing, 1 % between files, 44 % waiting for the last one
     log: /var/log/latest.log
     ");
 }

@@ -139,7 +139,7 @@ fn the_format_is_what_it_was() {
     {"at":2.0,"event":"stop_requested"}
     {"at":2.0,"event":"file_verdict","file":"tests/b.py","file_id":1,"verdict":"not run","reason":"no runner was left: h1: gone","reason_kind":"no_runner_left","attempt":null}
     {"at":2.0,"event":"warning","message":"mind the gap"}
-    {"at":2.1,"event":"run_finished","wall_seconds":2.1,"testing_seconds":2.0,"lower_bound_seconds":1.9,"files":2,"outcomes":{"broken":0,"crashed":0,"failed":1,"passed":0,"timed out":0},"flaky":0,"not_run":1,"failed_ends":0,"tests":{"error":0,"expected_failure":0,"failed":1,"passed":0,"skipped":0,"unexpected_pass":0},"hosts":[{"name":"h1","runners":1,"files":1,"busy_seconds":1.9,"problems":["gone"]}],"exit_status":3}
+    {"at":2.1,"event":"run_finished","wall_seconds":2.1,"testing_seconds":2.0,"lower_bound_seconds":1.9,"runner_seconds":{"preparing":0.0,"testing":0.0,"waiting":0.0,"between":0.0},"files":2,"outcomes":{"broken":0,"crashed":0,"failed":1,"passed":0,"timed out":0},"flaky":0,"not_run":1,"failed_ends":0,"tests":{"error":0,"expected_failure":0,"failed":1,"passed":0,"skipped":0,"unexpected_pass":0},"hosts":[{"name":"h1","runners":1,"files":1,"busy_seconds":1.9,"problems":["gone"]}],"exit_status":3}
     "#);
 }
 

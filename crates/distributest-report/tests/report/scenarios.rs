@@ -44,7 +44,7 @@ pub(crate) fn all_pass() -> Run {
     let user = script.start(2, 0, 2);
     script.at(2.0).quiet_test(user, "test_login", TestStatus::Passed, 0.5).finish(user, Outcome::Passed);
     script.at(3.5).quiet_test(import, "test_csv", TestStatus::Passed, 2.9).finish(import, Outcome::Passed);
-    script.at(3.6).end(0)
+    script.at(3.6).runner_time([0, 24, 1, 0]).end(0)
 }
 
 /// Two files with failing tests, on two hosts.
@@ -69,7 +69,7 @@ pub(crate) fn failures() -> Run {
     script.at(99.0).quiet_test(import, "test_big_file", TestStatus::Passed, 80.5);
     script.quiet_test(import, "test_small_file", TestStatus::ExpectedFailure, 1.5);
     script.finish(import, Outcome::Passed);
-    script.at(99.2).end(1)
+    script.at(99.2).runner_time([9, 104, 2, 92]).end(1)
 }
 
 /// Broken, timed out, crashed, leaking files.

@@ -7,7 +7,7 @@ use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{
     AttemptReport, AttemptResult, BlockId, FilePlan, HostPlan, HostSummary, OutputStream, RunEvent,
-    RunSummary,
+    RunSummary, RunnerTime,
 };
 use distributest_core::test_result::{TestResult, TestStatus};
 
@@ -35,6 +35,7 @@ impl Script {
             wall: Duration::ZERO,
             testing: Duration::ZERO,
             lower_bound: Duration::ZERO,
+            runner_time: RunnerTime::default(),
             files: files.len() as u32,
             outcomes: [0; 5],
             flaky: 0,
@@ -168,6 +169,13 @@ impl Script {
     }
 
     /// Ends an attempt with an outcome that decides its file.
+    /// What the runners did, for the summary.
+    pub(crate) fn runner_time(&mut self, seconds: [u64; 4]) -> &mut Script {
+        let [preparing, testing, between, waiting] = seconds.map(Duration::from_secs);
+        self.summary.runner_time = RunnerTime { preparing, testing, between, waiting };
+        self
+    }
+
     pub(crate) fn finish(&mut self, attempt: AttemptId, outcome: Outcome) -> &mut Script {
         self.finish_with(attempt, outcome, "", "", &[])
     }

@@ -404,6 +404,7 @@ fn redactions(root: &Path) -> insta::Settings {
         (r"busy \d+ %", "busy SHARE"),
         // What the summary makes of the times, and where a busy machine makes a run say how far it is.
         (r"(?m)^held back by .*\n", ""),
+        (r"(?m)^runners: \d.*\n", ""),
         (r"(?m)^\d+/\d+ files?(, .*)?\n", ""),
         // What hung: its processes, and the calls below the test.
         (r"(?m)^    \d+ [a-z ]+?( in [\w.]+)?: ", "    PID STATE: "),

@@ -163,6 +163,8 @@ fn the_plan_before_the_first_run_and_after_it() {
     runners:
       localhost 1: 1 file, TIME
       localhost 2: 1 file, TIME
+
+    testing should take TIME; the least possible is TIME: the longest file, test_slow.py
     ");
 }
 
