@@ -57,7 +57,7 @@ fn messages(criterion: &mut Criterion) {
     let dispatch = wire::CoordinatorMessage { kind };
     group.bench_function("a dispatch", |bencher| bencher.iter(|| there_and_back(&dispatch)));
 
-    let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'.'; PIECE].into() };
+    let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'.'; PIECE].into(), plain_bytes: 0 };
     group.throughput(Throughput::Bytes(PIECE as u64));
     group.bench_function("64 KiB of output", |bencher| bencher.iter(|| there_and_back(&chunk)));
     group.finish();

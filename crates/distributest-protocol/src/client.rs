@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use crate::compression;
 use crate::flow;
 use crate::pace;
 use crate::wire;
@@ -62,7 +63,7 @@ impl Output {
         }
         let chunk = self.chunks.message().await?;
         self.taken += chunk.as_ref().map_or(0, pace::weight);
-        Ok(chunk)
+        chunk.map(compression::decompress).transpose()
     }
 }
 
@@ -80,12 +81,17 @@ pub enum ConnectError {
     Session(tonic::Status),
 }
 
-/// Opens a session with the agent at the other end of `stream` and greets it.
+/// Opens a session with the agent at the other end of `stream` and greets it. `compressed`: its output is worth compressing,
+/// since it comes over a network.
 ///
 /// # Errors
 ///
 /// When the other end is no agent, speaks another version, or goes away.
-pub async fn connect<Stream>(stream: Stream, hello: wire::Hello) -> Result<AgentConnection, ConnectError>
+pub async fn connect<Stream>(
+    stream: Stream,
+    hello: wire::Hello,
+    compressed: bool,
+) -> Result<AgentConnection, ConnectError>
 where
     Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -114,7 +120,8 @@ where
     let greeted = orders.try_send(greeting);
     debug_assert!(greeted.is_ok(), "a new channel has room for one message");
     let updates = client.session(ReceiverStream::new(outgoing)).await.map_err(connect_error)?.into_inner();
-    let chunks = output_client.output(wire::OutputRequest {}).await.map_err(connect_error)?.into_inner();
+    let request = wire::OutputRequest { compressed };
+    let chunks = output_client.output(request).await.map_err(connect_error)?.into_inner();
     let output = Output::new(chunks, client);
     Ok(AgentConnection { orders, updates, output })
 }

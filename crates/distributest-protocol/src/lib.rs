@@ -2,6 +2,7 @@
 //! adapters. It decides nothing.
 
 pub mod client;
+mod compression;
 pub mod conversions;
 pub mod flow;
 mod pace;

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn small_chunks_weigh_what_they_take_on_their_way() {
-        let chunk = |bytes| OutputChunk { block: 1, stderr: true, data: vec![b'x'; bytes].into() };
+        let chunk =
+            |bytes| OutputChunk { block: 1, stderr: true, data: vec![b'x'; bytes].into(), plain_bytes: 0 };
         assert!((20..30).contains(&weight(&chunk(1))));
         assert!((65_536..65_600).contains(&weight(&chunk(65_536))));
     }

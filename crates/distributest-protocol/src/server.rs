@@ -18,6 +18,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::compression;
 use crate::flow;
 use crate::pace::{self, Pace};
 use crate::wire;
@@ -145,12 +146,12 @@ impl Agent for OneRun {
 
     async fn output(
         &self,
-        _request: Request<wire::OutputRequest>,
+        request: Request<wire::OutputRequest>,
     ) -> Result<Response<Self::OutputStream>, Status> {
         let OutputCall { chunks, pace, opened } = take_once(&self.output)?;
         let _ = opened.send(());
         let (paced, paced_receiver) = mpsc::channel(1);
-        tokio::spawn(send_paced(chunks, paced, pace));
+        tokio::spawn(send_paced(chunks, paced, pace, request.into_inner().compressed));
         Ok(Response::new(Box::pin(ReceiverStream::new(paced_receiver).map(Ok))))
     }
 
@@ -198,8 +199,10 @@ async fn send_paced(
     mut chunks: mpsc::Receiver<wire::OutputChunk>,
     paced: mpsc::Sender<wire::OutputChunk>,
     mut pace: Pace,
+    compressed: bool,
 ) {
     while let Some(chunk) = chunks.recv().await {
+        let chunk = if compressed { compression::compress(chunk) } else { chunk };
         tokio::select! {
             () = pace.send(pace::weight(&chunk)) => {}
             () = paced.closed() => return,

@@ -11,10 +11,15 @@ use distributest_protocol::wire;
 const LIMIT: Duration = Duration::from_secs(10);
 
 async fn both_ends() -> (AgentConnection, CoordinatorConnection, ServedConnection) {
+    both_ends_with(false).await
+}
+
+async fn both_ends_with(compressed: bool) -> (AgentConnection, CoordinatorConnection, ServedConnection) {
     let (near, far) = tokio::io::duplex(4096);
     let (agent_end, served) = accept(far);
     let hello = wire::Hello { run: "run-1".into(), ..Default::default() };
-    (connect(near, hello).await.expect("both ends speak the same version"), agent_end, served)
+    let connected = connect(near, hello, compressed).await;
+    (connected.expect("both ends speak the same version"), agent_end, served)
 }
 
 fn update(kind: wire::agent_message::Kind) -> wire::AgentMessage {
@@ -29,7 +34,8 @@ async fn messages_and_output_travel_until_the_agent_closes() {
 
     let ended = update(wire::agent_message::Kind::RunEnded(wire::RunEnded {}));
     agent.updates.send(ended.clone()).await.expect("the session is open");
-    let chunk = wire::OutputChunk { block: 1, stderr: true, data: vec![0xff; 200_000].into() };
+    let chunk =
+        wire::OutputChunk { block: 1, stderr: true, data: vec![0xff; 200_000].into(), plain_bytes: 0 };
     agent.output.send(chunk.clone()).await.expect("the output is open");
     drop(agent);
     let closing = tokio::spawn(served.close(LIMIT));
@@ -43,10 +49,34 @@ async fn messages_and_output_travel_until_the_agent_closes() {
 }
 
 #[tokio::test]
+async fn compressed_output_arrives_as_it_was() {
+    let (mut coordinator, agent, _served) = both_ends_with(true).await;
+    let text = |number: u32| format!("a line of output, number {number}\n").repeat(2_000);
+    let sending = tokio::spawn(async move {
+        for number in 0..64 {
+            let data = text(number).into_bytes().into();
+            let chunk = wire::OutputChunk { block: 1, stderr: false, data, plain_bytes: 0 };
+            agent.output.send(chunk).await.expect("the output is open");
+        }
+        agent
+    });
+    for number in 0..64 {
+        let chunk = coordinator.output.message().await.expect("delivered").expect("not the end");
+        assert_eq!((chunk.data.as_ref(), chunk.plain_bytes), (text(number).as_bytes(), 0));
+    }
+    drop(sending.await.expect("all is sent"));
+}
+
+#[tokio::test]
 async fn a_chunk_that_no_agent_sends_ends_the_output_and_nothing_else() {
     let (mut coordinator, agent, _served) = both_ends().await;
     for (megabytes, is_taken) in [(1, true), (16, false)] {
-        let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![0; megabytes << 20].into() };
+        let chunk = wire::OutputChunk {
+            block: 1,
+            stderr: false,
+            data: vec![0; megabytes << 20].into(),
+            plain_bytes: 0,
+        };
         agent.output.send(chunk).await.expect("the output is open");
         assert_eq!(coordinator.output.message().await.is_ok(), is_taken, "{megabytes} MB");
     }
@@ -63,7 +93,8 @@ async fn what_is_said_before_the_second_call_is_not_lost() {
     agent.updates.send(refusal.clone()).await.expect("there is room");
     drop(agent);
     let closing = tokio::spawn(served.close(LIMIT));
-    let mut coordinator = connect(near, wire::Hello::default()).await.expect("both calls are answered");
+    let mut coordinator =
+        connect(near, wire::Hello::default(), false).await.expect("both calls are answered");
     assert_eq!(coordinator.updates.message().await.expect("delivered"), Some(refusal));
     drop(coordinator);
     tokio::time::timeout(LIMIT, closing).await.expect("closes").expect("does not panic");
@@ -93,7 +124,12 @@ async fn unread_output_stops_its_writer_but_not_the_session() {
     let output = agent.output.clone();
     let flood = tokio::spawn(async move {
         loop {
-            let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 64 * 1024].into() };
+            let chunk = wire::OutputChunk {
+                block: 1,
+                stderr: false,
+                data: vec![b'x'; 64 * 1024].into(),
+                plain_bytes: 0,
+            };
             if output.send(chunk).await.is_err() {
                 return;
             }
@@ -115,7 +151,12 @@ async fn output_that_is_read_goes_on_after_the_run_however_much_it_is() {
     let AgentConnection { orders, updates, mut output } = coordinator;
     let writer = tokio::spawn(async move {
         for _ in 0..200 {
-            let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 64 * 1024].into() };
+            let chunk = wire::OutputChunk {
+                block: 1,
+                stderr: false,
+                data: vec![b'x'; 64 * 1024].into(),
+                plain_bytes: 0,
+            };
             agent.output.send(chunk).await.expect("the output is open");
         }
         drop(agent);
@@ -146,7 +187,12 @@ async fn output_goes_on_while_the_run_takes_no_orders() {
     let output = agent.output.clone();
     let writer = tokio::spawn(async move {
         for _ in 0..100 {
-            let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 64 * 1024].into() };
+            let chunk = wire::OutputChunk {
+                block: 1,
+                stderr: false,
+                data: vec![b'x'; 64 * 1024].into(),
+                plain_bytes: 0,
+            };
             output.send(chunk).await.expect("the output is open");
         }
     });
@@ -166,7 +212,12 @@ async fn no_more_output_is_under_way_than_may_be_until_some_is_taken() {
         let (sent, output) = (sent.clone(), agent.output.clone());
         async move {
             loop {
-                let chunk = wire::OutputChunk { block: 1, stderr: false, data: vec![b'x'; 1024].into() };
+                let chunk = wire::OutputChunk {
+                    block: 1,
+                    stderr: false,
+                    data: vec![b'x'; 1024].into(),
+                    plain_bytes: 0,
+                };
                 output.send(chunk).await.expect("the output is open");
                 sent.fetch_add(1024, Ordering::Relaxed);
             }

@@ -121,7 +121,7 @@ proptest! {
             far.write_all(&junk).await.unwrap();
             far.shutdown().await.unwrap();
             let reading = tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
-            assert!(connect(near, wire::Hello::default()).await.is_err());
+            assert!(connect(near, wire::Hello::default(), false).await.is_err());
             reading.await.unwrap().ok();
         });
     }

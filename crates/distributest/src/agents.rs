@@ -161,7 +161,8 @@ impl Agent {
             ..hello
         };
         let greeting = async {
-            let AgentConnection { orders, mut updates, output } = connect(link, hello).await?;
+            let compressed = link.compressed;
+            let AgentConnection { orders, mut updates, output } = connect(link, hello, compressed).await?;
             loop {
                 match updates
                     .message()

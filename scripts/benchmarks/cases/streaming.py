@@ -7,6 +7,23 @@ from measure import Goal, Measurement
 RUNNERS = 4
 
 
+# Lines that differ as those of a log do: what is compressed on its way must not be all the same.
+LINES = """
+import hashlib, sys
+
+def line(number):
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    when = f"12:{number // 6000 % 60:02}:{number // 100 % 60:02}.{number % 100:02}"
+    return f"{when} INFO orders/api.py:{number % 400} request {digest[:12]} took {int(digest[-4:], 16)} us, status 200\\n"
+
+some = "".join(line(number) for number in range(40_000)).encode()
+left = int(sys.argv[1])
+with open("lines", "wb") as lines:
+    while left > 0:
+        left -= lines.write(some[:left])
+"""
+
+
 def measurements(bench):
     each = bench.size(500_000_000, 5_000_000)
     with lab(bench, 1) as hosts:
@@ -16,7 +33,7 @@ def measurements(bench):
         (project / ".distributest").mkdir()
         (project / ".distributest/config.toml").write_text('files = ["*.sh"]\ncommand = "sh {file}"\n')
         hosts.configure(RUNNERS)
-        hosts.on("h1", "sh", "-c", f"yes 'a line of output such as tests write it, no more' | head -c {each} >lines")
+        hosts.on("h1", "python3", "-c", LINES, each)
         log = hosts.home / "log"
 
         ours = hosts.distributest("distributest", "streaming", RUNNERS, ["--log-file", "/mnt/dev/log"])

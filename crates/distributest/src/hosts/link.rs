@@ -26,12 +26,19 @@ pub struct Link {
     stream: Box<dyn ByteStream>,
     /// The program or connection behind the stream: never looked at, ended by being dropped.
     _carrier: Box<dyn Any + Send>,
+    /// Whether what comes over it is worth compressing.
+    pub compressed: bool,
 }
 
 impl Link {
     /// Joins a stream and its carrier.
     pub fn new(stream: impl ByteStream + 'static, carrier: impl Any + Send) -> Link {
-        Link { stream: Box::new(stream), _carrier: Box::new(carrier) }
+        Link { stream: Box::new(stream), _carrier: Box::new(carrier), compressed: false }
+    }
+
+    /// The same for a stream that comes over a network.
+    pub fn over_network(stream: impl ByteStream + 'static, carrier: impl Any + Send) -> Link {
+        Link { compressed: true, ..Link::new(stream, carrier) }
     }
 }
 

@@ -154,7 +154,7 @@ async fn greet(ssh: &SshConnection, script: &str) -> Result<Greeting, RemoteAgen
             None => {
                 // Nobody reads the agent's own log from here on, and a full pipe would stop it.
                 tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
-                Ok(Greeting::Agent(Link::new(tokio::io::join(stdout, stdin), child)))
+                Ok(Greeting::Agent(Link::over_network(tokio::io::join(stdout, stdin), child)))
             }
         },
         None => {

@@ -296,7 +296,12 @@ impl Session {
         while left > 0 {
             let size = left.min(CHUNK_LIMIT);
             let data = vec![letter; size as usize].into();
-            let _ = self.output.send(wire::OutputChunk { block, stderr: self.random.percent(20), data });
+            let _ = self.output.send(wire::OutputChunk {
+                block,
+                stderr: self.random.percent(20),
+                data,
+                plain_bytes: 0,
+            });
             left -= size;
         }
     }

@@ -174,7 +174,7 @@ impl Reader {
         if let Some(sink) = self.sink.as_ref().filter(|_| !bytes.is_empty()) {
             self.block.bytes += bytes.len() as u64;
             self.in_a_line = bytes.last() != Some(&b'\n');
-            let chunk = OutputChunk { block: self.block.number, stderr, data: bytes.into() };
+            let chunk = OutputChunk { block: self.block.number, stderr, data: bytes.into(), plain_bytes: 0 };
             let _ = self.heard.while_passing_on(sink.chunks.send(chunk)).await;
         }
     }

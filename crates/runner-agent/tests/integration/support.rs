@@ -144,7 +144,7 @@ impl Coordinator {
             _ => None,
         };
         let AgentConnection { orders, updates, output } =
-            tokio::time::timeout(LIMIT, connect(stream, hello)).await.unwrap().unwrap();
+            tokio::time::timeout(LIMIT, connect(stream, hello, false)).await.unwrap().unwrap();
         let collected = Arc::<Mutex<Collected>>::default();
         let reader = tokio::spawn(collect(output, collected.clone()));
         Coordinator { orders, updates, output: collected, reader, next_attempt: 0, project }
