@@ -8,7 +8,8 @@
 //!   attempt come before its file's verdict; the end of the attempt may come before or after it. A host's
 //!   busy time is that of all attempts.
 //! - A file that is run in parts counts once, when all of them have their verdicts: by the worst of those.
-//! - What a former run found out counts as its files and tests, but took no time, and no host's, of this run.
+//! - What a former run found out, and the pass of an earlier one that stands for a file, count as files and tests, but took
+//!   no time, and no host's, of this run.
 //!
 //! # Exit status
 //!
@@ -21,7 +22,7 @@
 //! | 1 | a file failed, is broken, timed out or crashed; or is flaky, where that counts as failing; or a worker failed as it ended | the suite is red, whatever else was not run |
 //! | 3 | a file was not run | nobody knows |
 //! | 4 | every file passed, but no test of any status was reported | nothing was tested: a filter let none through |
-//! | 0 | every file passed, or is flaky | a file without tests among others is fine |
+//! | 0 | every file passed, is flaky or cached | a file without tests among others is fine |
 //!
 //! A skipped test is a test. Frameworks that know no tests report each file as one.
 
@@ -31,8 +32,8 @@ use std::time::Duration;
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
 use crate::outcome::{Outcome, Verdict};
 use crate::run_event::{
-    AttemptReport, AttemptResult, FilePlan, HostChange, HostPlan, HostSummary, RunEvent, RunSummary,
-    RunnerTime,
+    AttemptReport, AttemptResult, EarlierPass, FilePlan, HostChange, HostPlan, HostSummary, RunEvent,
+    RunSummary, RunnerTime,
 };
 use crate::test_result::TestStatus;
 use crate::workload::Workload;
@@ -55,6 +56,7 @@ pub struct Ledger {
     split_files: SplitFiles,
     outcomes: [u32; Outcome::ALL.len()],
     flaky: u32,
+    cached: u32,
     flaky_fails: bool,
     failed_ends: u32,
     tests: [u64; TestStatus::ALL.len()],
@@ -134,6 +136,7 @@ impl Ledger {
                 tests[position(&TestStatus::ALL, &test.status)] += 1;
             }
             RunEvent::AttemptFinished(report) => self.attempt_finished(now, report),
+            RunEvent::FileCached { file, pass } => self.file_cached(*file, pass),
             RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
                 self.file_verdict(now, *file, verdict, *attempt);
                 for attempt in failed_before {
@@ -171,6 +174,7 @@ impl Ledger {
             files,
             outcomes: self.outcomes,
             flaky: self.flaky,
+            cached: self.cached,
             not_run: self.not_run(),
             failed_ends: self.failed_ends,
             tests: self.tests,
@@ -203,7 +207,7 @@ impl Ledger {
     }
 
     fn not_run(&self) -> u32 {
-        self.files() - self.outcomes.iter().sum::<u32>() - self.flaky
+        self.files() - self.outcomes.iter().sum::<u32>() - self.flaky - self.cached
     }
 
     fn runner_ready(&mut self, now: Duration, runner: RunnerId) {
@@ -264,6 +268,15 @@ impl Ledger {
         }
     }
 
+    /// The tests of a file that is not run count as they did then.
+    fn file_cached(&mut self, file: FileId, pass: &EarlierPass) {
+        if self.decided.get(file.0 as usize) == Some(&false) {
+            for test in &pass.tests {
+                self.tests[position(&TestStatus::ALL, &test.status)] += 1;
+            }
+        }
+    }
+
     fn file_verdict(&mut self, now: Duration, file: FileId, verdict: &Verdict, attempt: Option<AttemptId>) {
         let Some(decided @ false) = self.decided.get_mut(file.0 as usize) else { return };
         *decided = true;
@@ -271,6 +284,7 @@ impl Ledger {
         match self.split_files.verdict(file, verdict) {
             Some(Verdict::Ran(outcome)) => self.outcomes[position(&Outcome::ALL, &outcome)] += 1,
             Some(Verdict::Flaky) => self.flaky += 1,
+            Some(Verdict::Cached) => self.cached += 1,
             Some(Verdict::NotRun(_)) | None => {}
         }
         if let Some(attempt) = attempt {
@@ -347,7 +361,7 @@ impl SplitFiles {
 /// How bad a part's verdict is for its file.
 fn gravity(verdict: &Verdict) -> u8 {
     match verdict {
-        Verdict::Ran(Outcome::Passed) => 0,
+        Verdict::Ran(Outcome::Passed) | Verdict::Cached => 0,
         Verdict::Flaky => 1,
         Verdict::NotRun(_) => 2,
         Verdict::Ran(Outcome::Failed) => 3,

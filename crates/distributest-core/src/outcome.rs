@@ -114,6 +114,8 @@ pub enum Verdict {
     Ran(Outcome),
     /// The tests passed, after an earlier attempt of the same run at which they did not.
     Flaky,
+    /// The tests passed in an earlier run with the same inputs, and were not run in this one.
+    Cached,
     /// There is no answer, and this is why.
     NotRun(NotRunReason),
 }
@@ -129,6 +131,7 @@ impl Verdict {
         match self {
             Verdict::Ran(outcome) => outcome.word(),
             Verdict::Flaky => "flaky",
+            Verdict::Cached => "cached",
             Verdict::NotRun(_) => "not run",
         }
     }

@@ -214,11 +214,13 @@ pub struct RunSummary {
     pub outcomes: [u32; 5],
     /// Files that passed after an attempt that failed; they are not among the passed ones.
     pub flaky: u32,
+    /// Files that were not run because they passed in an earlier run with the same inputs.
+    pub cached: u32,
     /// Files with no outcome.
     pub not_run: u32,
     /// Workers that failed as they ended, which is no file's verdict.
     pub failed_ends: u32,
-    /// Tests per status, in the order of [`crate::test_result::TestStatus::ALL`].
+    /// Tests per status, those of cached files among them, in the order of [`crate::test_result::TestStatus::ALL`].
     pub tests: [u64; 6],
     /// One entry per configured host.
     pub hosts: Vec<HostSummary>,
@@ -263,6 +265,21 @@ pub struct FormerRun {
     pub left: u32,
     /// The aggregated logs with what the finished files wrote.
     pub logs: Vec<String>,
+}
+
+/// A pass of a file in an earlier run, which stands for it in this one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EarlierPass {
+    /// The name of that run.
+    pub run: String,
+    /// Where it ran.
+    pub host: String,
+    /// When it finished: milliseconds since the Unix epoch.
+    pub finished_at_unix_ms: i64,
+    /// How long it took.
+    pub duration: Duration,
+    /// Its tests. What they said in words, and where they stand, is not known any more.
+    pub tests: Vec<TestResult>,
 }
 
 /// One thing that happened in a run.
@@ -354,6 +371,8 @@ pub enum RunEvent {
         duration: Duration,
         /// It was kept from an earlier run, which spared this one so much loading.
         saved: Option<Duration>,
+        /// Its framework's and interpreter's versions, if it says both.
+        versions: Option<String>,
         /// Its output block.
         block: BlockId,
     },
@@ -435,6 +454,14 @@ pub enum RunEvent {
     },
     /// An attempt ended and its block is complete.
     AttemptFinished(AttemptReport),
+    /// A file is not run, because it passed in an earlier run with the same inputs. Its verdict, [`Verdict::Cached`], follows
+    /// at once.
+    FileCached {
+        /// The file.
+        file: FileId,
+        /// What came of it then.
+        pass: EarlierPass,
+    },
     /// A file's one and only verdict. `attempt` is the one that decided it.
     FileVerdict {
         /// The file.

@@ -17,6 +17,15 @@ pub enum Event {
         /// The runner; its number is at most what `HostExpected` said.
         runner: RunnerId,
     },
+    /// A worker can run the files of this launch, on whichever runner. Sent before the `RunnerReady` of a runner whose first
+    /// worker it is, and before the `AttemptStarted` of the first file it is given. Promised reply, to the first one of each
+    /// launch: [`Command::Reuse`] for every file that it need not run.
+    WorkerReady {
+        /// The launch.
+        launch: LaunchId,
+        /// The versions of its framework and interpreter; `None` when it does not say.
+        versions: Option<String>,
+    },
     /// A runner, ready or still awaited, takes no more work; its attempt, if it has one, is interrupted by
     /// this.
     RunnerLost {
@@ -146,6 +155,13 @@ pub enum Command {
         attempt: Option<AttemptId>,
         /// The attempts before it that failed, in order.
         failed_before: Vec<AttemptId>,
+    },
+    /// This file is decided, once and for all: it passed in an earlier run with the same inputs, and is not run.
+    Reuse {
+        /// The file.
+        file: FileId,
+        /// Which of the passes counts that the run was told of, from 0.
+        pass: usize,
     },
     /// Nothing to carry out: a host that fails what others pass is given nothing for now, and its last failures don't
     /// count.

@@ -27,6 +27,21 @@ defmodule DistributestWorker.Agent do
 
   def send_message(message), do: GenServer.call(@name, {:send, message}, :infinity)
 
+  def send_ready(framework, version) do
+    send_message(%{type: "ready", protocol: 1, framework: framework, version: version, runtime: runtime()})
+  end
+
+  # What runs the tests, and on what kind of machine. Nothing where dependencies are outside of the project: nobody knows what
+  # they hold.
+  defp runtime do
+    items = for item <- [:otp_release, :version, :system_architecture], do: :erlang.system_info(item)
+    project = File.cwd!() <> "/"
+    has_mix = List.keymember?(Application.started_applications(), :mix, 0) and Mix.Project.get() != nil
+    dependencies = if has_mix, do: Map.values(Mix.Project.deps_paths()), else: []
+    outside = Enum.reject(dependencies, &String.starts_with?(Path.expand(&1), project))
+    if outside == [], do: "Erlang/OTP #{Enum.join(items, " ")}", else: ""
+  end
+
   # Notes that a file runs, and which of its tests: messages to which only the text of their `message` is missing.
   def note_running(where, tests) do
     lines = for test <- tests, do: [DistributestWorker.Json.open_message(test), ?\n]

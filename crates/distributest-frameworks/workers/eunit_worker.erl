@@ -40,7 +40,8 @@ main(Arguments) ->
         Options = configure(rebar_options() ++ Given),
         ets:new(?LABELS, [named_table, public]),
         flush_output(),
-        send_message(#{type => <<"ready">>, protocol => 1, framework => <<"eunit">>, version => version()}),
+        send_message(#{type => <<"ready">>, protocol => 1, framework => <<"eunit">>, version => version(),
+                       runtime => runtime()}),
         serve(#{options => Options, failed => Failed})
     catch
         throw:{unable, Message, Hint} ->
@@ -51,6 +52,12 @@ version() ->
     application:load(eunit),
     {ok, Version} = application:get_key(eunit, vsn),
     Version.
+
+%% What runs the tests, and on what kind of machine.
+runtime() ->
+    [Release, Version, Machine] =
+        [erlang:system_info(Item) || Item <- [otp_release, version, system_architecture]],
+    unicode:characters_to_binary(["Erlang/OTP ", Release, " erts ", Version, " ", Machine]).
 
 given_option(Argument) ->
     try

@@ -247,7 +247,7 @@ defmodule DistributestWorker.MixProject do
   defp serving do
     Process.put(__MODULE__, :serving)
     DistributestWorker.Output.flush()
-    Agent.send_message(%{type: "ready", protocol: 1, framework: "exunit", version: System.version()})
+    Agent.send_ready("exunit", System.version())
   end
 
   # Under a lock: workers of other runners may start in the same directory at the same time.
@@ -289,7 +289,7 @@ defmodule DistributestWorker.PlainProject do
     ExUnit.configure(autorun: false)
     if File.regular?(@helper), do: Code.require_file(@helper)
     {settings, callbacks} = Suite.prepare()
-    Agent.send_message(%{type: "ready", protocol: 1, framework: "exunit", version: System.version()})
+    Agent.send_ready("exunit", System.version())
 
     Files.serve(File.cwd!(), fn file, run ->
       Suite.restore(settings)

@@ -228,7 +228,8 @@ class Supervisor {
       this.agent.partWith(1);
       return;
     }
-    this.agent.send({ type: 'ready', protocol: PROTOCOL, framework: this.framework.name, version: prepared.version });
+    const ready = { type: 'ready', protocol: PROTOCOL, framework: this.framework.name };
+    this.agent.send({ ...ready, version: prepared.version, runtime: runtime() });
   }
 
   obey(message) {
@@ -433,6 +434,23 @@ class Report {
 function writeAll(descriptor, buffer) {
   let offset = 0;
   while (offset < buffer.length) offset += fs.writeSync(descriptor, buffer, offset);
+}
+
+/** What package managers write into `node_modules` about all that is in there. */
+const INSTALLED = ['.package-lock.json', '.yarn-integrity', '.yarn-state.yml', '.modules.yaml'];
+
+/**
+ * What decides on this machine what tests do and is not in the project: Node.js, and the versions of installed packages.
+ * `undefined`: nobody knows, because no package manager says what it has installed.
+ */
+function runtime() {
+  const node = `Node.js ${process.version} ${process.platform} ${process.arch}`;
+  if (!fs.existsSync('node_modules')) return `${node}, no packages`;
+  const lists = INSTALLED.map((name) => path.join('node_modules', name)).filter((file) => fs.existsSync(file));
+  if (lists.length === 0) return undefined;
+  const hash = crypto.createHash('sha256');
+  for (const list of lists) hash.update(fs.readFileSync(list));
+  return `${node}, packages ${hash.digest('hex').slice(0, 16)}`;
 }
 
 class Runner {

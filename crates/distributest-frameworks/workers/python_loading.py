@@ -105,3 +105,72 @@ def is_foreign_extension(file, standard):
     return not file.endswith((".py", ".pyc")) and not is_own
 
 
+
+
+# Beyond so many files, what stands outside of the project and its interpreter is not looked at.
+MOST_FOREIGN_FILES = 20_000
+
+
+def runtime():
+    """What decides on this machine what tests do and is not in the project: the interpreter, the versions of all packages
+    that are installed, and the state of other directories that modules come from. None: nobody knows."""
+    installed, foreign = installed_packages(), set()
+    for place in {os.path.realpath(place) for place in sys.path if os.path.isdir(place)}:
+        if not is_below(place, *known_places()):
+            foreign.add(place)
+    states = [state_of_directory(place) for place in sorted(foreign | editable_places(installed))]
+    if None in states:
+        return None
+    names = sorted(os.path.basename(package) for package in installed)
+    known = hashlib.sha256(json.dumps([names, states]).encode()).hexdigest()[:16]
+    machine = "{} {}".format(sys.implementation.name, os.uname().machine)
+    return "{} {}, {} packages {}".format(machine, " ".join(sys.version.split()), len(names), known)
+
+
+def known_places():
+    """The project, the interpreter's own directories and the one of this program."""
+    own = os.path.dirname(os.path.abspath(sys.argv[0] if sys.argv else ""))
+    home = os.path.join(os.path.expanduser("~"), ".local", "lib")
+    return [os.path.realpath(place) for place in (os.getcwd(), sys.prefix, sys.base_prefix, home, own)]
+
+
+def is_below(path, *places):
+    return any(path == place or path.startswith(place.rstrip("/") + "/") for place in places)
+
+
+def installed_packages():
+    """What describes each installed package: its name is that and the version."""
+    found = []
+    for place in sys.path:
+        with contextlib.suppress(OSError):
+            names = [name for name in os.listdir(place) if name.endswith((".dist-info", ".egg-info", ".egg", ".pth"))]
+            found.extend(os.path.join(place, name) for name in names)
+    return found
+
+
+def editable_places(installed):
+    """Directories outside of the project from which packages are used without having been copied."""
+    places = set()
+    for package in installed:
+        with contextlib.suppress(OSError, ValueError):
+            path = os.path.join(package, "direct_url.json")
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as text:
+                    origin = json.load(text)
+                if origin.get("dir_info", {}).get("editable"):
+                    places.add(os.path.realpath(origin["url"].partition("file://")[2]))
+    return {place for place in places if not is_below(place, os.path.realpath(os.getcwd()))}
+
+
+def state_of_directory(directory):
+    """Names, sizes and times of all files in it; None where they are too many."""
+    files = []
+    for place, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if name != "__pycache__" and not name.startswith("."))
+        for name in sorted(names):
+            with contextlib.suppress(OSError):
+                state = os.stat(os.path.join(place, name))
+                files.append([os.path.join(place, name), state.st_size, state.st_mtime_ns])
+        if len(files) > MOST_FOREIGN_FILES:
+            return None
+    return files

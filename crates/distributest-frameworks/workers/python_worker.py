@@ -82,7 +82,9 @@ class Agent:
             os._exit(1)
 
     def ready(self, version, keeps=False):
-        self.send(type="ready", protocol=PROTOCOL, framework=self.framework, version=version, keeps=keeps)
+        self.send(
+            type="ready", protocol=PROTOCOL, framework=self.framework, version=version, runtime=runtime(), keeps=keeps
+        )
 
     def finished(self, result):
         self.send(type="finished", **result)

@@ -50,7 +50,23 @@ module DistributestWorker
 
     def ready(version, keeps: false)
       send_message("type" => "ready", "protocol" => PROTOCOL, "framework" => @framework, "version" => version,
-                   "keeps" => keeps)
+                   "runtime" => runtime, "keeps" => keeps)
+    end
+
+    # What decides on this machine what tests do and is not in the project: the interpreter, and the versions of all gems
+    # that are installed. nil: nobody knows, because gems or other files come from directories outside of those.
+    def runtime
+      return unless defined?(Gem) && Gem.respond_to?(:path)
+
+      gems = Gem.path.flat_map { |path| Dir.glob(File.join(path, "specifications", "**", "*.gemspec")) }
+      places = [Dir.pwd, RbConfig::CONFIG["prefix"], File.dirname(File.expand_path(__FILE__)), *Gem.path]
+      places = places.map { |place| File.realpath(place) if File.exist?(place) }.compact
+      loads = $LOAD_PATH.map { |path| File.exist?(path.to_s) ? File.realpath(path.to_s) : nil }.compact
+      return unless loads.all? { |path| places.any? { |place| path == place || path.start_with?("#{place}/") } }
+
+      known = gems.map { |gem| File.basename(gem, ".gemspec") }.sort.join(" ")
+      hash = known.each_byte.inject(0xcbf29ce484222325) { |sum, byte| ((sum ^ byte) * 0x100000001b3) & 0xffffffffffffffff }
+      format("%s, %d gems %016x", RUBY_DESCRIPTION, gems.size, hash)
     end
 
     def finished(result)

@@ -8,6 +8,7 @@ use distributest_core::identity::{AttemptId, FileId, HostId};
 use distributest_core::run_event::{AttemptResult, FilePlan, HostPlan, RunSummary};
 use distributest_core::test_result::{TestResult, TestStatus};
 
+use crate::passes::NewPass;
 use crate::recorder::RunInfo;
 
 /// Attempts kept of each file, the newest.
@@ -36,6 +37,8 @@ pub(crate) enum Row {
     Attempt(AttemptRow),
     /// An attempt's outcome became its file's verdict.
     Deciding { attempt: AttemptId, tests: Vec<TestRow> },
+    /// An attempt that decided its file may stand for a later run of it.
+    Pass(NewPass),
     /// The run ended.
     RunFinished { wall: Duration, testing: Duration, lower_bound: Duration, exit_status: u8 },
 }
@@ -54,7 +57,7 @@ impl Row {
     /// Rows it becomes in the database, for the size of a batch.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Row::Attempt(_) | Row::RunFinished { .. } => 1,
+            Row::Attempt(_) | Row::Pass(_) | Row::RunFinished { .. } => 1,
             Row::Deciding { tests, .. } => 1 + tests.len(),
         }
     }
@@ -113,6 +116,7 @@ pub(crate) fn write(
         match row {
             Row::Attempt(attempt) => insert_attempt(&transaction, run, project, run_row, attempt)?,
             Row::Deciding { attempt, tests } => decide(&transaction, run_row, *attempt, tests)?,
+            Row::Pass(pass) => insert_pass(&transaction, run_row, pass)?,
             Row::RunFinished { wall, testing, lower_bound, exit_status } => {
                 transaction.execute(
                     "UPDATE runs SET wall = ?2, testing = ?3, lower_bound = ?4, exit_status = ?5 WHERE id = ?1",
@@ -258,13 +262,25 @@ fn decide(
             micros(test.duration)
         ])?;
     }
-    // Those of the attempt that this one displaced.
+    // Those of the attempt that this one displaced. A pass without its tests stands for nothing.
+    for table in ["tests", "passes"] {
+        let displaced = format!(
+            "DELETE FROM {table} WHERE attempt_id = (SELECT id FROM attempts WHERE file_id = ?1 AND deciding = 1 \
+             ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2)"
+        );
+        transaction.prepare_cached(&displaced)?.execute(params![file_row, TESTS_KEPT])?;
+    }
+    Ok(())
+}
+
+/// Newer attempts of a neighbour may have displaced the attempt already: then there is nothing to remember.
+fn insert_pass(transaction: &Transaction<'_>, run_row: i64, pass: &NewPass) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
-            "DELETE FROM tests WHERE attempt_id = (SELECT id FROM attempts WHERE file_id = ?1 AND deciding = 1 \
-             ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2)",
+            "INSERT OR REPLACE INTO passes (attempt_id, inputs, versions) \
+             SELECT id, ?3, ?4 FROM attempts WHERE run_id = ?1 AND number = ?2 AND deciding = 1",
         )?
-        .execute(params![file_row, TESTS_KEPT])?;
+        .execute(params![run_row, pass.attempt.0.cast_signed(), pass.inputs, pass.versions])?;
     Ok(())
 }
 

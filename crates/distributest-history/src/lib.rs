@@ -29,6 +29,7 @@
 //! | `files` | a test file that was once attempted | `project_id`, `path`, `framework` |
 //! | `runs` | a run | `identifier`, `version` of the program, `started_at`, `files` discovered; `wall`, `testing`, `lower_bound`, `exit_status` are null until it finished, for ever if it was killed |
 //! | `attempts` | an attempt that ended | `run_id`, `number`, `file_id`, `host_id`, `runner`, `result` (the word of its outcome or interruption), `started` (offset into the run), `duration`, `predicted` (null: nothing was known), `finished_at`, `deciding` (1 if the file's verdict is its outcome) |
+//! | `passes` | an attempt that may stand for a run with the same inputs ([`History::passes`]) | `attempt_id`, `inputs` (a hash of them all), `versions` of framework and interpreter |
 //! | `tests` | a test of a deciding attempt, in order | `attempt_id`, `position`, `identifier`, `name` (null: the same as the identifier), `status`, `duration` |
 //!
 //! # What is kept
@@ -36,7 +37,7 @@
 //! A file that was run in parts has one attempt, as if it had been run as a whole: where its longest part ran, with the tests
 //! of all of them.
 //!
-//! The newest [`ATTEMPTS_KEPT`] attempts of each file, and the tests of the newest [`TESTS_KEPT`] deciding ones;
+//! The newest [`ATTEMPTS_KEPT`] attempts of each file, and the tests and passes of the newest [`TESTS_KEPT`] deciding ones;
 //! nothing of a run older than [`DAYS_KEPT`]. Counting per file rather than per run keeps a week of running one
 //! file again and again from erasing what is known of all others. Each batch trims the files it wrote, so there is
 //! never a big clean-up that others would have to wait for.
@@ -50,10 +51,12 @@
 mod batch;
 mod migrations;
 mod opening;
+mod passes;
 mod recorder;
 mod split_files;
 mod store;
 
 pub use batch::{ATTEMPTS_KEPT, DAYS_KEPT, TESTS_KEPT};
+pub use passes::{NewPass, RecordedPass};
 pub use recorder::{Recorder, RunInfo};
 pub use store::{History, HistoryError, HistoryWarning, RecordedAttempt, RecordedTest};

@@ -14,6 +14,7 @@ use distributest_core::run_event::{AttemptReport, RunEvent};
 
 use crate::batch::{self, AttemptRow, Row, RunRecord, TestRow};
 use crate::opening::PATIENCE;
+use crate::passes::NewPass;
 use crate::split_files::SplitFiles;
 use crate::store::{History, HistoryError, Operation};
 
@@ -107,6 +108,13 @@ impl Recorder {
                 Err(error)
             }
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// Takes note of passes that may stand for later runs. Their attempts' ends and their files' verdicts come before.
+    pub fn remember(&mut self, passes: Vec<NewPass>) {
+        for pass in passes {
+            self.push(Row::Pass(pass));
         }
     }
 

@@ -96,7 +96,7 @@ impl AggregatedLog {
                 let end = phrases::hook_end(failure.as_deref(), *skipped, *duration);
                 self.close_block(Some(*block), &title, None, &end)
             }
-            RunEvent::WorkerPrepared { runner, framework, failure, duration, saved, block } => {
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, saved, block, .. } => {
                 let title = format!("host {} {framework} worker", self.names.runner(*runner));
                 let end = phrases::worker_end(failure.as_deref(), *duration, *saved);
                 self.close_block(Some(*block), &title, None, &end)
@@ -163,6 +163,10 @@ impl AggregatedLog {
             RunEvent::RunnerFailed { runner, reason } => {
                 let reason = phrases::runner_failure(reason.as_deref());
                 Some(format!("host {} failed: {reason}", self.names.runner(*runner)))
+            }
+            RunEvent::FileCached { file, pass } => {
+                let path = self.names.printable_path(*file);
+                Some(format!("cached: {path}: {}", phrases::passed_before(pass)))
             }
             RunEvent::FileVerdict { file, verdict: Verdict::NotRun(reason), .. } => {
                 Some(format!("not run: {}: {reason}", self.names.printable_path(*file)))
@@ -305,11 +309,11 @@ fn summary_line(summary: &RunSummary) -> String {
             parts.push(format!("{} {}", format::number(amount.into()), outcome.word()));
         }
     }
-    if summary.flaky > 0 {
-        parts.push(format!("{} flaky", format::number(summary.flaky.into())));
-    }
-    if summary.not_run > 0 {
-        parts.push(format!("{} not run", format::number(summary.not_run.into())));
+    for (amount, word) in [(summary.flaky, "flaky"), (summary.cached, "cached"), (summary.not_run, "not run")]
+    {
+        if amount > 0 {
+            parts.push(format!("{} {word}", format::number(amount.into())));
+        }
     }
     let files = format::count(summary.files.into(), "file");
     format!(

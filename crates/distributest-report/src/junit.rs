@@ -2,7 +2,8 @@
 //!
 //! One test suite per test file, in the order of the plan, named by its path; one test case per test. The parts of a file
 //! that is split are one suite. Only the tests
-//! of the attempt that decided a file count. A file whose verdict is not told by its tests (broken, crashed, timed
+//! of the attempt that decided a file count; those of a file that was not run because it passed before (*cached*) are told as
+//! they were then, under a property `cached` with the name of that run. A file whose verdict is not told by its tests (broken, crashed, timed
 //! out, not run, or failed without a failing test) gets a test case named after the verdict with an error, so that
 //! a file that is not fine is never green. A worker that failed behind its last file gets a suite of its own. The file appears complete or not at all.
 //!
@@ -21,10 +22,11 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use distributest_core::identity::{AttemptId, FileId, RunnerId};
 use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
+use distributest_core::run_event::{AttemptReport, AttemptResult, EarlierPass, RunEvent};
 use distributest_core::test_result::{TestResult, TestStatus};
 use quick_junit::{
-    NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString,
+    NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestRerun, TestSuite,
+    XmlString,
 };
 use tempfile::{Builder, NamedTempFile};
 
@@ -139,6 +141,18 @@ impl JUnit {
         tests.cases.push(case);
     }
 
+    /// The suite of a file that was not run is that of its earlier pass, and says so.
+    fn add_cached(&mut self, file: FileId, pass: &EarlierPass) {
+        let path = self.names.path(file);
+        let mut suite = TestSuite::new(xml(path));
+        suite.set_time(pass.duration);
+        suite.extra.insert("hostname".into(), xml(&pass.host));
+        suite.add_property(Property::new("cached", xml(&pass.run)));
+        let room = &mut self.room;
+        suite.add_test_cases(pass.tests.iter().map(|test| test_case(test, path, room)));
+        self.suites.insert(file, suite);
+    }
+
     fn decide(
         &mut self,
         file: FileId,
@@ -237,6 +251,8 @@ impl Reporter for JUnit {
                     ..report.clone()
                 });
             }
+            RunEvent::FileCached { file, pass } => self.add_cached(*file, pass),
+            RunEvent::FileVerdict { verdict: Verdict::Cached, .. } => {}
             RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
                 self.decide(*file, verdict, *attempt, failed_before);
             }
@@ -280,7 +296,7 @@ fn test_case(test: &TestResult, path: &str, room: &mut Room) -> TestCase {
 /// The case for what no test told; `None` where the tests said it all.
 fn verdict_case(verdict: &Verdict, attempt: &AttemptTests, path: &str) -> Option<TestCase> {
     let told = match verdict {
-        Verdict::Ran(Outcome::Passed) | Verdict::Flaky => true,
+        Verdict::Ran(Outcome::Passed) | Verdict::Flaky | Verdict::Cached => true,
         Verdict::Ran(Outcome::Failed) => attempt.failing,
         Verdict::Ran(Outcome::Broken | Outcome::TimedOut | Outcome::Crashed) | Verdict::NotRun(_) => false,
     };
@@ -289,8 +305,8 @@ fn verdict_case(verdict: &Verdict, attempt: &AttemptTests, path: &str) -> Option
     }
     let (message, details) = match (verdict, &attempt.report) {
         (Verdict::NotRun(reason), _) => (reason.to_string(), ""),
-        (Verdict::Ran(_) | Verdict::Flaky, Some(report)) => (report.message.clone(), report.details.as_str()),
-        (Verdict::Ran(_) | Verdict::Flaky, None) => (String::new(), ""),
+        (_, Some(report)) => (report.message.clone(), report.details.as_str()),
+        (_, None) => (String::new(), ""),
     };
     let message = if message.is_empty() { verdict.word().to_owned() } else { message };
     let mut status = explained(TestCaseStatus::non_success(NonSuccessKind::Error), &message, details);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use distributest_core::identity::{HostId, RunnerId};
-use distributest_core::run_event::FormerRun;
+use distributest_core::run_event::{EarlierPass, FormerRun};
 
 use crate::format;
 use crate::names::Names;
@@ -32,6 +32,12 @@ pub(crate) fn worker_end(failure: Option<&str>, duration: Duration, saved: Optio
         (None, None) => format!("ready in {}", format::seconds(duration)),
         (Some(reason), _) => format!("failed after {}: {reason}", format::seconds(duration)),
     }
+}
+
+/// Of which pass a file's verdict is that was not run.
+pub(crate) fn passed_before(pass: &EarlierPass) -> String {
+    let EarlierPass { run, host, duration, .. } = pass;
+    format!("passed in run {run} with the same inputs, in {} on {host}", format::seconds(*duration))
 }
 
 /// How a worker left.

@@ -18,6 +18,7 @@
 //! Whatever else is in doubt (nothing remembered, rules that are not understood to the letter, an error of any kind) ends
 //! in a copy by rsync, which is right in any case.
 
+pub mod contents;
 pub mod filter;
 pub mod project;
 pub mod record;

@@ -19,6 +19,12 @@ pub(crate) trait Kind {
     /// The framework's version as it says it; empty where it has none.
     fn version(&self) -> &str;
 
+    /// What runs the tests besides: the interpreter or compiler, and for what kind of machine. Empty where nobody can tell, as
+    /// of programs in any language.
+    fn runtime(&self) -> &str {
+        ""
+    }
+
     /// Finds what it needs and makes ready what can be made ready before the first file.
     fn prepare(&mut self, _link: &mut Link) -> Result<Result<(), Unable>, Stop> {
         Ok(Ok(()))

@@ -32,7 +32,7 @@ pub(crate) struct RunOrder {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Message<'a> {
     /// The first file may come.
-    Ready { protocol: u32, framework: &'a str, version: &'a str },
+    Ready { protocol: u32, framework: &'a str, version: &'a str, runtime: &'a str },
     /// It can't work here.
     Unable { message: &'a str, hint: &'a str },
     /// A test ended.

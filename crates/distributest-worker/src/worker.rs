@@ -56,8 +56,8 @@ fn work(words: &[OsString], link: &mut Link) -> Result<(), Stop> {
     if let Err(Unable { message, hint }) = kind.prepare(link)? {
         return link.send(&Message::Unable { message: &message, hint: &hint });
     }
-    let (framework, version) = (kind.framework(), kind.version());
-    link.send(&Message::Ready { protocol: PROTOCOL, framework, version })?;
+    let (framework, version, runtime) = (kind.framework(), kind.version(), kind.runtime());
+    link.send(&Message::Ready { protocol: PROTOCOL, framework, version, runtime })?;
     while let Order::Run(order) = link.next_order()? {
         let finished = kind.run(&order, link)?;
         link.send(&(&finished).into())?;

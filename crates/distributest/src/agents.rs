@@ -429,6 +429,8 @@ fn news(update: Update, connection: u32) -> Result<News, AgentError> {
             failure: worker.failure.map(host_failure),
             duration: Duration::from_micros(worker.duration_microseconds),
             saved: (worker.saved_microseconds > 0).then(|| Duration::from_micros(worker.saved_microseconds)),
+            versions: (!worker.version.is_empty() && !worker.runtime.is_empty())
+                .then(|| format!("{}, {}", worker.version, worker.runtime)),
             block: agent_block(worker.block.unwrap_or_default(), connection),
         },
         Update::WorkerEnded(worker) => News::WorkerEnded {

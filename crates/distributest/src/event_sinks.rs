@@ -8,6 +8,7 @@ use distributest_history::Recorder;
 use distributest_report::{ReportError, Reporters};
 use tokio::time::Instant;
 
+use crate::cache::PassWatch;
 use crate::error::chain;
 use crate::journal::{Journal, JournalError};
 
@@ -20,6 +21,8 @@ pub struct EventSinks {
     /// `None` without a usable history.
     recorder: Option<Recorder>,
     reporters: Reporters,
+    /// `None` without a result cache.
+    passes: Option<PassWatch>,
     /// What a former run found out; told right after the first event, and not to the journal, which has it.
     resumed: Vec<RunEvent>,
     /// What people should know; told after the event at hand.
@@ -41,6 +44,7 @@ impl EventSinks {
             journal: None,
             recorder,
             reporters,
+            passes: None,
             resumed: Vec::new(),
             warnings,
         }
@@ -50,6 +54,12 @@ impl EventSinks {
     #[must_use]
     pub fn with_journal(self, journal: Option<Journal>, resumed: Vec<RunEvent>) -> EventSinks {
         EventSinks { journal, resumed, ..self }
+    }
+
+    /// The same with a watch on the passes that may stand for later runs.
+    #[must_use]
+    pub fn with_passes(self, passes: Option<PassWatch>) -> EventSinks {
+        EventSinks { passes, ..self }
     }
 
     /// Time since the run's start, on the monotonic clock.
@@ -62,12 +72,28 @@ impl EventSinks {
         if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.on_event(event)) {
             self.warnings.push(without_journal(&error));
         }
+        self.watch_passes(event);
         self.tell(event);
         for event in std::mem::take(&mut self.resumed) {
             self.tell(&event);
         }
         for message in std::mem::take(&mut self.warnings) {
             self.reporters.on_event(self.now(), &RunEvent::Warning { message });
+        }
+    }
+
+    /// At the end of the run, which is about to be told, has the history remember the passes that may stand for later ones.
+    fn watch_passes(&mut self, event: &RunEvent) {
+        let Some(watch) = &mut self.passes else { return };
+        watch.on_event(event);
+        if matches!(event, RunEvent::RunFinished(_)) {
+            let (passes, warnings) = watch.finish();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.remember(passes);
+            }
+            for message in warnings {
+                self.tell(&RunEvent::Warning { message });
+            }
         }
     }
 

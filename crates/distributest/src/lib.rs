@@ -1,6 +1,7 @@
 //! The `distributest` command: configuration, discovery, hosts and the run.
 
 pub mod agents;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod driver;

@@ -57,6 +57,10 @@
 //!     tells, and takes the longest that fits. Of idle runners those of the fastest host are first.
 //! 20. When a runner is idle for want of files, it is given a file that another host takes too long for, or should take
 //!     much longer for, as `forecast.rs` tells. The first outcome counts, as in rule 11. This befalls a file once at most.
+//! 21. A file that passed in an earlier run with the same inputs is kept back until a worker of its launch has said its
+//!     versions, as `cached.rs` tells. If it passed with the same, it is not run and that pass counts; otherwise it is
+//!     from then on like any other.
+//! 22. A launch with files that are kept back and of which no worker has said a word gets one of them run.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
@@ -64,6 +68,7 @@
 //! speed, apart from the commands and lost runners it stands for.
 
 mod ahead;
+mod cached;
 mod fleet;
 mod forecast;
 mod outcomes;
@@ -78,6 +83,7 @@ use crate::identity::{AttemptId, FileId, LaunchId, RunnerId};
 use crate::outcome::{Interruption, NotRunReason};
 use crate::scheduler_messages::{Command, Event};
 use ahead::Ahead;
+use cached::Candidates;
 use fleet::Fleet;
 use forecast::Forecast;
 use outcomes::Trouble;
@@ -85,6 +91,7 @@ use queue::{FileQueue, Waiting};
 use trust::Trust;
 
 pub use ahead::{ROUND_TRIP_LIMIT, ROUND_TRIPS, SHARE_PARTS};
+pub use cached::SCOUT_DELAY;
 pub use forecast::{OVERDUE_FACTOR, OVERDUE_GRACE};
 pub use trust::{CHANCE_LIMIT, DOUBT_PAUSE, DOUBT_STREAK, FENCES_LIMIT, PROBE_PAUSE, STREAK_LIMIT};
 
@@ -118,6 +125,8 @@ pub struct Scheduler {
     now: Duration,
     file_launches: Vec<LaunchId>,
     queue: FileQueue,
+    /// Files that may need no run.
+    candidates: Candidates,
     fleet: Fleet,
     trust: Trust,
     ahead: Ahead,
@@ -188,6 +197,7 @@ impl Scheduler {
             ahead: Ahead::new(host_count, queue.launch_count()),
             forecast,
             queue,
+            candidates: Candidates::default(),
             // Files are numbered in 32 bits.
             undecided: file_launches.len() as u32,
             file_launches,
@@ -214,10 +224,14 @@ impl Scheduler {
             return None;
         }
         let next_question = self.has_waiting().then(|| self.trust.next_question(self.now)).flatten();
-        [next_question, self.next_in_vain(), self.next_to_doubted(), self.next_overdue()]
-            .into_iter()
-            .flatten()
-            .min()
+        let dues = [
+            next_question,
+            self.next_in_vain(),
+            self.next_to_doubted(),
+            self.next_overdue(),
+            self.next_scout(),
+        ];
+        dues.into_iter().flatten().min()
     }
 
     /// Files whose last failure does not count yet, because it may be their host's (rule 12).
@@ -239,7 +253,13 @@ impl Scheduler {
         self.notice_overdue();
         let concerned = self.runner_concerned(&event);
         match event {
-            Event::RunnerReady { runner } => self.fleet.ready(runner),
+            Event::RunnerReady { runner } => {
+                self.fleet.ready(runner);
+                self.note_ready_runner();
+            }
+            Event::WorkerReady { launch, versions } => {
+                self.versions_known(launch, versions.as_deref(), commands);
+            }
             Event::HostExpected { host, runners, queue } => {
                 if self.fleet.expect(host, runners) {
                     self.ahead.set_limit(host, queue);
@@ -279,7 +299,7 @@ impl Scheduler {
             Event::AttemptInterrupted { attempt, reason, .. } => {
                 self.attempt_interrupted(attempt, &reason, commands);
             }
-            Event::TimePassed => {}
+            Event::TimePassed => self.send_scouts(),
             Event::StopRequested => self.stop(NotRunReason::Stopped, commands),
         }
         self.settle(commands);
@@ -455,6 +475,7 @@ impl Scheduler {
 
     /// Decides that what waits of a launch is not run.
     fn give_up(&mut self, launch: LaunchId, reason: &NotRunReason, commands: &mut Vec<Command>) {
+        self.give_up_candidates(launch, reason, commands);
         while let Some(waiting) = self.queue.first(launch, None) {
             self.queue.take(launch, waiting);
             self.decide_without(waiting.file, reason.clone(), commands);

@@ -179,6 +179,7 @@ impl Scheduler {
         commands: &mut Vec<Command>,
     ) {
         self.undecided -= 1;
+        self.candidates.decided(file, self.launch_of(file));
         let has_passed = !matches!(verdict, Verdict::NotRun(_)) && !verdict.has_failed();
         let has_failed = verdict.has_failed();
         let trouble = self.troubles.remove(&file).unwrap_or_default();

@@ -101,13 +101,28 @@ impl FileQueue {
         self.launches[usize::from(launch.0)].take(waiting);
     }
 
+    /// Takes out a file that is not to be handed out for now.
+    pub(super) fn keep_back(&mut self, launch: LaunchId, file: FileId) {
+        self.take(launch, Waiting { file, lost_by: None });
+    }
+
+    /// Puts a file that was kept back in its place among those that were never handed out.
+    pub(super) fn admit(&mut self, launch: LaunchId, file: FileId) {
+        self.count_in(file);
+        self.launches[usize::from(launch.0)].fresh.insert(file);
+    }
+
     /// Puts a file of a launch back in its place; `returned` says who lost it, if a host did.
     pub(super) fn put_back(&mut self, launch: LaunchId, returned: Waiting) {
-        match self.predicted(returned.file) {
+        self.count_in(returned.file);
+        self.launches[usize::from(launch.0)].put_back(returned);
+    }
+
+    fn count_in(&mut self, file: FileId) {
+        match self.predicted(file) {
             Some(predicted) => self.predicted_work += predicted,
             None => self.unpredicted += 1,
         }
-        self.launches[usize::from(launch.0)].put_back(returned);
     }
 }
 

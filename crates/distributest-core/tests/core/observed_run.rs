@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use distributest_core::identity::{AttemptId, HostId};
+use distributest_core::identity::{AttemptId, FileId, HostId};
 use distributest_core::ledger::Ledger;
 use distributest_core::outcome::{Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan, RunEvent};
+use distributest_core::run_event::{AttemptReport, AttemptResult, EarlierPass, FilePlan, HostPlan, RunEvent};
 use distributest_core::scheduler::{Scheduler, SchedulerOptions};
 use distributest_core::scheduler_messages::{Command, Event};
 use distributest_core::test_result::{TestResult, TestStatus};
@@ -27,10 +27,14 @@ pub(crate) struct ObservedRun {
 
 impl ObservedRun {
     pub(crate) fn new(options: SchedulerOptions) -> Self {
+        ObservedRun::with_passes(options, Vec::new())
+    }
+
+    pub(crate) fn with_passes(options: SchedulerOptions, passed_with: Vec<Vec<String>>) -> Self {
         let (file_count, host_count) = (options.file_launches.len(), options.host_count as usize);
         let mut run = ObservedRun {
-            model: Model::new(&options),
-            scheduler: Scheduler::new(options),
+            model: Model::new(&options, &passed_with),
+            scheduler: Scheduler::new(options).with_passes(passed_with),
             ledger: Ledger::new(false),
             now: Duration::ZERO,
         };
@@ -51,6 +55,7 @@ impl ObservedRun {
         });
         let mut commands = Vec::new();
         run.scheduler.start(&mut commands);
+        run.model.keep_back(&run.scheduler.candidates().collect(), &commands);
         run.observe_commands(&commands);
         run.check();
         run
@@ -64,6 +69,7 @@ impl ObservedRun {
         let effect = self.model.observe_event(&event);
         let mut commands = Vec::new();
         self.scheduler.handle(self.now, event.clone(), &mut commands);
+        self.model.keep_back(&self.scheduler.candidates().collect(), &commands);
         self.model.judge(&commands, &self.scheduler.held_files().collect());
         match effect {
             Effect::Nothing => {
@@ -131,12 +137,17 @@ impl ObservedRun {
         let [passed, ..] = outcomes;
         let flaky = with(Verdict::Flaky);
         let ran = outcomes.iter().sum::<u32>() + flaky;
+        let cached = with(Verdict::Cached);
+        assert_eq!(summary.cached, cached);
         let failed = ran - passed - flaky;
         assert_eq!(summary.flaky, flaky);
         assert_eq!(summary.outcomes, outcomes, "the summary counts every outcome once");
-        assert_eq!(summary.files, ran + summary.not_run, "discovered is the sum of all verdicts");
-        let tests = [u64::from(passed + flaky), u64::from(failed), 0, 0, 0, 0];
-        assert_eq!(summary.tests, tests, "the tests are those of the deciding attempts");
+        assert_eq!(summary.files, ran + cached + summary.not_run, "discovered is the sum of all verdicts");
+        let tests = [u64::from(passed + flaky), u64::from(failed), 0, u64::from(cached), 0, 0];
+        assert_eq!(
+            summary.tests, tests,
+            "the tests are those of the deciding attempts and of earlier passes"
+        );
         assert_eq!(
             summary.hosts.iter().map(|host| host.files).sum::<u32>(),
             ran,
@@ -160,7 +171,21 @@ impl ObservedRun {
             if let Command::Decide { file, verdict, attempt, failed_before } = command.clone() {
                 self.tell(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
             }
+            if let Command::Reuse { file, .. } = *command {
+                self.tell_cached(file);
+            }
         }
+    }
+
+    /// Each earlier pass reported one test that was skipped.
+    fn tell_cached(&mut self, file: FileId) {
+        let test = TestResult { status: TestStatus::Skipped, ..test_result(true) };
+        let (run, host, finished_at_unix_ms) = (String::new(), String::new(), 0);
+        let pass =
+            EarlierPass { run, host, finished_at_unix_ms, duration: ATTEMPT_DURATION, tests: vec![test] };
+        self.tell(RunEvent::FileCached { file, pass });
+        let (verdict, attempt, failed_before) = (Verdict::Cached, None, Vec::new());
+        self.tell(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
     }
 
     fn tell(&mut self, event: RunEvent) {
@@ -184,17 +209,7 @@ impl ObservedRun {
     fn tell_test(&mut self, attempt: AttemptId) {
         let ended = self.model.ended[&attempt];
         let passed = ended.result == AttemptResult::Outcome(Outcome::Passed);
-        let test = TestResult {
-            id: String::new(),
-            name: String::new(),
-            status: if passed { TestStatus::Passed } else { TestStatus::Failed },
-            duration: ATTEMPT_DURATION,
-            message: String::new(),
-            details: String::new(),
-            file: None,
-            line: None,
-        };
-        self.tell(RunEvent::TestFinished { attempt, file: ended.file, test });
+        self.tell(RunEvent::TestFinished { attempt, file: ended.file, test: test_result(passed) });
     }
 
     fn tell_attempt_end(&mut self, attempt: AttemptId) {
@@ -210,5 +225,18 @@ impl ObservedRun {
             leaked: Vec::new(),
             block: None,
         }));
+    }
+}
+
+fn test_result(passed: bool) -> TestResult {
+    TestResult {
+        id: String::new(),
+        name: String::new(),
+        status: if passed { TestStatus::Passed } else { TestStatus::Failed },
+        duration: ATTEMPT_DURATION,
+        message: String::new(),
+        details: String::new(),
+        file: None,
+        line: None,
     }
 }

@@ -58,6 +58,7 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
                 | Command::Withdraw { .. }
                 | Command::Double { .. }
                 | Command::Fence { .. }
+                | Command::Reuse { .. }
                 | Command::Readmit { .. }
                 | Command::Finish => {}
             }

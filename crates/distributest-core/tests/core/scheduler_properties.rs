@@ -67,14 +67,18 @@ fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event
         64 => Event::HostAway { host: host(|host| matches!(host, Host::Present(_)))?, reason },
         65..68 => Event::HostSilent { host: host(|host| *host != Host::Lost)? },
         68..71 => Event::HostHeard { host: host(|host| *host != Host::Lost)? },
+        71..74 => Event::WorkerReady {
+            launch: LaunchId((choice % u32::from(LAUNCHES)) as u16),
+            versions: pick(&[Some("1"), Some("2"), None], choice / 16)?.map(str::to_owned),
+        },
         _ => Event::TimePassed,
     })
 }
 
-const KINDS: u32 = 72;
+const KINDS: u32 = 75;
 
 /// What happens in most runs most of the time: ready, started, finished, expected, and time passes.
-const CALM_KINDS: [u32; 8] = [0, 0, 12, 24, 24, 24, 41, 71];
+const CALM_KINDS: [u32; 8] = [0, 0, 12, 24, 24, 24, 41, 74];
 
 /// Launches of the files of a run.
 const LAUNCHES: u16 = 3;
@@ -116,6 +120,11 @@ fn events_about_nobody() -> Vec<Event> {
     ]
 }
 
+/// The versions that a file passed with before.
+fn versions() -> impl Strategy<Value = Vec<String>> {
+    prop::sample::subsequence(vec!["1".to_owned(), "2".to_owned()], 0..=2)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12_000, ..ProptestConfig::default() })]
 
@@ -126,6 +135,7 @@ proptest! {
         predicted in prop::collection::vec(prop::option::weighted(0.8, 0..4_u64), 0..24),
         fail_fast in prop::option::weighted(0.2, 1..4_u32),
         host_count in 0..4_u32,
+        passed_with in prop::option::of(prop::collection::vec(versions(), 0..24)),
         host_speeds in prop::option::of(prop::collection::vec(prop::sample::select(&[0.3, 1.0, 2.0][..]), 0..4)),
         broken in prop::option::of((0..3_u32).prop_map(HostId)),
         numbers in prop::collection::vec(any::<u32>(), 0..120),
@@ -138,14 +148,15 @@ proptest! {
             predicted.iter_mut().for_each(|predicted| _ = predicted.get_or_insert_default());
             predicted.sort_unstable_by(|one, other| other.cmp(one));
         }
-        let mut run = ObservedRun::new(SchedulerOptions {
+        let options = SchedulerOptions {
             file_launches,
             retries,
             predicted: predicted.into_iter().map(|time| time.map(Duration::from_millis)).collect(),
             host_speeds: host_speeds.unwrap_or_default(),
             fail_fast: fail_fast.and_then(NonZeroU32::new),
             host_count,
-        });
+        };
+        let mut run = ObservedRun::with_passes(options, passed_with.unwrap_or_default());
         let mut history = Vec::new();
         for number in numbers {
             if let Some(event) = event_of(number, broken, &run.model, &history) {

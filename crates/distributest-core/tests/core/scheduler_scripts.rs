@@ -11,6 +11,7 @@ use crate::words::*;
 
 pub(crate) struct Script {
     options: SchedulerOptions,
+    passed_with: Vec<Vec<String>>,
     steps: Vec<(Event, Vec<Command>)>,
 }
 
@@ -18,7 +19,8 @@ pub(crate) struct Script {
 macro_rules! scripts {
     ($($name:ident(
         $file_launches:expr $(, retries $retries:expr)? $(, fail_fast $fail_fast:expr)?
-        $(, milliseconds $predicted:expr)? $(, speeds $host_speeds:expr)?, $host_count:literal hosts
+        $(, milliseconds $predicted:expr)? $(, speeds $host_speeds:expr)? $(, passed $passed_with:expr)?,
+        $host_count:literal hosts
     ) {
         $($event:expr => [$($command:expr),*];)*
     })*) => {
@@ -28,7 +30,7 @@ macro_rules! scripts {
                 let all = scripts();
                 let named = all.iter().find(|(name, _)| *name == stringify!($name));
                 let (_, script) = named.expect("every script is in the list");
-                let mut run = ObservedRun::new(script.options.clone());
+                let mut run = ObservedRun::with_passes(script.options.clone(), script.passed_with.clone());
                 for (step, (event, expected)) in script.steps.iter().enumerate() {
                     assert_eq!(run.apply(event.clone()), *expected, "step {step}: {event:?}");
                 }
@@ -46,6 +48,7 @@ macro_rules! scripts {
                     $(host_speeds: $host_speeds.to_vec(),)?
                     ..options(&$file_launches, $host_count)
                 },
+                passed_with: Vec::<Vec<Vec<String>>>::from([$(passed(&$passed_with))?]).concat(),
                 steps: vec![$(($event, vec![$($command),*])),*],
             })),*]
         }
@@ -54,6 +57,7 @@ macro_rules! scripts {
 
 mod ahead;
 mod broken_hosts;
+mod cached;
 mod doubt;
 mod forecast;
 
@@ -454,12 +458,13 @@ fn the_invariants_hold_with_a_failure_at_every_step_of_every_script() {
         .into_iter()
         .chain(ahead::scripts())
         .chain(broken_hosts::scripts())
+        .chain(cached::scripts())
         .chain(doubt::scripts())
         .chain(forecast::scripts())
     {
         for step in 0..=script.steps.len() {
             for failure in failures(&script) {
-                let mut run = ObservedRun::new(script.options.clone());
+                let mut run = ObservedRun::with_passes(script.options.clone(), script.passed_with.clone());
                 let (before, after) = script.steps.split_at(step);
                 before.iter().for_each(|(event, _)| _ = run.apply(event.clone()));
                 run.apply(failure);

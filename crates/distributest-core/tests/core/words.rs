@@ -34,6 +34,20 @@ pub(crate) fn ready(host: u32, number: u16) -> Event {
     Event::RunnerReady { runner: RunnerId { host: HostId(host), number } }
 }
 
+pub(crate) fn worker_says(launch: u16, versions: Option<&str>) -> Event {
+    Event::WorkerReady { launch: LaunchId(launch), versions: versions.map(str::to_owned) }
+}
+
+/// The versions that each file passed with before.
+pub(crate) fn passed<const FILES: usize>(versions: &[&[&str]; FILES]) -> Vec<Vec<String>> {
+    let owned = |versions: &&[&str]| versions.iter().map(|version| (*version).to_owned()).collect();
+    versions.iter().map(owned).collect()
+}
+
+pub(crate) fn reuse(file: u32, pass: usize) -> Command {
+    Command::Reuse { file: FileId(file), pass }
+}
+
 pub(crate) fn runner_lost(host: u32, number: u16) -> Event {
     Event::RunnerLost {
         runner: RunnerId { host: HostId(host), number },

@@ -269,6 +269,7 @@ impl Ending<'_> {
             files.push(self.amount(amount.into(), outcome.word(), !outcome.is_success()));
         }
         files.push(self.amount(summary.flaky.into(), "flaky", false));
+        files.push(self.amount(summary.cached.into(), "cached", false));
         files.push(self.amount(summary.not_run.into(), "not run", true));
         let mut tests = Vec::new();
         for (status, amount) in TestStatus::ALL.into_iter().zip(summary.tests) {

@@ -238,11 +238,11 @@ impl Ledger {
         if let Some(report) = &notes.report {
             self.time(report, &notes.slow_tests, slow_file);
         }
-        if !matches!(verdict, Verdict::Ran(outcome) if outcome.is_success()) {
+        if !matches!(verdict, Verdict::Ran(Outcome::Passed) | Verdict::Cached) {
             // Of a flaky file, what went wrong is told, not that it passed in the end.
             let telling = match verdict {
                 Verdict::Flaky => notes.failed_before.last().unwrap_or(&notes),
-                Verdict::Ran(_) | Verdict::NotRun(_) => &notes,
+                Verdict::Ran(_) | Verdict::Cached | Verdict::NotRun(_) => &notes,
             };
             let test = |test: &FailingTest| (test.name.clone(), test.message.clone());
             self.problems.push(Problem {

@@ -168,7 +168,7 @@ impl Console {
     fn verdict_text(&self, path: &str, verdict: &Verdict, notes: &AttemptNotes) -> String {
         let place =
             notes.report.as_ref().map_or_else(|| "no runner".to_owned(), |report| self.place_of(report));
-        let is_fine = matches!(verdict, Verdict::Ran(Outcome::Passed) | Verdict::NotRun(_));
+        let is_fine = matches!(verdict, Verdict::Ran(Outcome::Passed) | Verdict::Cached | Verdict::NotRun(_));
         match (is_fine, self.options.verbosity) {
             (_, Verbosity::Quiet) | (true, Verbosity::Normal) => String::new(),
             (true, Verbosity::Verbose) => failure::verdict_line(path, verdict, notes, &place, self.palette),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{
-    AttemptReport, AttemptResult, BlockId, FilePlan, HostPlan, HostSummary, RunEvent, RunSummary,
+    AttemptReport, AttemptResult, BlockId, EarlierPass, FilePlan, HostPlan, HostSummary, RunEvent, RunSummary,
 };
 use distributest_core::test_result::{TestResult, TestStatus};
 use serde::Serialize;
@@ -110,6 +110,7 @@ enum Event<'a> {
     },
     TestFinished(TestLine<'a>),
     AttemptFinished(AttemptLine<'a>),
+    FileCached(CachedLine<'a>),
     FileVerdict(VerdictLine<'a>),
     StopRequested,
     Warning {
@@ -161,6 +162,7 @@ struct WorkerLine<'a> {
     seconds: f64,
     /// What the run was spared, where the worker was kept from an earlier one.
     saved_seconds: Option<f64>,
+    versions: Option<&'a str>,
     block: u64,
 }
 
@@ -196,6 +198,25 @@ struct AttemptLine<'a> {
 }
 
 #[derive(Serialize)]
+struct CachedLine<'a> {
+    file: &'a str,
+    file_id: u32,
+    run: &'a str,
+    host: &'a str,
+    finished_at_unix_ms: i64,
+    seconds: f64,
+    tests: Vec<CachedTestLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct CachedTestLine<'a> {
+    id: &'a str,
+    name: &'a str,
+    status: &'static str,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
 struct VerdictLine<'a> {
     file: &'a str,
     file_id: u32,
@@ -216,6 +237,7 @@ struct SummaryLine<'a> {
     files: u32,
     outcomes: BTreeMap<&'static str, u32>,
     flaky: u32,
+    cached: u32,
     not_run: u32,
     failed_ends: u32,
     tests: BTreeMap<&'static str, u64>,
@@ -296,7 +318,7 @@ impl<'a> Event<'a> {
                     block: block.number,
                 })
             }
-            RunEvent::WorkerPrepared { runner, framework, failure, duration, saved, block } => {
+            RunEvent::WorkerPrepared { runner, framework, failure, duration, saved, versions, block } => {
                 Event::WorkerPrepared(WorkerLine {
                     host: names.host(runner.host),
                     runner: runner.number,
@@ -304,6 +326,7 @@ impl<'a> Event<'a> {
                     failure: failure.as_deref(),
                     seconds: seconds(*duration),
                     saved_seconds: saved.map(seconds),
+                    versions: versions.as_deref(),
                     block: block.number,
                 })
             }
@@ -350,6 +373,7 @@ impl<'a> Event<'a> {
             }
             RunEvent::Output { .. } => return None,
             RunEvent::AttemptFinished(report) => Event::AttemptFinished(AttemptLine::of(report, names)),
+            RunEvent::FileCached { file, pass } => Event::FileCached(CachedLine::of(*file, pass, names)),
             RunEvent::FileVerdict { file, verdict, attempt, failed_before } => {
                 Event::FileVerdict(VerdictLine::of(*file, verdict, *attempt, failed_before, names))
             }
@@ -419,6 +443,26 @@ impl<'a> AttemptLine<'a> {
     }
 }
 
+impl<'a> CachedLine<'a> {
+    fn of(file: FileId, pass: &'a EarlierPass, names: &'a Names) -> CachedLine<'a> {
+        let test = |test: &'a TestResult| CachedTestLine {
+            id: &test.id,
+            name: &test.name,
+            status: test.status.word(),
+            seconds: seconds(test.duration),
+        };
+        CachedLine {
+            file: names.path(file),
+            file_id: file.0,
+            run: &pass.run,
+            host: &pass.host,
+            finished_at_unix_ms: pass.finished_at_unix_ms,
+            seconds: seconds(pass.duration),
+            tests: pass.tests.iter().map(test).collect(),
+        }
+    }
+}
+
 impl<'a> VerdictLine<'a> {
     fn of(
         file: FileId,
@@ -428,7 +472,7 @@ impl<'a> VerdictLine<'a> {
         names: &'a Names,
     ) -> VerdictLine<'a> {
         let reason = match verdict {
-            Verdict::Ran(_) | Verdict::Flaky => None,
+            Verdict::Ran(_) | Verdict::Flaky | Verdict::Cached => None,
             Verdict::NotRun(reason) => Some(reason),
         };
         VerdictLine {
@@ -458,6 +502,7 @@ impl<'a> SummaryLine<'a> {
             files: summary.files,
             outcomes: Outcome::ALL.map(Outcome::word).into_iter().zip(summary.outcomes).collect(),
             flaky: summary.flaky,
+            cached: summary.cached,
             not_run: summary.not_run,
             failed_ends: summary.failed_ends,
             tests: TestStatus::ALL.map(TestStatus::word).into_iter().zip(summary.tests).collect(),

@@ -100,6 +100,17 @@ fn a_log_reads_from_start_to_end() {
 
 #[test]
 fn what_a_former_run_finished_has_its_place() {
+    assert_snapshot!(text_of(&scenarios::cached()), @"
+    --- run 20261121-231008-4f2a of shop: 3 files; hosts: localhost
+    --- cached: tests/test_import.py: passed in run 20261120-091500-77aa with the same inputs, in 0.50 s on h9
+    --- cached: tests/b.py: passed in run 20261120-091500-77aa with the same inputs, in 0.50 s on h9
+    --- host localhost: resident agent 0.1.0, 2 cores, 2 runners
+    --- host localhost runner 1 is ready as dev_ana_1
+    --- host localhost runner 2 is ready as dev_ana_2
+    ==> host localhost runner 2 tests/test_cart.py (0 bytes)
+    <== host localhost runner 2 tests/test_cart.py: passed in 0.80 s
+    --- 3 files: 1 passed, 2 cached; 1.30 s; exit status 0
+    ");
     assert_snapshot!(text_of(&scenarios::resumed()), @"
     --- run 20261121-231008-4f2a of shop: 3 files; hosts: h1
     --- resuming run 20261121-230512-1c08, begun 4 min 56 s ago: 1 of 3 files is done (1 failed), 2 to run (1 changed since); what they wrote is in /logs/former.log

@@ -82,6 +82,31 @@ fn what_a_former_run_finished_is_told_as_its_own() {
 }
 
 #[test]
+fn what_was_not_run_because_it_passed_before_has_a_word_of_its_own() {
+    assert_snapshot!(printed(options(), scenarios::cached()), @"
+    3 files
+
+    3 files: 1 passed, 2 cached; 4 tests: 3 passed, 1 skipped
+    1.3 s; testing took 0.90 s, 1.12 × the least possible 0.80 s
+    held back by its longest file, tests/test_cart.py (0.80 s)
+    log: /var/log/latest.log
+    ");
+    let verbose = ConsoleOptions { verbosity: Verbosity::Verbose, ..options() };
+    assert_snapshot!(printed(verbose, scenarios::cached()), @"
+    run 20261121-231008-4f2a of shop: 3 files
+    cached    tests/test_import.py
+    cached    tests/b.py
+    localhost: resident agent 0.1.0, 2 cores, 2 runners
+    passed    tests/test_cart.py  (0.80 s, 1 test, runner 2)
+
+    3 files: 1 passed, 2 cached; 4 tests: 3 passed, 1 skipped
+    1.3 s; testing took 0.90 s, 1.12 × the least possible 0.80 s
+    held back by its longest file, tests/test_cart.py (0.80 s)
+    log: /var/log/latest.log
+    ");
+}
+
+#[test]
 fn failures_are_told_as_they_happen_and_again_at_the_end() {
     assert_snapshot!(printed(options(), scenarios::failures()), @r"
     4 files on h1, h2

@@ -38,7 +38,8 @@ fn lines_of(run: &[(Duration, RunEvent)]) -> Vec<Map<String, Value>> {
 fn every_event() -> Vec<(Duration, RunEvent)> {
     let runner = RunnerId { host: HostId(0), number: 2 };
     let block = BlockId { host: HostId(0), number: 5 };
-    let mut script = Script::new(&["h1"], &[("tests/a b.py", Some(1.5)), ("tests/b.py", None)]);
+    let mut script =
+        Script::new(&["h1"], &[("tests/a b.py", Some(1.5)), ("tests/b.py", None), ("tests/c.py", None)]);
     script.push(RunEvent::RunResumed(scenarios::former_run()));
     script.at(0.1).push(RunEvent::HostProgress { host: HostId(0), activity: "syncing".to_owned() });
     script.push(RunEvent::HookFinished {
@@ -56,6 +57,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
         failure: None,
         duration: Duration::from_millis(300),
         saved: None,
+        versions: Some("8.3.4, CPython 3.11.2".to_owned()),
         block,
     });
     script.push(RunEvent::WorkerEnded { runner, framework: "pytest".to_owned(), failure: None, block });
@@ -79,6 +81,7 @@ fn every_event() -> Vec<(Duration, RunEvent)> {
     script.at(2.0).host_failed(0, "gone", Some("plug it in")).interrupt(lost, Interruption::HostLost, "gone");
     script.push(RunEvent::StopRequested);
     script.not_run(1, NotRunReason::NoRunnerLeft("h1: gone".to_owned()));
+    script.cached(2, vec![scenarios::passing("test_sum")]);
     script.push(RunEvent::Warning { message: "mind the gap".to_owned() });
     script.at(2.1).end(3)
 }
@@ -104,6 +107,7 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
         RunEvent::TestFinished { .. } => "test_finished",
         RunEvent::Output { .. } => return None,
         RunEvent::AttemptFinished(_) => "attempt_finished",
+        RunEvent::FileCached { .. } => "file_cached",
         RunEvent::FileVerdict { .. } => "file_verdict",
         RunEvent::StopRequested => "stop_requested",
         RunEvent::Warning { .. } => "warning",
@@ -111,16 +115,16 @@ fn documented_name(event: &RunEvent) -> Option<&'static str> {
     })
 }
 
-const EVENT_KINDS: usize = 21;
+const EVENT_KINDS: usize = 22;
 
 #[test]
 fn the_format_is_what_it_was() {
     assert_snapshot!(text_of(&every_event()), @r#"
-    {"at":0.0,"event":"run_started","schema":1,"run":"20261121-231008-4f2a","project":"shop","hosts":[{"name":"h1","runners":null}],"files":[{"path":"tests/a b.py","framework":"pytest","predicted":1.5},{"path":"tests/b.py","framework":"pytest","predicted":null}]}
+    {"at":0.0,"event":"run_started","schema":1,"run":"20261121-231008-4f2a","project":"shop","hosts":[{"name":"h1","runners":null}],"files":[{"path":"tests/a b.py","framework":"pytest","predicted":1.5},{"path":"tests/b.py","framework":"pytest","predicted":null},{"path":"tests/c.py","framework":"pytest","predicted":null}]}
     {"at":0.0,"event":"run_resumed","run":"20261121-230512-1c08","age_seconds":296.0,"finished":1,"failed":1,"changed":1,"left":2,"logs":["/logs/former.log"]}
     {"at":0.1,"event":"host_progress","host":"h1","activity":"syncing"}
     {"at":0.1,"event":"hook_finished","host":"h1","runner":2,"hook":"runner_setup","failure":"exited with status 1","skipped":false,"seconds":1.234568,"block":5}
-    {"at":0.1,"event":"worker_prepared","host":"h1","runner":2,"framework":"pytest","failure":null,"seconds":0.3,"saved_seconds":null,"block":5}
+    {"at":0.1,"event":"worker_prepared","host":"h1","runner":2,"framework":"pytest","failure":null,"seconds":0.3,"saved_seconds":null,"versions":"8.3.4, CPython 3.11.2","block":5}
     {"at":0.1,"event":"worker_ended","host":"h1","runner":2,"framework":"pytest","failure":null,"block":5}
     {"at":0.1,"event":"host_connected","host":"h1","agent":"resident agent 0.1.0","cores":1,"runners":1}
     {"at":0.1,"event":"runner_ready","host":"h1","runner":1,"identifier":"dev_ana_1"}
@@ -138,8 +142,10 @@ fn the_format_is_what_it_was() {
     {"at":2.0,"event":"attempt_finished","attempt":2,"file":"tests/b.py","file_id":1,"host":"h1","runner":1,"outcome":null,"interruption":"host lost","seconds":1.0,"message":"gone","details":"","leaked":[],"block":2}
     {"at":2.0,"event":"stop_requested"}
     {"at":2.0,"event":"file_verdict","file":"tests/b.py","file_id":1,"verdict":"not run","reason":"no runner was left: h1: gone","reason_kind":"no_runner_left","attempt":null}
+    {"at":2.0,"event":"file_cached","file":"tests/c.py","file_id":2,"run":"20261120-091500-77aa","host":"h9","finished_at_unix_ms":1795166101000,"seconds":0.5,"tests":[{"id":"test_sum","name":"test_sum","status":"passed","seconds":0.125}]}
+    {"at":2.0,"event":"file_verdict","file":"tests/c.py","file_id":2,"verdict":"cached","reason":null,"reason_kind":null,"attempt":null}
     {"at":2.0,"event":"warning","message":"mind the gap"}
-    {"at":2.1,"event":"run_finished","wall_seconds":2.1,"testing_seconds":2.0,"lower_bound_seconds":1.9,"runner_seconds":{"preparing":0.0,"testing":0.0,"waiting":0.0,"between":0.0},"files":2,"outcomes":{"broken":0,"crashed":0,"failed":1,"passed":0,"timed out":0},"flaky":0,"not_run":1,"failed_ends":0,"tests":{"error":0,"expected_failure":0,"failed":1,"passed":0,"skipped":0,"unexpected_pass":0},"hosts":[{"name":"h1","runners":1,"files":1,"busy_seconds":1.9,"problems":["gone"]}],"exit_status":3}
+    {"at":2.1,"event":"run_finished","wall_seconds":2.1,"testing_seconds":2.0,"lower_bound_seconds":1.9,"runner_seconds":{"preparing":0.0,"testing":0.0,"waiting":0.0,"between":0.0},"files":3,"outcomes":{"broken":0,"crashed":0,"failed":1,"passed":0,"timed out":0},"flaky":0,"cached":1,"not_run":1,"failed_ends":0,"tests":{"error":0,"expected_failure":0,"failed":1,"passed":1,"skipped":0,"unexpected_pass":0},"hosts":[{"name":"h1","runners":1,"files":1,"busy_seconds":1.9,"problems":["gone"]}],"exit_status":3}
     "#);
 }
 

@@ -246,3 +246,23 @@ fn a_directory_that_is_missing_is_an_error_before_the_run() {
         matches!(error, ReportError::JUnit { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory)
     );
 }
+
+#[test]
+fn a_file_that_was_not_run_has_the_tests_of_the_run_in_which_it_passed() {
+    let report = report_of(&scenarios::cached());
+    assert_snapshot!(outline(&report), @"
+    shop: 4 tests
+    tests/test_import.py: 2 tests, 0 failures, 0 errors, 1 skipped
+      success test_csv [tests/test_import.py]
+      skipped test_xml [tests/test_import.py]
+    tests/test_cart.py: 1 tests, 0 failures, 0 errors, 0 skipped
+      success test_add [tests/test_cart.py]
+    tests/b.py: 1 tests, 0 failures, 0 errors, 0 skipped
+      success test_sum [tests/b.py]
+    ");
+    let suite = &report.test_suites[0];
+    let told: Vec<_> =
+        suite.properties.iter().map(|property| (property.name.as_str(), property.value.as_str())).collect();
+    assert_eq!(told, [("cached", "20261120-091500-77aa")]);
+    assert_eq!(suite.time, Some(Duration::from_millis(500)));
+}

@@ -25,6 +25,7 @@ pub(crate) fn all() -> Vec<(&'static str, Run)> {
         ("no-files", no_files()),
         ("no-tests", no_tests()),
         ("resumed", resumed()),
+        ("cached", cached()),
     ]
 }
 
@@ -254,6 +255,23 @@ fn node_setup(host: u32) -> RunEvent {
         duration: Duration::from_millis(640),
         block: BlockId { host: HostId(host), number: 99 },
     }
+}
+
+/// Of three files two need not be run.
+pub(crate) fn cached() -> Run {
+    let files =
+        [("tests/test_import.py", Some(3.0)), ("tests/test_cart.py", Some(1.0)), ("tests/b.py", None)];
+    let mut script = Script::new(&["localhost"], &files);
+    script.at(0.4).cached(0, vec![passing("test_csv"), test("test_xml", TestStatus::Skipped, 0.0)]);
+    script.cached(2, vec![passing("test_sum")]).ready(0, 2);
+    let cart = script.start(1, 0, 2);
+    script.at(1.2).quiet_test(cart, "test_add", TestStatus::Passed, 0.1).finish(cart, Outcome::Passed);
+    script.at(1.3).end(0)
+}
+
+/// A test without anything to say.
+pub(crate) fn passing(name: &str) -> TestResult {
+    test(name, TestStatus::Passed, 0.125)
 }
 
 /// A failure as pytest tells it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{
-    AttemptReport, AttemptResult, BlockId, FilePlan, HostPlan, HostSummary, OutputStream, RunEvent,
-    RunSummary, RunnerTime,
+    AttemptReport, AttemptResult, BlockId, EarlierPass, FilePlan, HostPlan, HostSummary, OutputStream,
+    RunEvent, RunSummary, RunnerTime,
 };
 use distributest_core::test_result::{TestResult, TestStatus};
 
@@ -39,6 +39,7 @@ impl Script {
             files: files.len() as u32,
             outcomes: [0; 5],
             flaky: 0,
+            cached: 0,
             not_run: 0,
             failed_ends: 0,
             tests: [0; 6],
@@ -214,6 +215,25 @@ impl Script {
     ) -> &mut Script {
         let report = self.report(attempt, AttemptResult::Interrupted(interruption), message, "", &[]);
         self.push(RunEvent::AttemptFinished(report))
+    }
+
+    /// A file is not run, because it passed in an earlier run in half a second, with these tests.
+    pub(crate) fn cached(&mut self, file: u32, tests: Vec<TestResult>) -> &mut Script {
+        self.summary.cached += 1;
+        for test in &tests {
+            let place = TestStatus::ALL.iter().position(|status| *status == test.status).unwrap();
+            self.summary.tests[place] += 1;
+        }
+        let pass = EarlierPass {
+            run: "20261120-091500-77aa".to_owned(),
+            host: "h9".to_owned(),
+            finished_at_unix_ms: 1_795_166_101_000,
+            duration: Duration::from_millis(500),
+            tests,
+        };
+        self.push(RunEvent::FileCached { file: FileId(file), pass });
+        let (file, verdict, attempt, failed_before) = (FileId(file), Verdict::Cached, None, Vec::new());
+        self.push(RunEvent::FileVerdict { file, verdict, attempt, failed_before })
     }
 
     pub(crate) fn not_run(&mut self, file: u32, reason: NotRunReason) -> &mut Script {

@@ -64,6 +64,14 @@ pub(super) fn version(program: &Path, link: &mut Link) -> Result<Result<String, 
     Ok(Err(Unable { message, hint: HINT.to_owned() }))
 }
 
+/// What the bash that runs bats says of its version; empty when it says nothing.
+pub(super) fn shell(link: &mut Link) -> Result<String, Stop> {
+    let mut command = Command::new("bash");
+    command.arg("--version");
+    let answer = tools::ask(command, false, link)?;
+    Ok(answer.text().lines().next().unwrap_or_default().to_owned())
+}
+
 fn parts(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

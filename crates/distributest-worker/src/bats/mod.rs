@@ -34,13 +34,16 @@ const FILTER_LIMIT_BYTES: usize = 120_000;
 pub(crate) struct Bats {
     program: PathBuf,
     version: String,
+    /// What the shell says of itself that runs it.
+    shell: String,
     arguments: Vec<String>,
 }
 
 impl Bats {
     /// Takes bats' options.
     pub(crate) fn new(arguments: &[String]) -> Bats {
-        Bats { program: PathBuf::new(), version: String::new(), arguments: arguments.to_vec() }
+        let (version, shell) = (String::new(), String::new());
+        Bats { program: PathBuf::new(), version, shell, arguments: arguments.to_vec() }
     }
 }
 
@@ -76,6 +79,10 @@ impl Kind for Bats {
         &self.version
     }
 
+    fn runtime(&self) -> &str {
+        &self.shell
+    }
+
     /// Finds bats, and sees that it is new enough.
     fn prepare(&mut self, link: &mut Link) -> Result<Result<(), Unable>, Stop> {
         let found = match install::find() {
@@ -86,6 +93,7 @@ impl Kind for Bats {
             Ok((program, version)) => (self.program, self.version) = (program, version),
             Err(unable) => return Ok(Err(unable)),
         }
+        self.shell = install::shell(link)?;
         self.check_arguments(link)
     }
 

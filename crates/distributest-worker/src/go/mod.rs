@@ -40,6 +40,8 @@ pub(crate) struct Go {
     arguments: Arguments,
     program: PathBuf,
     version: String,
+    /// All that it says of its version.
+    full_version: String,
     project: PathBuf,
     directory: RunDirectory,
 }
@@ -52,6 +54,7 @@ impl Go {
             arguments: Arguments::parse(words)?,
             program: PathBuf::new(),
             version: String::new(),
+            full_version: String::new(),
             project: std::env::current_dir().unwrap_or_default(),
             directory,
         })
@@ -99,6 +102,10 @@ impl Kind for Go {
         &self.version
     }
 
+    fn runtime(&self) -> &str {
+        &self.full_version
+    }
+
     fn prepare(&mut self, link: &mut Link) -> Result<Result<(), Unable>, Stop> {
         let places = [tools::below("GOROOT", "bin/go"), tools::below("HOME", "go/bin/go")];
         let mut elsewhere: Vec<PathBuf> = places.into_iter().flatten().collect();
@@ -126,6 +133,7 @@ impl Kind for Go {
         let text = answer.text();
         let version = text.split(' ').nth(2).unwrap_or_default();
         self.version = version.strip_prefix("go").unwrap_or(version).to_owned();
+        self.full_version = text;
         if self.project.join("go.mod").is_file() || self.project.join("go.work").is_file() {
             self.compile(link)?;
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use distributest_core::identity::HostId;
 use distributest_core::ledger::EXIT_NOT_RUN;
-use distributest_history::{History, RecordedAttempt, Recorder, RunInfo};
+use distributest_history::{History, RecordedAttempt, RecordedPass, Recorder, RunInfo};
 use distributest_protocol::conversions::milliseconds;
 use distributest_protocol::wire;
 use distributest_report::format::shell_quote;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::{RunArgs, resume};
 use crate::agents::Patience;
+use crate::cache::{PassWatch, ResultCache};
 use crate::config::{
     self, Config, ConfigSources, Flag, Hook, HookSource, Hooks, LOCALHOST, find_hooks, flag_of,
 };
@@ -30,7 +31,7 @@ use crate::dry_run;
 use crate::error::{UserError, chain};
 use crate::event_sinks::EventSinks;
 use crate::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, Introduction, RunSpec};
-use crate::journal::{self, Invocation, Journals, TakenUp};
+use crate::journal::{self, FileIdentity, Invocation, Journals, TakenUp};
 use crate::plan::{Request, RunPlan, plan};
 use crate::project::{Initiator, Project};
 use crate::signals::Signals;
@@ -60,7 +61,7 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
     let flags = resume::flags(&asked);
     let (config, _) = config::load(&sources, &flags)?;
     let hosts = hosts(&config);
-    let first_look = FirstLook::new(project.directory.clone(), config.sync.clone());
+    let first_look = FirstLook::new(project.directory.clone(), config.sync.clone()).settling(config.cache);
     if !args.dry_run && hosts.iter().any(|host| !host.place.is_in_place()) {
         first_look.take();
     }
@@ -95,12 +96,15 @@ pub fn run(args: &RunArgs) -> Result<u8, UserError> {
         ..console_options(args, &config, &terminal, &flags)
     };
     let reporters = reporters(&asked, log, Console::new(console, terminal.outputs()), started_at)?;
+    let spec = RunSpec { first_connections, ..run_spec(&plan, &config, hooks, first_look, introduction) };
+    let cache = result_cache((&plan, &files), &spec, &config, state.as_deref(), &mut warnings);
+    plan.passes = earlier_passes(cache.as_ref(), history.as_ref(), &plan.project, &mut warnings);
     let recorder = history.map(|history| Recorder::new(history, run_info(&plan, started_at)));
     let begun = resume::begun(&plan.run, started_at, log_path.display().to_string(), asked);
     let journal = resume::journal(journals.as_ref(), former, begun, files, &mut warnings);
     let sinks = EventSinks::new(start, recorder, reporters, warnings, config.flaky_fails)
-        .with_journal(journal, plan.resumed_events(&hosts));
-    let spec = RunSpec { first_connections, ..run_spec(&plan, &config, hooks, first_look, introduction) };
+        .with_journal(journal, plan.resumed_events(&hosts))
+        .with_passes(cache.map(PassWatch::new));
     let options = DriverOptions {
         hosts,
         run: Arc::new(spec),
@@ -198,6 +202,31 @@ fn open_history(
             (None, HashMap::new())
         }
     }
+}
+
+/// What a plan's files depend on, if anybody wants to know.
+fn result_cache(
+    plan: (&RunPlan, &[FileIdentity]),
+    spec: &RunSpec,
+    config: &Config,
+    state: Option<&Path>,
+    warnings: &mut Vec<String>,
+) -> Option<ResultCache> {
+    config.cache.then(|| ResultCache::look(plan, spec, config, state, warnings))
+}
+
+/// Passes that may stand for running files. Without them every file is run.
+fn earlier_passes(
+    cache: Option<&ResultCache>,
+    history: Option<&History>,
+    project: &Project,
+    warnings: &mut Vec<String>,
+) -> Vec<Vec<RecordedPass>> {
+    let (Some(cache), Some(history)) = (cache, history) else { return Vec::new() };
+    cache.passes(history, &project.history_key).unwrap_or_else(|error| {
+        warnings.push(format!("failed to {}; the run goes on without the cache", chain(&error)));
+        Vec::new()
+    })
 }
 
 /// Date, time and process: unique on this machine, sorted by start, and short enough to read out.

@@ -66,6 +66,14 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     pub fail_fast: Option<String>,
 
+    /// Don't run files whose inputs are those of a run in which they passed [default: run all]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub cache: Option<String>,
+
+    /// Run every file; the same as --cache=false
+    #[arg(long, conflicts_with = "cache")]
+    pub no_cache: bool,
+
     /// Run in a copy of the project on this machine too [default: in place]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub snapshot: Option<String>,
@@ -115,6 +123,7 @@ impl SettingsArgs {
     pub fn flags(&self) -> Vec<Flag> {
         let local = if self.local { vec![LOCALHOST.to_owned()] } else { Vec::new() };
         let one = |value: &Option<String>| Vec::from_iter(value.clone());
+        let no_cache = self.no_cache.then(|| "false".to_owned());
         let flags = [
             ("files", self.files.clone()),
             ("exclude", self.exclude.clone()),
@@ -127,6 +136,7 @@ impl SettingsArgs {
             ("timeout", one(&self.timeout)),
             ("retries", one(&self.retries)),
             ("fail_fast", one(&self.fail_fast)),
+            ("cache", one(&self.cache.clone().or(no_cache))),
             ("snapshot", one(&self.snapshot)),
             ("require_hosts", one(&self.require_hosts)),
             ("log.path", one(&self.log_file)),

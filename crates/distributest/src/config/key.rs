@@ -1,7 +1,7 @@
 //! Knows the other names of a key: its environment variable and its flag.
 
 /// Keys whose variable would be one that tests see (`DISTRIBUTEST_ENV`, …), so they have none.
-const WITHOUT_VARIABLE: [&str; 4] = ["env", "host", "isolation", "retry"];
+const WITHOUT_VARIABLE: [&str; 5] = ["cache_inputs", "env", "host", "isolation", "retry"];
 
 /// Variables that are not settings: those that hooks and tests see, and where the system's files are.
 pub(super) const OTHER_VARIABLES: [&str; 8] = [
@@ -25,7 +25,7 @@ pub(super) fn variable_of(key: &str) -> Option<String> {
 }
 
 /// Keys that flags set, with their flags.
-pub(super) const FLAGS: [(&str, &str); 14] = [
+pub(super) const FLAGS: [(&str, &str); 15] = [
     ("files", "--files"),
     ("exclude", "--exclude"),
     ("frameworks", "--framework"),
@@ -37,6 +37,7 @@ pub(super) const FLAGS: [(&str, &str); 14] = [
     ("timeout", "--timeout"),
     ("retries", "--retries"),
     ("fail_fast", "--fail-fast"),
+    ("cache", "--cache"),
     ("snapshot", "--snapshot"),
     ("require_hosts", "--require-hosts"),
     ("log.path", "--log-file"),

@@ -119,6 +119,10 @@ pub struct Config {
     pub pass_env: Vec<String>,
     /// How long resident agents keep what a run has loaded for the next one; `None`: not at all.
     pub keep_warm: Option<Duration>,
+    /// Whether a file is not run whose inputs are those of a run in which it passed.
+    pub cache: bool,
+    /// Globs of what test files depend on, by a glob of those; others depend on the whole project.
+    pub cache_inputs: BTreeMap<String, Vec<String>>,
     /// Whether tests on this machine run in a copy of the project instead of the project itself.
     pub snapshot: bool,
     /// Whether a host without an agent gets a private one for the run.

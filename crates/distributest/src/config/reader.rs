@@ -11,7 +11,7 @@ use super::hosts;
 use super::kind::Kind;
 use super::layer::{Layer, Origin, Raw};
 use super::provenance::Provenance;
-use super::settings::{RETRIES, check_environment_name, check_glob};
+use super::settings::{check_environment_name, check_glob};
 
 /// The keys asked for so far, where their values came from, and what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -88,14 +88,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The table of how often files that match a glob are tried again, merged glob by glob.
-    pub(super) fn retries(&mut self, key: &str) -> BTreeMap<String, u8> {
+    /// A table with a value of some kind for each glob of test files, merged glob by glob. `example` is one of its lines.
+    pub(super) fn by_glob<K: Kind>(
+        &mut self,
+        key: &str,
+        kind: K,
+        example: &str,
+    ) -> BTreeMap<String, K::Value> {
         self.keys.push(key.to_owned());
         let mut merged = BTreeMap::new();
         for layer in self.layers {
             let Some((Raw::Toml(value), origin)) = layer.find(key) else { continue };
             let DeValue::Table(table) = value.get_ref() else {
-                let rejection = Rejection::of_toml("a table of globs and numbers", value);
+                let rejection = Rejection::of_toml(format!("a table with lines such as {example}"), value);
                 self.problems.push(layer.wrong_value(key, origin, rejection));
                 continue;
             };
@@ -104,21 +109,21 @@ impl<'a> Reader<'a> {
                 let bad_glob =
                     |reason| Rejection::of_text("a glob of test files", glob.get_ref()).because(reason);
                 let checked = check_glob(glob.get_ref()).map_err(bad_glob);
-                match checked.and_then(|()| RETRIES.read(Raw::Toml(value), &layer.base)) {
-                    Ok(retries) => drop(merged.insert(glob.get_ref().to_string(), (retries, origin))),
+                match checked.and_then(|()| kind.read(Raw::Toml(value), &layer.base)) {
+                    Ok(value) => drop(merged.insert(glob.get_ref().to_string(), (value, origin))),
                     Err(rejection) => {
-                        let ways = format!("write [{key}] and below it \"spec/system/**\" = 2");
+                        let ways = format!("write [{key}] and below it {example}");
                         let key = format!("{key}.{}", glob.get_ref());
                         self.problems.push(rejection.into_problem(origin, key, ways));
                     }
                 }
             }
         }
-        for (glob, (retries, origin)) in &merged {
+        for (glob, (value, origin)) in &merged {
             let glob = toml::Value::from(glob.as_str());
-            self.provenance.add(format!("{key}.{glob}"), RETRIES.write(retries), origin.clone());
+            self.provenance.add(format!("{key}.{glob}"), kind.write(value), origin.clone());
         }
-        merged.into_iter().map(|(glob, (retries, _))| (glob, retries)).collect()
+        merged.into_iter().map(|(glob, (value, _))| (glob, value)).collect()
     }
 
     /// The hosts of the last layer that has any.

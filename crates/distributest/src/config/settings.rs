@@ -41,7 +41,7 @@ pub(super) const RESULTS: Auto<Text> = Auto(
 );
 const HOST_TIMEOUT_SECONDS: Number<u16> = Number { minimum: 1, maximum: 600 };
 /// How often a file that fails is tried again.
-pub(super) const RETRIES: Number<u8> = Number { minimum: 0, maximum: RETRIES_LIMIT };
+const RETRIES: Number<u8> = Number { minimum: 0, maximum: RETRIES_LIMIT };
 const FRAMEWORK_NAMES: List = List {
     expected: "a list of names of frameworks (empty: detected)",
     check: check_not_empty,
@@ -113,6 +113,8 @@ fn read(reader: &mut Reader<'_>) -> Config {
         node_setup_inputs: reader.get("node_setup_inputs", INPUTS, Vec::new()),
         pass_env: reader.get("pass_env", NAMES, Vec::new()),
         keep_warm: reader.get("keep_warm", Limit, seconds(600)),
+        cache: reader.get("cache", Switch, false),
+        cache_inputs: Default::default(),
         snapshot: reader.get("snapshot", Switch, false),
         bootstrap: reader.get("bootstrap", Switch, true),
         require_hosts: reader.get("require_hosts", Switch, false),
@@ -129,7 +131,9 @@ fn read(reader: &mut Reader<'_>) -> Config {
     config.sync.exclude = reader.get("sync.exclude", PATTERNS, Vec::new());
     config.log.path = reader.get("log.path", Auto(FilePath, "a file in your state directory"), None);
     config.log.keep = reader.get("log.keep", Number { minimum: 1, maximum: 100_000 }, 20);
-    config.retry = reader.retries("retry");
+    config.retry = reader.by_glob("retry", RETRIES, "\"spec/system/**\" = 2");
+    config.cache_inputs =
+        reader.by_glob("cache_inputs", GLOBS, "\"tests/unit/**\" = [\"src/**\", \"tests/conftest.py\"]");
     config.framework = frameworks::read(reader);
     config.env = reader.environment("env");
     let hosts = reader.hosts("host");

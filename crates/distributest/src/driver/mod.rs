@@ -199,7 +199,7 @@ impl<'run> Driver<'run> {
             plan,
             options,
             sinks,
-            scheduler: Scheduler::new(scheduler_options),
+            scheduler: Scheduler::new(scheduler_options).with_passes(plan.passed_with()),
             blocks: OutputBlocks::default(),
             split_files: SplitFiles::default(),
             attempts: HashMap::new(),
@@ -388,6 +388,7 @@ impl<'run> Driver<'run> {
                     self.decided[file.0 as usize] = true;
                     events.push(RunEvent::FileVerdict { file, verdict, attempt, failed_before });
                 }
+                Command::Reuse { file, pass } => events.extend(self.reuse(file, pass).into_iter().flatten()),
                 Command::Double { attempt } => {
                     let live = self.attempts.get(&attempt);
                     let doubled = |live: &LiveAttempt| RunEvent::AttemptDoubled {
@@ -407,6 +408,15 @@ impl<'run> Driver<'run> {
             }
         }
         events
+    }
+
+    /// A file is not run: an earlier pass stands for it.
+    fn reuse(&mut self, file: FileId, pass: usize) -> Option<[RunEvent; 2]> {
+        let pass = self.plan.passes.get(file.0 as usize)?.get(pass)?.pass.clone();
+        self.decided[file.0 as usize] = true;
+        let (verdict, attempt, failed_before) = (Verdict::Cached, None, Vec::new());
+        let verdict = RunEvent::FileVerdict { file, verdict, attempt, failed_before };
+        Some([RunEvent::FileCached { file, pass }, verdict])
     }
 
     fn finish(&mut self) {

@@ -74,17 +74,22 @@ impl Driver<'_> {
                     block,
                 });
             }
-            News::WorkerPrepared { runner, framework, failure, duration, saved, block } => {
+            News::WorkerPrepared { runner, framework, failure, duration, saved, versions, block } => {
                 let runner = RunnerId { host, number: runner };
                 let failure = failure.map(told);
+                let ready = failure.is_none().then(|| self.worker_ready(&framework, versions.clone()));
                 self.close(runner.into(), block, |block| RunEvent::WorkerPrepared {
                     runner,
                     framework,
                     failure,
                     duration,
                     saved,
+                    versions,
                     block,
                 });
+                if let Some(event) = ready.flatten() {
+                    self.step(event);
+                }
             }
             News::WorkerEnded { runner, framework, failure, block } => {
                 let runner = RunnerId { host, number: runner };
@@ -144,6 +149,12 @@ impl Driver<'_> {
         let id = BlockId { host: lane.host, number: block.number };
         let events = self.blocks.close(lane, id, block.bytes, vec![event(id)]);
         self.emit(events);
+    }
+
+    /// What the scheduler is told of a worker that is there.
+    fn worker_ready(&self, framework: &str, versions: Option<String>) -> Option<Event> {
+        let launch = self.plan.launches.iter().position(|launch| launch.framework == framework)?;
+        Some(Event::WorkerReady { launch: LaunchId(u16::try_from(launch).ok()?), versions })
     }
 
     /// Tells what happened on a runner after everything that happened there before.

@@ -100,6 +100,8 @@ pub enum News {
         duration: Duration,
         /// It was kept from an earlier run, in which loading took so long.
         saved: Option<Duration>,
+        /// Its framework's and interpreter's versions, if it says both.
+        versions: Option<String>,
         /// Its output so far.
         block: AgentBlock,
     },

@@ -35,7 +35,7 @@ use self::link::{Dial, Link};
 use self::local_agent::LocalAgentError;
 use self::messages::{HostFailure, HostNews, HostOrder, News, Order, OutputPiece};
 pub use self::project_state::FirstLook;
-use self::project_state::ProjectState;
+pub(crate) use self::project_state::ProjectState;
 use self::remote_agent::RemoteAgentError;
 use self::snapshots::Snapshots;
 use self::ssh::{SshConnection, SshError};

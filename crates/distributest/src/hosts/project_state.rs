@@ -13,18 +13,28 @@ use ignore::WalkBuilder;
 use super::sync_rules;
 use crate::config::SyncConfig;
 
+/// Reads what is copied of a project.
+type ReadProject = fn(&Path, Vec<u8>) -> Result<ProjectTree, Unreadable>;
+
 /// The state a project was in when it was first looked at. Clones have the same.
 #[derive(Clone, Debug)]
 pub struct FirstLook {
     project: PathBuf,
     sync: SyncConfig,
+    settles: bool,
     state: Arc<OnceLock<Arc<ProjectState>>>,
 }
 
 impl FirstLook {
     /// Looks at nothing yet.
     pub fn new(project: PathBuf, sync: SyncConfig) -> FirstLook {
-        FirstLook { project, sync, state: Arc::default() }
+        FirstLook { project, sync, settles: false, state: Arc::default() }
+    }
+
+    /// The same, but with `settles` a moment is waited for where it takes that to tell all files from what they will be.
+    #[must_use]
+    pub fn settling(self, settles: bool) -> FirstLook {
+        FirstLook { settles, ..self }
     }
 
     /// Looks at the project now, while the caller does something else.
@@ -35,31 +45,35 @@ impl FirstLook {
     }
 
     /// Looks at the project anew.
-    pub(super) fn again(&self) -> ProjectState {
-        ProjectState::read(&self.project, &self.sync)
+    pub(crate) fn again(&self) -> ProjectState {
+        ProjectState::read(&self.project, &self.sync, ProjectTree::read)
     }
 
     /// Waits for a look that is being taken, or takes it: walks the project, which may take a while.
-    pub(super) fn state(&self) -> Arc<ProjectState> {
-        Arc::clone(self.state.get_or_init(|| Arc::new(self.again())))
+    pub(crate) fn state(&self) -> Arc<ProjectState> {
+        let first = || match self.settles {
+            true => ProjectState::read(&self.project, &self.sync, ProjectTree::read_settled),
+            false => self.again(),
+        };
+        Arc::clone(self.state.get_or_init(|| Arc::new(first())))
     }
 }
 
 /// A project as it was when it was looked at.
 #[derive(Debug)]
-pub(super) struct ProjectState {
+pub(crate) struct ProjectState {
     /// What is copied, as filter rules for rsync.
     pub(super) rules: Vec<u8>,
     /// What is copied, entry by entry, or why only rsync can tell.
-    pub(super) tree: Result<ReadTree, Unreadable>,
+    pub(crate) tree: Result<ReadTree, Unreadable>,
     /// Of the names, sizes and times of all files that are copied.
     pub(super) number: u64,
 }
 
 /// A tree, and what it is called.
 #[derive(Debug)]
-pub(super) struct ReadTree {
-    pub(super) tree: ProjectTree,
+pub(crate) struct ReadTree {
+    pub(crate) tree: ProjectTree,
     pub(super) encoded: Vec<u8>,
     pub(super) fingerprint: Fingerprint,
 }
@@ -75,9 +89,9 @@ pub(super) struct ReadFile {
 
 impl ProjectState {
     /// Walks the project, which may take a while.
-    pub(super) fn read(project: &Path, sync: &SyncConfig) -> ProjectState {
+    fn read(project: &Path, sync: &SyncConfig, read: ReadProject) -> ProjectState {
         let rules = sync_rules::rules(project, sync);
-        let tree = ProjectTree::read(project, rules.clone());
+        let tree = read(project, rules.clone());
         let number = tree.as_ref().map_or_else(|_| number_by_walking(project), number_of);
         let tree = tree.map(|tree| {
             let encoded = tree.encode();
@@ -147,7 +161,8 @@ mod tests {
     fn the_number_changes_with_what_is_copied_and_with_nothing_else() {
         let project = tempfile::tempdir().unwrap();
         let path = |name: &str| project.path().join(name);
-        let number = || ProjectState::read(project.path(), &SyncConfig::default()).number;
+        let read = || ProjectState::read(project.path(), &SyncConfig::default(), ProjectTree::read);
+        let number = || read().number;
         fs::create_dir(path(".git")).unwrap();
         fs::write(path(".gitignore"), "build\n").unwrap();
         fs::write(path("a"), "one").unwrap();
@@ -156,7 +171,7 @@ mod tests {
                 // Nothing that can be compared: only rsync can tell.
                 let _ = UnixListener::bind(path("socket")).unwrap();
             }
-            assert_eq!(ProjectState::read(project.path(), &SyncConfig::default()).tree.is_err(), by_walking);
+            assert_eq!(read().tree.is_err(), by_walking);
             let before = number();
             fs::create_dir(path("build")).unwrap();
             fs::write(path("build/output"), "ignored").unwrap();
@@ -175,7 +190,8 @@ mod tests {
         let path = project.path().join("a");
         fs::write(&path, "one").unwrap();
         let settled = || {
-            let state = ProjectState::read(project.path(), &SyncConfig::default()).tree.unwrap();
+            let read = ProjectState::read(project.path(), &SyncConfig::default(), ProjectTree::read);
+            let state = read.tree.unwrap();
             let read = state.read_files(project.path(), &[1]).unwrap().remove(0);
             (!read.changed).then_some((state, read))
         };

@@ -38,8 +38,14 @@ struct File {
 
 #[derive(Debug)]
 enum Stage {
-    Open { attempts: HashMap<AttemptId, Attempt>, verdict: Option<Decision> },
+    Open {
+        attempts: HashMap<AttemptId, Attempt>,
+        verdict: Option<Decision>,
+    },
     Finished,
+    /// An earlier pass stands for it. That is looked for anew in a run that continues this one: what the file depends on may
+    /// have changed by then.
+    Cached,
     NotRun,
 }
 
@@ -97,9 +103,9 @@ impl Notes {
         Notes { files: files.collect(), hosts: Vec::new(), waiting: Arc::default() }
     }
 
-    /// Whether every file has a verdict of its tests.
+    /// Whether every file has a verdict of its tests, now or earlier.
     pub(super) fn all_finished(&self) -> bool {
-        self.files.iter().all(|file| matches!(file.stage, Stage::Finished))
+        self.files.iter().all(|file| matches!(file.stage, Stage::Finished | Stage::Cached))
     }
 
     /// Takes an event in; returns the file about which nothing is missing any more with it.
@@ -131,6 +137,7 @@ impl Notes {
                 let stage = &mut self.files.get_mut(file.0 as usize)?.stage;
                 match (verdict, &mut *stage) {
                     (Verdict::NotRun(_), Stage::Open { .. }) => *stage = Stage::NotRun,
+                    (Verdict::Cached, Stage::Open { .. }) => *stage = Stage::Cached,
                     (_, Stage::Open { verdict: open @ None, .. }) => {
                         let failed_before = failed_before.clone();
                         *open =
@@ -148,7 +155,7 @@ impl Notes {
     fn attempts(&mut self, file: FileId) -> Option<&mut HashMap<AttemptId, Attempt>> {
         match &mut self.files.get_mut(file.0 as usize)?.stage {
             Stage::Open { attempts, .. } => Some(attempts),
-            Stage::Finished | Stage::NotRun => None,
+            Stage::Finished | Stage::Cached | Stage::NotRun => None,
         }
     }
 

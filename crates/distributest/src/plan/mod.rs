@@ -13,7 +13,7 @@ use distributest_core::identity::{FileId, LaunchId};
 use distributest_core::prediction::{self, FileFacts, PastAttempt};
 use distributest_core::run_event::{FilePlan, HostPlan, RunEvent};
 use distributest_frameworks::{DiscoverError, Discovered, DiscoveredFile, Framework, Selection};
-use distributest_history::RecordedAttempt;
+use distributest_history::{RecordedAttempt, RecordedPass};
 use distributest_protocol::wire;
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -44,6 +44,8 @@ pub struct RunPlan {
     pub launches: Vec<wire::Launch>,
     /// How fast hosts are.
     pub speeds: HostSpeeds,
+    /// Passes of each of `files` in earlier runs that may stand for running it; none for those beyond its end.
+    pub passes: Vec<Vec<RecordedPass>>,
 }
 
 /// A file of the plan.
@@ -90,6 +92,12 @@ impl RunPlan {
             hosts: self.announced_hosts(hosts),
             files: usable.chain(unusable).chain(finished).collect(),
         }
+    }
+
+    /// The versions of framework and interpreter with which each file passed that may not need to be run.
+    pub fn passed_with(&self) -> Vec<Vec<String>> {
+        let versions = |passes: &Vec<RecordedPass>| passes.iter().map(|pass| pass.versions.clone()).collect();
+        self.passes.iter().map(versions).collect()
     }
 
     /// What is told right after the first event: what a former run found out.
@@ -177,7 +185,16 @@ pub fn plan(
         }
     });
     let files = files.collect();
-    Ok(RunPlan { run, project, files, unusable: found.unusable, finished: None, launches, speeds })
+    Ok(RunPlan {
+        run,
+        project,
+        files,
+        unusable: found.unusable,
+        finished: None,
+        launches,
+        speeds,
+        passes: Vec::new(),
+    })
 }
 
 fn without_repeats(ids: impl Iterator<Item = String>) -> Vec<String> {

@@ -77,6 +77,7 @@ fn usage_errors_exit_with_2() {
         &["--runners"],
         &["--quiet", "--verbose"],
         &["--local", "--hosts", "a"],
+        &["--cache", "--no-cache"],
         &["--color", "pink"],
         &["init", "--runners", "2"],
         &["config", "spec"],
@@ -99,6 +100,7 @@ fn every_flag_of_a_key_sets_that_key() {
         ("timeout", "--timeout=a"),
         ("retries", "--retries=a"),
         ("fail_fast", "--fail-fast=a"),
+        ("cache", "--cache=a"),
         ("snapshot", "--snapshot=a"),
         ("require_hosts", "--require-hosts=a"),
         ("log.path", "--log-file=a"),
@@ -109,11 +111,11 @@ fn every_flag_of_a_key_sets_that_key() {
         assert_eq!((flags[0].key, flags[0].values.as_slice()), (key, &["a".to_owned()][..]));
         assert_eq!(flag_of(key), argument.split('=').next());
     }
-    // And the configuration's flags are all there are, but for the project and what only selects hosts.
+    // And the configuration's flags are all there are, but for the project and short ways to say what others say.
     let definition = Cli::command();
     let headed =
         definition.get_arguments().filter(|argument| argument.get_help_heading() == Some("Configuration"));
-    assert_eq!(headed.count(), given.len() + ["--project", "--local"].len());
+    assert_eq!(headed.count(), given.len() + ["--project", "--local", "--no-cache"].len());
 }
 
 #[test]
@@ -170,6 +172,7 @@ fn the_merged_configuration_is_printed_with_origins() {
     node_setup_inputs = []  # default
     pass_env = []  # default
     keep_warm = "10m"  # default
+    cache = false  # default
     snapshot = false  # default
     bootstrap = true  # default
     require_hosts = true  # ROOT/etc/config.toml:1

@@ -169,6 +169,7 @@ fn every_value_knows_where_it_comes_from() {
     node_setup_inputs = []  # default
     pass_env = []  # default
     keep_warm = "10m"  # default
+    cache = false  # default
     snapshot = false  # default
     bootstrap = false  # ROOT/etc/config.toml:3
     require_hosts = false  # default

@@ -4,6 +4,7 @@
 //! compared through `--json`.
 
 mod bad_input;
+mod cache;
 mod capabilities;
 mod changes;
 mod connecting;

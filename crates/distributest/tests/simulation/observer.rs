@@ -157,6 +157,9 @@ impl Observer {
                 broken.extend(self.file_verdict(*file, verdict));
                 broken.extend(self.reasons_of_verdict(world, *file, verdict, *attempt, failed_before));
             }
+            RunEvent::FileCached { file, .. } => {
+                broken.push(format!("{file:?} is said to have passed before"))
+            }
             RunEvent::StopRequested => self.stop_requested = true,
             RunEvent::HostConnected { host, .. } => _ = self.connected.insert(*host),
             RunEvent::HostFailed { host, .. } => {
@@ -313,7 +316,7 @@ impl Observer {
         let expected = match verdict {
             Verdict::Ran(outcome) => Some(*outcome),
             Verdict::Flaky => Some(Outcome::Passed),
-            Verdict::NotRun(_) => None,
+            Verdict::Cached | Verdict::NotRun(_) => None,
         };
         if attempt.is_some() != expected.is_some() || attempt.and_then(answer_of) != expected {
             let answer = attempt.and_then(answer_of);
@@ -331,6 +334,9 @@ impl Observer {
         }
         if (*verdict == Verdict::Flaky) == failed_before.is_empty() && expected == Some(Outcome::Passed) {
             broken.push(format!("{file:?} is {verdict:?} after the failed {failed_before:?}"));
+        }
+        if *verdict == Verdict::Cached {
+            broken.push(format!("{file:?} is cached, and never passed before"));
         }
         if let Verdict::NotRun(reason) = verdict {
             broken.extend(self.reason_not_run(world, file, reason));
@@ -433,6 +439,7 @@ fn counted(event: &RunEvent) -> Option<&'static str> {
             Verdict::Ran(Outcome::Passed) => "files passed",
             Verdict::Ran(_) => "files failed",
             Verdict::Flaky => "files flaky",
+            Verdict::Cached => "files cached",
             Verdict::NotRun(_) => "files not run",
         },
         RunEvent::AttemptFinished(AttemptReport { result: AttemptResult::Interrupted(_), .. }) => {

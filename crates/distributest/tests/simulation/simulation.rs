@@ -187,6 +187,7 @@ fn plan(scenario: &Scenario) -> RunPlan {
         unusable: Vec::new(),
         finished: None,
         launches,
+        passes: Vec::new(),
         speeds: (0..).zip(&scenario.hosts).map(|(host, it)| (host_name(host), it.believed_speed)).collect(),
     }
 }

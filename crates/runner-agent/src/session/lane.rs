@@ -227,6 +227,7 @@ impl Lane {
     async fn start_worker(&self, launch: &WorkerLaunch) -> Result<Worker, StartFailure> {
         let begin = Instant::now();
         let (worker, block) = Worker::start(&self.context, &self.environment, launch).await;
+        let versions = worker.as_ref().map(|worker| worker.versions().clone()).unwrap_or_default();
         let prepared = wire::WorkerPrepared {
             runner: self.number.into(),
             framework: launch.framework.clone(),
@@ -234,6 +235,8 @@ impl Lane {
             duration_microseconds: microseconds(begin.elapsed()),
             block: Some(block.unwrap_or_default()),
             saved_microseconds: 0,
+            version: versions.framework,
+            runtime: versions.runtime,
         };
         self.context.updates.send(Kind::WorkerPrepared(prepared)).await;
         worker
@@ -257,6 +260,8 @@ impl Lane {
             duration_microseconds: microseconds(begin.elapsed()),
             block: Some(worker.close_block().await),
             saved_microseconds: microseconds(worker.start_took()).max(1),
+            version: worker.versions().framework.clone(),
+            runtime: worker.versions().runtime.clone(),
         };
         context.updates.send(Kind::WorkerPrepared(prepared)).await;
         Some(worker)

@@ -33,7 +33,7 @@ use super::hang;
 use super::programs::{self, NoProgram};
 use super::time_limit::{TimedOut, overrun};
 use super::worker_messages::{
-    FileOutcome, Finished, WorkerLink, WorkerLinkError, WorkerMessage, WorkerOrder,
+    FileOutcome, Finished, Versions, WorkerLink, WorkerLinkError, WorkerMessage, WorkerOrder,
 };
 use crate::failure::{self, Failure};
 
@@ -126,6 +126,7 @@ pub(crate) struct Worker {
     helpers: Known,
     /// It understands that it is to stay.
     keeps: bool,
+    versions: Versions,
     origin: Option<Origin>,
     start_took: Duration,
     /// What belongs to many of its files and failed as it ended.
@@ -250,8 +251,20 @@ impl Worker {
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
         let control = started.tree.take_control().expect("it was asked for");
         let (link, isolation, helpers) = (WorkerLink::new(control), launch.isolation, Known::default());
-        let (has_run, keeps, start_took, failed_ends) = (false, false, Duration::ZERO, Vec::new());
-        Ok(Worker { started, link, isolation, has_run, helpers, keeps, origin, start_took, failed_ends })
+        let (has_run, keeps, versions) = (false, false, Versions::default());
+        let (start_took, failed_ends) = (Duration::ZERO, Vec::new());
+        Ok(Worker {
+            started,
+            link,
+            isolation,
+            has_run,
+            helpers,
+            keeps,
+            versions,
+            origin,
+            start_took,
+            failed_ends,
+        })
     }
 
     async fn wait_until_ready(&mut self, limit: Option<Duration>) -> Result<(), WorkerError> {
@@ -260,8 +273,8 @@ impl Worker {
             () = run_out(limit) => return Err(WorkerError::NotReady(limit.unwrap_or_default())),
         };
         match event {
-            Event::Message(WorkerMessage::Ready { keeps }) => {
-                self.keeps = keeps;
+            Event::Message(WorkerMessage::Ready { keeps, versions }) => {
+                (self.keeps, self.versions) = (keeps, versions);
                 Ok(())
             }
             Event::Message(WorkerMessage::Unable { message, hint }) => {
@@ -273,6 +286,11 @@ impl Worker {
             Event::Lost(error) => Err(error.into()),
             Event::Exited(exit) => Err(WorkerError::Exited(exit)),
         }
+    }
+
+    /// What it said of itself when it was ready.
+    pub(crate) fn versions(&self) -> &Versions {
+        &self.versions
     }
 
     /// Whether it was given a file before.

@@ -57,6 +57,8 @@ pub(crate) enum WorkerMessage {
     Ready {
         /// It understands [`WorkerOrder::Keep`].
         keeps: bool,
+        /// Its versions.
+        versions: Versions,
     },
     /// The worker stays.
     Kept {
@@ -81,6 +83,15 @@ pub(crate) enum WorkerMessage {
         /// One line on it.
         message: String,
     },
+}
+
+/// What a worker says of the versions that it runs tests with; empty what it does not say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Versions {
+    /// The framework's.
+    pub(crate) framework: String,
+    /// That of the interpreter, and of whatever else is loaded with it.
+    pub(crate) runtime: String,
 }
 
 /// How a worker closes a file.
@@ -210,7 +221,11 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
         cut_short: error.is_eof(),
     })?;
     Ok(match message {
-        Line::Ready { protocol: 1, keeps } => WorkerMessage::Ready { keeps },
+        Line::Ready { protocol: 1, keeps, version, runtime } => {
+            let known = |text: Option<String>| text.unwrap_or_default();
+            let versions = Versions { framework: known(version), runtime: known(runtime) };
+            WorkerMessage::Ready { keeps, versions }
+        }
         Line::Kept { files, all } => WorkerMessage::Kept { files, is_all: all },
         Line::Ready { protocol: version, .. } => return Err(WorkerLinkError::Version { version }),
         Line::Unable { message, hint } => WorkerMessage::Unable { message, hint: hint.unwrap_or_default() },
@@ -238,6 +253,8 @@ enum Line {
         protocol: u64,
         #[serde(default)]
         keeps: bool,
+        version: Option<String>,
+        runtime: Option<String>,
     },
     Kept {
         files: Vec<PathBuf>,

@@ -56,6 +56,22 @@ impl Model {
                 assert_eq!(*failed_before, before, "a verdict names every attempt before it that failed");
                 self.observe_verdict(*file, verdict, *attempt);
             }
+            Command::Reuse { file, pass } => {
+                assert!(
+                    self.is_cached(*file),
+                    "only what passed with the same versions is not run: {file:?}"
+                );
+                let launch = self.files[file.0 as usize].launch;
+                let said = self.versions[&launch].as_ref().expect("it is cached");
+                assert_eq!(&self.passed_with[file.0 as usize][*pass], said, "the pass that counts");
+                let state = &mut self.files[file.0 as usize];
+                assert_eq!(
+                    (state.verdict.clone(), state.dispatches),
+                    (None, 0),
+                    "it was never run: {file:?}"
+                );
+                state.verdict = Some(Verdict::Cached);
+            }
             Command::Finish => self.finished = true,
         }
     }
@@ -122,6 +138,7 @@ impl Model {
         let LiveAttempt { file, runner, given, role, .. } = self.attempts[&attempt];
         assert_eq!(role, Role::Counts, "what is cancelled is not waited for");
         assert!(!self.is_ending(), "nothing starts after a stop");
+        assert!(!self.is_cached(file), "what need not be run is not run: {file:?}");
         assert!(
             self.now >= given + OVERDUE_GRACE || !self.is_even(),
             "patience is not lost at once: {file:?}"
@@ -184,6 +201,7 @@ impl Model {
 
     fn observe_dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
         assert!(!self.is_ending(), "nothing starts after a stop");
+        assert!(!self.is_cached(file), "what need not be run is not run: {file:?}");
         if self.runner(runner) == Some(Runner::Busy) {
             return self.observe_queued(attempt, file, runner);
         }
@@ -258,6 +276,7 @@ impl Model {
                 );
                 assert!(!state.failed.is_empty(), "a flaky file failed before");
             }
+            Verdict::Cached => panic!("a pass is named that counts: {file:?}"),
             Verdict::NotRun(reason) => {
                 assert_eq!(attempt, None, "no attempt decided a file that was not run");
                 let has_failed = !state.failed.is_empty() || !state.set_aside.is_empty();

@@ -20,7 +20,11 @@ impl Model {
             Event::HostSilent { host } => self.silence(*host),
             Event::HostHeard { host } => self.silent.remove(host).then(Vec::new),
             Event::TimePassed => Some(Vec::new()),
-            Event::RunnerReady { runner } => self.greet_runner(*runner),
+            Event::RunnerReady { runner } => {
+                self.first_ready.get_or_insert(self.now);
+                self.greet_runner(*runner)
+            }
+            Event::WorkerReady { launch, versions } => self.hear_versions(*launch, versions.as_deref()),
             Event::RunnerLost { runner, .. } => self.lose_runner(*runner, Interruption::RunnerLost),
             Event::LaunchUnavailable { runner, launch, .. } => self.exclude(*runner, *launch),
             Event::AttemptStarted { attempt } => self.start_attempt(*attempt),
@@ -93,6 +97,15 @@ impl Model {
             }
         }
         Some(Vec::new())
+    }
+
+    fn hear_versions(&mut self, launch: LaunchId, versions: Option<&str>) -> Option<Vec<AttemptId>> {
+        if self.versions.contains_key(&launch) {
+            return None;
+        }
+        self.versions.insert(launch, versions.map(str::to_owned));
+        let of_launch = |file: &FileId| self.files[file.0 as usize].launch == launch;
+        self.candidates.iter().any(of_launch).then(Vec::new)
     }
 
     fn greet_runner(&mut self, runner: RunnerId) -> Option<Vec<AttemptId>> {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::AttemptResult;
-use distributest_core::scheduler::{DOUBT_PAUSE, DOUBT_STREAK, INTERRUPTION_LIMIT, SchedulerOptions};
+use distributest_core::scheduler::{
+    DOUBT_PAUSE, DOUBT_STREAK, INTERRUPTION_LIMIT, SCOUT_DELAY, SchedulerOptions,
+};
 use distributest_core::scheduler_messages::Command;
 
 pub(crate) struct Model {
@@ -24,6 +26,16 @@ pub(crate) struct Model {
     /// What runners said that they can't run.
     unable: BTreeSet<(RunnerId, LaunchId)>,
     pub(crate) silent: BTreeSet<HostId>,
+    /// With which versions files passed before, by their ids.
+    passed_with: Vec<Vec<String>>,
+    /// Files that need not be run if a worker says the right versions.
+    candidates: BTreeSet<FileId>,
+    /// Launches of which a worker has spoken, with the versions that it said.
+    versions: BTreeMap<LaunchId, Option<String>>,
+    /// When the first runner was ready.
+    first_ready: Option<Duration>,
+    /// Candidates that were given up to have a worker started.
+    scouts: BTreeSet<FileId>,
     speeds: Vec<f64>,
     fenced: BTreeSet<HostId>,
     /// Hosts that may be broken for all that is known.
@@ -170,7 +182,7 @@ pub(crate) enum Effect {
 
 /// State.
 impl Model {
-    pub(crate) fn new(options: &SchedulerOptions) -> Self {
+    pub(crate) fn new(options: &SchedulerOptions, passed_with: &[Vec<String>]) -> Self {
         let retries = |file: usize| options.retries.get(file).copied().unwrap_or(0);
         Model {
             now: Duration::ZERO,
@@ -183,6 +195,18 @@ impl Model {
             ended: BTreeMap::new(),
             unable: BTreeSet::new(),
             silent: BTreeSet::new(),
+            passed_with: passed_with.to_vec(),
+            candidates: (0..)
+                .map(FileId)
+                .zip(&options.file_launches)
+                .filter(|(file, _)| {
+                    passed_with.get(file.0 as usize).is_some_and(|versions| !versions.is_empty())
+                })
+                .map(|(file, _)| file)
+                .collect(),
+            versions: BTreeMap::new(),
+            first_ready: None,
+            scouts: BTreeSet::new(),
             speeds: (0..options.host_count as usize)
                 .map(|host| options.host_speeds.get(host).copied().unwrap_or(1.0))
                 .collect(),
@@ -232,6 +256,42 @@ impl Model {
         self.doubted = (0..self.hosts.len() as u32).map(HostId).filter(is_doubtful).collect();
     }
 
+    /// Takes note of the files that are still kept back after an event, before the commands that it led to are looked at.
+    pub(crate) fn keep_back(&mut self, candidates: &BTreeSet<FileId>, commands: &[Command]) {
+        assert!(candidates.is_subset(&self.candidates), "nothing is kept back later");
+        let is_decided = |file: &FileId| {
+            commands.iter().any(|command| match command {
+                Command::Decide { file: decided, .. } | Command::Reuse { file: decided, .. } => {
+                    decided == file
+                }
+                _ => false,
+            })
+        };
+        let released: Vec<FileId> = self.candidates.difference(candidates).copied().collect();
+        for file in released.into_iter().filter(|file| !is_decided(file)) {
+            let launch = self.files[file.0 as usize].launch;
+            if self.versions.contains_key(&launch) {
+                continue;
+            }
+            let is_due = self.first_ready.is_some_and(|ready| self.now >= ready + SCOUT_DELAY);
+            assert!(is_due, "a file is kept back until a worker has spoken: {file:?}");
+            let mut scouts = self.scouts.iter().map(|scout| &self.files[scout.0 as usize]);
+            let is_needed = scouts.all(|scout| scout.launch != launch || scout.verdict.is_some());
+            assert!(is_needed, "a launch has one scout at a time: {file:?}");
+            self.scouts.insert(file);
+        }
+        self.candidates.clone_from(candidates);
+    }
+
+    /// Whether a file need not be run, by what the first worker of its launch said.
+    fn is_cached(&self, file: FileId) -> bool {
+        let versions = self.versions.get(&self.files[file.0 as usize].launch).cloned().flatten();
+        let passed_with = self.passed_with.get(file.0 as usize);
+        let is_same =
+            |versions: String| passed_with.is_some_and(|passed_with| passed_with.contains(&versions));
+        !self.scouts.contains(&file) && versions.is_some_and(is_same)
+    }
+
     /// What must hold between events. `held`: the files whose last failure does not count yet.
     pub(crate) fn check(&mut self, held: &BTreeSet<FileId>) {
         self.check_held(held);
@@ -275,6 +335,12 @@ impl Model {
         let hopeless =
             waiting.iter().find(|file| self.hosts_for(self.files[file.0 as usize].launch).is_empty());
         assert_eq!(hopeless, None, "no file waits that nobody is left to run");
+        assert!(self.candidates.is_empty() || !self.is_ending(), "nothing is kept back after a stop");
+        for file in &self.candidates {
+            let launch = self.files[file.0 as usize].launch;
+            assert!(!self.versions.contains_key(&launch), "a worker has spoken for it: {file:?}");
+            assert!(!self.hosts_for(launch).is_empty(), "nobody is left to speak for it: {file:?}");
+        }
         let all_decided = self.files.iter().all(|file| file.verdict.is_some());
         assert_eq!(self.finished, all_decided, "a run is finished exactly when every file is decided");
     }
@@ -355,7 +421,8 @@ impl Model {
         let state = &self.files[file.0 as usize];
         let mut live = self.attempts.values().filter(|live| live.is_for(file));
         let may_run = state.counted_interruptions < INTERRUPTION_LIMIT;
-        state.verdict.is_none() && state.pending.is_none() && may_run && !live.any(is_heard)
+        let is_kept_back = self.candidates.contains(&file);
+        state.verdict.is_none() && state.pending.is_none() && may_run && !is_kept_back && !live.any(is_heard)
     }
 
     /// Whether nothing new starts, because somebody asked for that or enough files have failed.

@@ -58,6 +58,7 @@ impl Place {
             finished: None,
             launches: vec![wire::Launch { framework: "command".to_owned(), kind: None }],
             speeds: HostSpeeds::default(),
+            passes: Vec::new(),
         }
     }
 
