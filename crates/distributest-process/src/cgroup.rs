@@ -259,6 +259,20 @@ fn is_removed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(no_device)
 }
 
+/// This process's own cgroup and those above it, the own one first: in version 2, and in that hierarchy of version 1 that
+/// controls memory. Whether any of them can be read is another matter. `proc` is `/proc`; tests give another.
+pub(crate) fn own_directories(proc: &Path) -> Option<Vec<PathBuf>> {
+    let mounts = fs::read(proc.join("self/mounts")).ok()?;
+    let membership = fs::read(proc.join("self/cgroup")).ok()?;
+    let version_2 = find_mount_point(&mounts).zip(find_own_path(&membership));
+    let version_1 = find_memory_mount_point(&mounts).zip(find_own_memory_path(&membership));
+    let own = version_2.into_iter().chain(version_1);
+    Some(
+        own.flat_map(|(mount, own)| own.ancestors().map(|path| mount.join(path)).collect::<Vec<_>>())
+            .collect(),
+    )
+}
+
 /// The first mount point of type cgroup2 in a mounts table: `device mount-point type options 0 0`.
 fn find_mount_point(mounts: &[u8]) -> Option<PathBuf> {
     mounts.split(|byte| *byte == b'\n').find_map(|line| {
@@ -268,10 +282,34 @@ fn find_mount_point(mounts: &[u8]) -> Option<PathBuf> {
     })
 }
 
+/// Where the hierarchy of version 1 is mounted that controls memory.
+fn find_memory_mount_point(mounts: &[u8]) -> Option<PathBuf> {
+    mounts.split(|byte| *byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let [_, mount_point, b"cgroup", options, ..] = fields.as_slice() else { return None };
+        let is_meant = options.split(|byte| *byte == b',').any(|option| option == b"memory");
+        is_meant.then(|| PathBuf::from(unescape(mount_point)))
+    })
+}
+
+/// The path of the line `N:memory:/path`, as that of [`find_own_path`].
+fn find_own_memory_path(membership: &[u8]) -> Option<&Path> {
+    membership.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.splitn(3, |byte| *byte == b':');
+        let controllers = fields.nth(1)?;
+        let is_meant = controllers.split(|byte| *byte == b',').any(|controller| controller == b"memory");
+        inside(fields.next().filter(|_| is_meant)?)
+    })
+}
+
 /// The path of the line `0::/path`, relative to the mount point; `None` when it leads outside of what is mounted.
 fn find_own_path(membership: &[u8]) -> Option<&Path> {
-    let line = membership.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))?;
-    let path = Path::new(OsStr::from_bytes(line));
+    inside(membership.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?)
+}
+
+/// A path of a cgroup, relative to the mount point; `None` when it leads outside of what is mounted.
+fn inside(path: &[u8]) -> Option<&Path> {
+    let path = Path::new(OsStr::from_bytes(path.strip_prefix(b"/")?));
     (!path.starts_with("..")).then_some(path)
 }
 

@@ -26,7 +26,7 @@
 //!   guardian ([`guard`]), or the owner of the tree it is the root of.
 //! - A process that nobody is above keeps a record of its trees ([`TreeRecords`]), by which its successor kills what it
 //!   leaves when it is killed together with their roots.
-//! - Only `accounts`, `child`, `guardian`, `inherited` and `watch` contain unsafe code.
+//! - Only `accounts`, `child`, `guardian`, `inherited`, `usage` and `watch` contain unsafe code.
 
 pub mod cgroup;
 pub mod identity;
@@ -44,11 +44,14 @@ mod guardian;
 mod inherited;
 mod mark;
 mod members;
+mod memory;
 mod process_table;
 mod records;
 mod roots;
 mod spawn;
 mod tree;
+#[expect(unsafe_code, reason = "asks what a child used while it is waited for")]
+mod usage;
 #[expect(unsafe_code, reason = "registers pidfds with the runtime")]
 mod watch;
 
@@ -59,8 +62,10 @@ pub use exit::Exit;
 pub use guardian::{GuardError, guard};
 pub use identity::{IdentityError, User, peer_uid};
 pub use inherited::take_control_socket;
+pub use memory::{OutOfMemoryKills, available_memory};
 pub use output::drain_available;
 pub use records::{RecordedTree, TreeRecords};
 pub use roots::reap_orphans;
 pub use spawn::{CONTROL_DESCRIPTOR, ProcessSpec, SpawnError, become_subreaper};
 pub use tree::{LeakedProcess, ProcessTree, StopError};
+pub use usage::{ProcessUsage, wait_with_usage};

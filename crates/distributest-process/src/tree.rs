@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open};
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
@@ -24,6 +24,7 @@ use crate::members::{Membership, send};
 use crate::process_table::Process;
 use crate::roots::Roots;
 use crate::spawn::{ProcessSpec, SpawnError, start};
+use crate::usage::{ProcessUsage, wait_for};
 use crate::watch::Watch;
 
 /// How long a member may outlive SIGKILL before the stop gives up on it: it hangs in the kernel (a network file
@@ -95,7 +96,7 @@ pub struct ProcessTree {
     root: Pid,
     root_watch: Watch,
     /// Set when the root has been waited for; from then on its pid may be somebody else's.
-    exit: Mutex<Option<Exit>>,
+    exit: Mutex<Option<(Exit, ProcessUsage)>>,
     /// Nothing was left of it after its root's end: from then on nothing can come of it, and nobody needs to look.
     is_gone: AtomicBool,
     mark: Option<Mark>,
@@ -181,6 +182,15 @@ impl ProcessTree {
 
     /// How the root ended; `None` while it has not.
     pub fn poll_exit(&self) -> Option<Exit> {
+        self.poll().map(|(exit, _)| exit)
+    }
+
+    /// What the root used; `None` while it has not ended.
+    pub fn usage(&self) -> Option<ProcessUsage> {
+        self.poll().map(|(_, usage)| usage)
+    }
+
+    fn poll(&self) -> Option<(Exit, ProcessUsage)> {
         let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
         if exit.is_none() {
             *exit = wait_for_root(self.root, WaitOptions::NOHANG);
@@ -343,15 +353,14 @@ impl Drop for ProcessTree {
     }
 }
 
-/// How a root ended, once. From then on its pid may be somebody else's, so it is no root any more.
-fn wait_for_root(root: Pid, options: WaitOptions) -> Option<Exit> {
+/// How a root ended and what it used, once. From then on its pid may be somebody else's, so it is no root any more.
+fn wait_for_root(root: Pid, options: WaitOptions) -> Option<(Exit, ProcessUsage)> {
     let mut roots = Roots::lock();
-    let waited = waitpid(Some(root), options).expect("nobody else waits for this child");
-    let exit = waited.and_then(|(_, status)| Exit::from_wait_status(status));
-    if exit.is_some() {
+    let waited = wait_for(root, options).expect("nobody else waits for this child");
+    if waited.is_some() {
         roots.remove(root);
     }
-    exit
+    waited
 }
 
 /// Waits for the end of all these processes; `false` when the time is up first.
