@@ -19,20 +19,29 @@ const QUEUE: u16 = 4;
 /// How long each file takes, and should take.
 const DURATION: Duration = Duration::from_millis(1);
 
-/// Runs so many files; returns how many were decided.
-fn run(files: u32, hosts: u32, runners: u16) -> u32 {
+/// What each file needs.
+const FILE_MEMORY: u64 = 100;
+
+/// Runs so many files, where all runners have room for one or all but one; returns how many were decided.
+fn run(files: u32, hosts: u32, runners: u16, is_tight: bool) -> u32 {
     let mut scheduler = Scheduler::new(SchedulerOptions {
         file_launches: vec![LaunchId(0); files as usize],
         retries: Vec::new(),
         predicted: vec![Some(DURATION); files as usize],
         host_speeds: Vec::new(),
+        memory: vec![Some(FILE_MEMORY); files as usize],
         fail_fast: None,
         host_count: hosts,
     });
+    let memory = FILE_MEMORY * u64::from(if is_tight { runners - 1 } else { runners });
     let mut commands = Vec::new();
     scheduler.start(&mut commands);
     for host in (0..hosts).map(HostId) {
-        scheduler.handle(Duration::ZERO, Event::HostExpected { host, runners, queue: QUEUE }, &mut commands);
+        scheduler.handle(
+            Duration::ZERO,
+            Event::HostExpected { host, runners, queue: QUEUE, memory: Some(memory) },
+            &mut commands,
+        );
         for number in 1..=runners {
             let runner = RunnerId { host, number };
             scheduler.handle(Duration::ZERO, Event::RunnerReady { runner }, &mut commands);
@@ -51,7 +60,12 @@ fn run(files: u32, hosts: u32, runners: u16) -> u32 {
         }
         let Some(attempt) = live.pop_front() else { return decided };
         scheduler.handle(DURATION, Event::AttemptStarted { attempt }, &mut commands);
-        let finished = Event::AttemptFinished { attempt, outcome: Outcome::Passed, duration: DURATION };
+        let finished = Event::AttemptFinished {
+            attempt,
+            outcome: Outcome::Passed,
+            duration: DURATION,
+            out_of_memory: false,
+        };
         scheduler.handle(DURATION, finished, &mut commands);
     }
 }
@@ -61,10 +75,12 @@ fn runs(criterion: &mut Criterion) {
     group.sample_size(10);
     for (files, hosts, runners) in RUNS {
         group.throughput(Throughput::Elements(files.into()));
-        let name = BenchmarkId::new(format!("{hosts} hosts × {runners} runners"), files);
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| assert_eq!(run(files, hosts, runners), files));
-        });
+        for (is_tight, memory) in [(false, ""), (true, ", little memory")] {
+            let name = BenchmarkId::new(format!("{hosts} hosts × {runners} runners{memory}"), files);
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| assert_eq!(run(files, hosts, runners, is_tight), files));
+            });
+        }
     }
     group.finish();
 }

@@ -15,4 +15,5 @@ pub mod scheduler_messages;
 pub mod slots;
 pub mod splitting;
 pub mod test_result;
+pub mod usage;
 pub mod workload;

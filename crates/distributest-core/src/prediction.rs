@@ -17,6 +17,9 @@
 //! - **No history at all** predicts nothing, and the order alone decides: files with shared examples first,
 //!   then big ones.
 //!
+//! **Memory** is not averaged: a file needs as much as it ever did in the same attempts, because what does not fit may be
+//! killed. Where none of them told, nothing is known.
+//!
 //! Ties fall to files with shared examples, then to bigger ones, then to the path, so the order is total and
 //! does not depend on the order in which files were discovered.
 
@@ -54,6 +57,8 @@ pub struct PastAttempt {
     /// How fast its host is: 1 is the reference, 2 is twice as fast. Anything but a positive finite number
     /// means that it is not known, and counts as 1.
     pub host_speed: f64,
+    /// The most memory it had resident, in bytes, if that is known.
+    pub peak_memory: Option<u64>,
 }
 
 /// A file's place in the order.
@@ -63,6 +68,8 @@ pub struct PlannedFile {
     pub index: usize,
     /// How long it should take on a host of speed 1; `None` where there is nothing to go by.
     pub predicted: Option<Duration>,
+    /// How many bytes of memory it should need; `None` where nobody knows.
+    pub memory: Option<u64>,
 }
 
 /// Predicts every file and puts the files in the order they should be handed out, slowest first.
@@ -74,6 +81,7 @@ pub fn plan(files: &[FileFacts]) -> Vec<PlannedFile> {
     let predict = |(index, known): (usize, Option<Duration>)| PlannedFile {
         index,
         predicted: known.or_else(|| pace.as_ref().map(|pace| pace.predict(&files[index]))),
+        memory: files[index].recent.iter().take(RECENT_LIMIT).filter_map(|attempt| attempt.peak_memory).max(),
     };
     let mut planned: Vec<PlannedFile> = known.into_iter().enumerate().map(predict).collect();
     planned.sort_by_key(|planned| {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
 use crate::outcome::{Interruption, Outcome, Verdict};
 use crate::test_result::TestResult;
+use crate::usage::Usage;
 
 /// An output block: what one attempt, hook or worker start wrote, kept together in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +110,8 @@ pub struct AttemptReport {
     pub result: AttemptResult,
     /// From start to end, on the host's monotonic clock.
     pub duration: Duration,
+    /// What it used.
+    pub usage: Usage,
     /// A line on why the file is broken, crashed or interrupted; empty otherwise.
     pub message: String,
     /// Many lines on the same (a load error's backtrace, say); empty otherwise.
@@ -136,6 +139,13 @@ pub enum HostChange {
     },
     /// It is given files again after it was fenced.
     Readmitted,
+    /// The kernel killed a file for lack of memory, and this host is given nothing else until it has run it alone.
+    Reserved {
+        /// The file's path.
+        file: String,
+    },
+    /// It is given files again after it was reserved for one.
+    Released,
 }
 
 impl HostChange {
@@ -147,6 +157,8 @@ impl HostChange {
             HostChange::Away(_) => "away",
             HostChange::Fenced { .. } => "fenced",
             HostChange::Readmitted => "readmitted",
+            HostChange::Reserved { .. } => "reserved",
+            HostChange::Released => "released",
         }
     }
 }
@@ -168,7 +180,10 @@ impl fmt::Display for HostChange {
                 formatter,
                 "its last {failures} files failed while others pass theirs: those run again elsewhere, and it gets no more until it passes one; the log has what they said there"
             ),
-            HostChange::Readmitted => formatter.write_str("it gets files again"),
+            HostChange::Readmitted | HostChange::Released => formatter.write_str("it gets files again"),
+            HostChange::Reserved { file } => {
+                write!(formatter, "{file} ran out of memory beside others: it runs here once more, alone")
+            }
         }
     }
 }

@@ -52,6 +52,8 @@ pub enum Event {
         runners: u16,
         /// How many attempts each of them takes beside the one it is at work on.
         queue: u16,
+        /// Bytes of memory for the tests of all of them together; `None` where nobody knows.
+        memory: Option<u64>,
     },
     /// A host takes no part, or no longer: all its runners are lost, and their attempts are interrupted by
     /// this. Every host is either announced by `HostExpected` or given up by this, sooner or later.
@@ -94,6 +96,8 @@ pub enum Event {
         outcome: Outcome,
         /// Time from start to end on the host's clock.
         duration: Duration,
+        /// The kernel killed its process because there was no memory left.
+        out_of_memory: bool,
     },
     /// The attempt ended without an answer. The runner goes on with its next attempt or is free again, unless a `RunnerLost`
     /// says otherwise.
@@ -173,6 +177,19 @@ pub enum Command {
     },
     /// Nothing to carry out: a fenced host takes part again.
     Readmit {
+        /// The host.
+        host: HostId,
+    },
+    /// Nothing to carry out: a host is given nothing but this file, which the kernel killed for lack of memory when it was
+    /// not alone.
+    Reserve {
+        /// The host.
+        host: HostId,
+        /// The file.
+        file: FileId,
+    },
+    /// Nothing to carry out: a reserved host is given files as any other again, unless it is gone.
+    Release {
         /// The host.
         host: HostId,
     },

@@ -34,6 +34,7 @@ import logging
 import os
 import random
 import re
+import resource
 import select
 import signal
 import socket
@@ -219,8 +220,9 @@ class Witness:
 class End:
     """How a process that ran tests ended."""
 
-    def __init__(self, status, notes):
+    def __init__(self, status, usage, notes):
         self.status = status
+        self.usage = usage
         self.result = notes.get("result")
         self.during = notes.get("file")
         self.advice = notes.get("advice")
@@ -232,9 +234,15 @@ class End:
 
     def final_result(self):
         """What the process said of its file, unless it passed it and then left as one that failed."""
-        if self.status == 0 or self.result is None or self.result["outcome"] != "passed":
-            return self.result
-        return result("failed", "no test failed, but the process running this file {}".format(self.how()))
+        final = self.result
+        if self.status != 0 and final["outcome"] == "passed":
+            final = result("failed", "no test failed, but the process running this file {}".format(self.how()))
+        return {**final, **self.usage}
+
+    def death(self):
+        """What there is to say of a file whose process died."""
+        number = {"signal": os.WTERMSIG(self.status)} if os.WIFSIGNALED(self.status) else {}
+        return {**result("crashed", self.describe()), **self.usage, **number}
 
     def how(self):
         if os.WIFSIGNALED(self.status):
@@ -248,6 +256,45 @@ class End:
     def describe(self):
         where = "while {} ran".format(self.test["id"]) if self.test else "before its tests were done"
         return "the process running this file {} {}".format(self.how(), where)
+
+
+def used(processor_seconds, peak_memory_bytes):
+    return {"processor_seconds": processor_seconds, "peak_memory_bytes": peak_memory_bytes}
+
+
+class Meter:
+    """What this process uses from now on, with the children it waits for: a process that runs many files.
+
+    The most memory it had is told anew from now on, where the kernel can do that; otherwise it is not known.
+    """
+
+    def __init__(self):
+        self.before = self.processor_time()
+        try:
+            with open("/proc/self/clear_refs", "w") as clear:
+                clear.write("5")
+            self.knows_memory = True
+        except OSError:
+            self.knows_memory = False
+
+    def read(self):
+        processor = self.processor_time() - self.before
+        peak = self.peak_memory() if self.knows_memory else None
+        return {"processor_seconds": processor} if peak is None else used(processor, peak)
+
+    @staticmethod
+    def processor_time():
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    @staticmethod
+    def peak_memory():
+        try:
+            with open("/proc/self/status") as status:
+                lines = [line.split() for line in status if line.startswith("VmHWM:")]
+        except OSError:
+            return None
+        return int(lines[0][1]) * 1024 if lines else None
 
 
 class Supervisor:
@@ -278,13 +325,13 @@ class Supervisor:
             os.close(wake_up)
             os.close(wake_up_sender)
             work_and_leave(lambda: work(witness))
-        status = self.wait(wake_up)
+        status, usage = self.wait(wake_up)
         self.child = None
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(wake_up)
         os.close(wake_up_sender)
-        end = End(status, witness.read())
+        end = End(status, usage, witness.read())
         witness.close()
         if self.told_to_end == signal.SIGTERM:
             self.report_test(end)
@@ -297,9 +344,9 @@ class Supervisor:
         poll.register(wake_up, select.POLLIN)
         poll.register(self.agent.socket, 0)  # reports nothing but the other end's going away
         while True:
-            pid, status = os.waitpid(self.child, os.WNOHANG)
+            pid, status, usage = os.wait4(self.child, os.WNOHANG)
             if pid:
-                return status
+                return status, used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
             for descriptor, _ in poll.poll():
                 if descriptor == wake_up:
                     with contextlib.suppress(BlockingIOError):
@@ -319,7 +366,7 @@ class Supervisor:
 
     def report_death(self, end):
         self.report_test(end)
-        self.agent.finished(result("crashed", end.describe()))
+        self.agent.finished(end.death())
 
     def report_test(self, end):
         """Reports the test the process died in."""
@@ -360,6 +407,7 @@ class Worker:
         # The supervisor has loaded nothing yet: the child is as good as a process of its own.
         death = self.supervisor.run(lambda witness: self.work_under(witness, work))
         if death.during is not None:
+            death.usage = {}  # that of all its files
             self.supervisor.report_death(death)
         elif death.while_ending and death.status != 0:
             self.agent.end_failed("behind the last file, the process that ran the files {}".format(death.how()))
@@ -426,6 +474,7 @@ class Worker:
         is_used = False
         for order in self.agent.orders():
             self.witness.begin(order.file)
+            meter = Meter()
             try:
                 prepared = prepared.renew(order) if is_used else prepared
                 is_used = True
@@ -436,7 +485,7 @@ class Worker:
             except Unable as reason:
                 outcome = result("broken", reason.message, reason.details)
             self.witness.clear()
-            self.agent.finished(outcome)
+            self.agent.finished({**outcome, **meter.read()})
         self.witness.begin_end()
         self.close(prepared)
 

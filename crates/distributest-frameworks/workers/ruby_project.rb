@@ -76,6 +76,7 @@ module DistributestWorker
     else
       # The supervisor has loaded nothing yet: the child is as good as a process of its own.
       death = supervisor.run { |witness| serve_in_this_process(framework, agent, witness) }
+      death.usage = {} # that of all its files
       supervisor.report_death(death) if death.file
     end
   end
@@ -103,7 +104,8 @@ module DistributestWorker
         # Ruby gives every fork random numbers of its own; those of a project that wants the same every time stay.
         srand(project_seed) if project_seed
         Coverage.resume
-        witness.finish(framework.run(order, witness, agent))
+        result = framework.run(order, witness, agent)
+        witness.finish(result.merge(Meter.peak_memory))
       end
       ended.result ? agent.finished(ended.final_result) : supervisor.report_death(ended)
     end
@@ -118,9 +120,10 @@ module DistributestWorker
     agent.ready(framework.version)
     agent.each_order do |order|
       witness.begin(order.file)
+      meter = Meter.begin
       result = framework.run(order, witness, agent)
       witness.clear
-      agent.finished(result)
+      agent.finished(result.merge(meter.read))
     end
   end
 

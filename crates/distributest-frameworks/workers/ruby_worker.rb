@@ -269,9 +269,11 @@ module DistributestWorker
   # How a process that ran tests ended.
   class Ending
     attr_reader :result, :file, :test
+    attr_writer :usage
 
-    def initialize(status, notes)
+    def initialize(status, notes, usage)
       @status = status
+      @usage = usage
       @result = notes["result"]
       @file = notes["file"]
       @test = notes["test"]
@@ -279,9 +281,18 @@ module DistributestWorker
 
     # What the process said of its file, unless it passed it and then left as one that failed.
     def final_result
-      return @result if @status.success? || @result.nil? || @result["outcome"] != "passed"
+      return if @result.nil?
 
-      @result.merge("outcome" => "failed", "message" => "no test failed, but the process running this file #{how}")
+      final = @result.merge(@usage)
+      return final if @status.success? || final["outcome"] != "passed"
+
+      final.merge("outcome" => "failed", "message" => "no test failed, but the process running this file #{how}")
+    end
+
+    # What there is to say of a file whose process died.
+    def death
+      number = @status.signaled? ? { "signal" => @status.termsig } : {}
+      { "outcome" => "crashed", "message" => describe, "details" => "" }.merge(@usage, number)
     end
 
     def describe
@@ -317,6 +328,50 @@ module DistributestWorker
     private_class_method :calls
   end
 
+  # What this process uses from now on, with the children it waits for.
+  #
+  # The most memory it had is told anew from now on, where the kernel can do that; otherwise it is not known.
+  class Meter
+    def initialize
+      @processor = processor
+    end
+
+    # Before a file, in the process that runs many.
+    def self.begin
+      meter = new
+      meter.forget_memory
+      meter
+    end
+
+    # What this process has had since it was forked.
+    def self.peak_memory
+      peak = File.read("/proc/self/status")[/^VmHWM:\s*(\d+) kB/, 1]
+      peak ? { "peak_memory_bytes" => peak.to_i * 1024 } : {}
+    rescue SystemCallError
+      {}
+    end
+
+    def forget_memory
+      @knows_memory = File.write("/proc/self/clear_refs", "5")
+    rescue SystemCallError
+      @knows_memory = nil
+    end
+
+    def read_processor
+      { "processor_seconds" => processor - @processor }
+    end
+
+    def read
+      @knows_memory ? read_processor.merge(Meter.peak_memory) : read_processor
+    end
+
+    private
+
+    def processor
+      Process.times.to_a.sum
+    end
+  end
+
   # Forks a process, waits for it, and ends it when the agent goes away.
   class Supervisor
     def initialize(agent)
@@ -342,12 +397,13 @@ module DistributestWorker
         wake_up_sender.close
         yield witness
       end
+      meter = Meter.new
       status = wait(wake_up)
       @child = nil
       trap("TERM", "DEFAULT")
       trap("CHLD", "DEFAULT")
       [wake_up, wake_up_sender, errors].each(&:close)
-      ending = Ending.new(status, witness.read)
+      ending = Ending.new(status, witness.read, meter.read_processor)
       witness.close
       report_test(ending) if @told_to_end == "TERM"
       exit(1) if @told_to_end
@@ -356,7 +412,7 @@ module DistributestWorker
 
     def report_death(ending)
       report_test(ending)
-      @agent.finished("outcome" => "crashed", "message" => ending.describe, "details" => "")
+      @agent.finished(ending.death)
     end
 
     # Reports the test the process died in.

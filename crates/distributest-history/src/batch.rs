@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use distributest_core::identity::{AttemptId, FileId, HostId};
 use distributest_core::run_event::{AttemptResult, FilePlan, HostPlan, RunSummary};
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 
 use crate::passes::NewPass;
 use crate::recorder::RunInfo;
@@ -74,6 +75,7 @@ pub(crate) struct AttemptRow {
     /// Since the start of the run.
     pub(crate) started: Duration,
     pub(crate) duration: Duration,
+    pub(crate) usage: Usage,
     /// Since the start of the run.
     pub(crate) finished: Duration,
 }
@@ -184,7 +186,7 @@ fn insert_attempt(
     transaction
         .prepare_cached(
             "INSERT INTO attempts (run_id, number, file_id, host_id, runner, result, started, duration, predicted, \
-             finished_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+             finished_at, processor, peak_memory) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             run_row,
@@ -197,6 +199,8 @@ fn insert_attempt(
             micros(attempt.duration),
             file.predicted.map(micros),
             run.info.started_at_unix_ms.saturating_add(finished_ms),
+            attempt.usage.processor.map(micros),
+            attempt.usage.peak_memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         ])?;
     // The one that this one displaced.
     transaction

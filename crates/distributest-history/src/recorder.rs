@@ -163,6 +163,7 @@ impl Recorder {
             result: report.result,
             started: started.unwrap_or_else(|| now.saturating_sub(report.duration)),
             duration: report.duration,
+            usage: report.usage,
             finished: now,
         };
         if self.split_files.has(report.file) {

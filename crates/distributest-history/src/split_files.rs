@@ -2,7 +2,8 @@
 //!
 //! The row says what running the file as a whole would have taken: the tests of all parts, and the *setup*, which is what
 //! comes before and after them, of one. It is that of the part with the least, for the others paid it beside it. Parts
-//! that did not pass or fail leave nothing: their time says nothing about the file's.
+//! that did not pass or fail leave nothing: their time says nothing about the file's. The file needs the memory of the part that
+//! needed most; what processor time it would have taken in one piece nobody knows.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use distributest_core::identity::{AttemptId, FileId};
 use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptResult, FilePlan};
+use distributest_core::usage::Usage;
 
 use crate::batch::{AttemptRow, TestRow};
 
@@ -85,6 +87,7 @@ fn merged(mut parts: Vec<(u32, AttemptRow, Vec<TestRow>)>) -> Option<(AttemptRow
     let failed = parts.iter().any(|(_, row, _)| row.result == AttemptResult::Outcome(Outcome::Failed));
     let started = parts.iter().map(|(_, row, _)| row.started).min()?;
     let finished = parts.iter().map(|(_, row, _)| row.finished).max()?;
+    let peak_memory = parts.iter().filter_map(|(_, row, _)| row.usage.peak_memory).max();
     let longest = (0..parts.len()).max_by_key(|index| parts[*index].1.duration)?;
     let mut all_tests = Vec::new();
     let mut rows = Vec::new();
@@ -95,5 +98,7 @@ fn merged(mut parts: Vec<(u32, AttemptRow, Vec<TestRow>)>) -> Option<(AttemptRow
     let duration = setup + of_tests(&all_tests);
     let outcome = if failed { Outcome::Failed } else { Outcome::Passed };
     let result = AttemptResult::Outcome(outcome);
-    Some((AttemptRow { result, started, finished, duration, ..rows.swap_remove(longest) }, all_tests))
+    let usage = Usage { processor: None, peak_memory };
+    let row = rows.swap_remove(longest);
+    Some((AttemptRow { result, started, finished, duration, usage, ..row }, all_tests))
 }

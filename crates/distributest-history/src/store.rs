@@ -140,6 +140,8 @@ pub struct RecordedAttempt {
     pub host: Arc<str>,
     /// When it finished, by the coordinator's clock: milliseconds since the Unix epoch.
     pub finished_at_unix_ms: i64,
+    /// The most memory it had resident, in bytes, if that is known.
+    pub peak_memory: Option<u64>,
 }
 
 /// A test of an earlier run.
@@ -209,6 +211,7 @@ impl History {
                     duration: Duration::from_micros(row.get::<_, i64>(2)?.unsigned_abs()),
                     host: hosts.get(&row.get(3)?).cloned().unwrap_or_default(),
                     finished_at_unix_ms: row.get(4)?,
+                    peak_memory: row.get::<_, Option<i64>>(5)?.map(i64::unsigned_abs),
                 });
             }
         }
@@ -272,7 +275,7 @@ pub(crate) enum Operation {
 /// Walks two covering indexes side by side, in their own order. The inner question is answered once per file, by
 /// stepping over the newest entries.
 const RECENT: &str = "
-    SELECT files.id, files.path, attempts.duration, attempts.host_id, attempts.finished_at
+    SELECT files.id, files.path, attempts.duration, attempts.host_id, attempts.finished_at, attempts.peak_memory
     FROM projects
     JOIN files ON files.project_id = projects.id
     JOIN attempts ON attempts.file_id = files.id

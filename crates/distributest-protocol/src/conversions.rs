@@ -6,6 +6,7 @@ use std::time::Duration;
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 
 use crate::wire;
 use crate::wire::attempt_finished::Result as WireResult;
@@ -66,9 +67,23 @@ impl TryFrom<wire::TestFinished> for TestResult {
     }
 }
 
-/// An attempt's end, with nothing but what came of it.
-pub fn finished_to_wire(attempt: u64, result: AttemptResult) -> wire::AttemptFinished {
-    wire::AttemptFinished { attempt, result: result_to_wire(result).into(), ..Default::default() }
+/// An attempt's end, with nothing but what came of it and what it used.
+pub fn finished_to_wire(attempt: u64, result: AttemptResult, usage: Usage) -> wire::AttemptFinished {
+    wire::AttemptFinished {
+        attempt,
+        result: result_to_wire(result).into(),
+        processor_microseconds: usage.processor.map(microseconds),
+        peak_memory_bytes: usage.peak_memory,
+        ..Default::default()
+    }
+}
+
+/// What an attempt used.
+pub fn usage_from_wire(finished: &wire::AttemptFinished) -> Usage {
+    Usage {
+        processor: finished.processor_microseconds.map(Duration::from_micros),
+        peak_memory: finished.peak_memory_bytes,
+    }
 }
 
 /// The wire's form of what came of an attempt.
@@ -139,6 +154,15 @@ mod tests {
             result_from_wire(&wire::AttemptFinished { attempt: 7, ..Default::default() }),
             Err(MalformedMessage::MissingResult(7))
         );
+    }
+
+    #[test]
+    fn what_an_attempt_used_survives_the_wire_known_or_not() {
+        let known = Usage { processor: Some(Duration::from_millis(7)), peak_memory: Some(0) };
+        for usage in [known, Usage::default()] {
+            let finished = finished_to_wire(1, AttemptResult::Outcome(Outcome::Passed), usage);
+            assert_eq!(usage_from_wire(&finished), usage);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::Outcome;
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, OutputStream, RunEvent};
+use distributest_core::usage::Usage;
 use distributest_report::{AggregatedLog, LogDestination, Reporter, prepare_log};
 
 const RUNNER: RunnerId = RunnerId { host: HostId(0), number: 1 };
@@ -31,6 +32,7 @@ fn finished(number: u64, block: BlockId) -> RunEvent {
         runner: RUNNER,
         result: AttemptResult::Outcome(Outcome::Passed),
         duration: Duration::from_millis(5),
+        usage: Usage::default(),
         message: String::new(),
         details: String::new(),
         leaked: Vec::new(),

@@ -203,7 +203,8 @@ impl AggregatedLog {
             write_section(&mut sections, "left running, killed", "", &[&report.leaked.join("\n")])?;
         }
         let earlier = if report.attempt.is_of_former_run() { ", in the former run" } else { "" };
-        let end = format!("{word} in {}{earlier}", format::seconds(report.duration));
+        let usage = phrases::usage(report.usage);
+        let end = format!("{word} in {}{usage}{earlier}", format::seconds(report.duration));
         self.close_block(report.block, &title, Some(sections), &end)
     }
 

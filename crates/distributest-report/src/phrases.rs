@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use distributest_core::identity::{HostId, RunnerId};
 use distributest_core::run_event::{EarlierPass, FormerRun};
+use distributest_core::usage::{Usage, memory_in_words};
 
 use crate::format;
 use crate::names::Names;
@@ -43,6 +44,13 @@ pub(crate) fn passed_before(pass: &EarlierPass) -> String {
 /// How a worker left.
 pub(crate) fn last_words(failure: Option<&str>) -> String {
     failure.map_or_else(|| "left".to_owned(), |failure| format!("failed behind its last file: {failure}"))
+}
+
+/// What an attempt used, as far as that is known: `, 9.80 s of processor, 812 MB`.
+pub(crate) fn usage(usage: Usage) -> String {
+    let processor = usage.processor.map(|time| format!(", {} of processor", format::seconds(time)));
+    let memory = usage.peak_memory.map(|bytes| format!(", {}", memory_in_words(bytes)));
+    [processor, memory].into_iter().flatten().collect()
 }
 
 /// Why a runner takes no part, or no longer.

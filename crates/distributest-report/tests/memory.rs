@@ -8,6 +8,7 @@ use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan, RunEvent};
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 use distributest_report::{
     AggregatedLog, Console, ConsoleOptions, ConsoleOutputs, JUnit, LogDestination, Reporters, Verbosity,
     prepare_log,
@@ -114,6 +115,7 @@ fn report() -> AttemptReport {
         runner: RUNNER,
         result: AttemptResult::Outcome(Outcome::Failed),
         duration: Duration::from_secs(1),
+        usage: Usage::default(),
         message: String::new(),
         details: String::new(),
         leaked: Vec::new(),

@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use distributest_core::usage::Usage;
+use distributest_process::{Exit, ProcessUsage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -43,6 +45,15 @@ pub(crate) struct Link {
     terminated: UnixStream,
     received: Vec<u8>,
     orders: VecDeque<Order>,
+    spent: Spent,
+}
+
+/// What the programs that were run for a file used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) usage: Usage,
+    /// The signal that ended the last one of them that a signal ended.
+    pub(crate) signal: Option<i32>,
 }
 
 impl Link {
@@ -50,7 +61,28 @@ impl Link {
     pub(crate) fn new(socket: UnixStream) -> io::Result<Link> {
         let (terminated, write) = UnixStream::pair()?;
         signal_hook::low_level::pipe::register(Signal::TERM.as_raw(), write)?;
-        Ok(Link { socket, terminated, received: Vec::new(), orders: VecDeque::new() })
+        Ok(Link {
+            socket,
+            terminated,
+            received: Vec::new(),
+            orders: VecDeque::new(),
+            spent: Spent::default(),
+        })
+    }
+
+    /// A program has ended, which the agent is told with the end of the file.
+    pub(crate) fn note_end(&mut self, exit: Exit, used: ProcessUsage) {
+        let Usage { processor, peak_memory } = self.spent.usage;
+        self.spent.usage.processor = Some(processor.unwrap_or_default().saturating_add(used.processor));
+        self.spent.usage.peak_memory = peak_memory.max(Some(used.peak_memory));
+        if let Exit::Signal(signal) = exit {
+            self.spent.signal = Some(signal);
+        }
+    }
+
+    /// What was used since the last time this was asked.
+    pub(crate) fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
     }
 
     /// Tells the agent something.

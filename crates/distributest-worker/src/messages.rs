@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use distributest_core::test_result::TestResult;
 use serde::{Deserialize, Serialize};
 
+use crate::link::Spent;
 use crate::text::{one_line, shorten};
 
 /// What the agent says.
@@ -38,7 +39,17 @@ pub(crate) enum Message<'a> {
     /// A test ended.
     Test(TestLine<'a>),
     /// The file ended.
-    Finished { outcome: FileOutcome, message: Cow<'a, str>, details: String },
+    Finished {
+        outcome: FileOutcome,
+        message: Cow<'a, str>,
+        details: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        processor_seconds: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peak_memory_bytes: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+    },
 }
 
 /// A test as it is written.
@@ -108,9 +119,16 @@ impl Finished {
     }
 }
 
-impl<'a> From<&'a Finished> for Message<'a> {
-    fn from(finished: &'a Finished) -> Self {
-        let details = shorten(&finished.details);
-        Message::Finished { outcome: finished.outcome, message: one_line(&finished.message), details }
+impl<'a> Message<'a> {
+    /// The end of a file, and what its programs used.
+    pub(crate) fn finished(finished: &'a Finished, spent: &Spent) -> Self {
+        Message::Finished {
+            outcome: finished.outcome,
+            message: one_line(&finished.message),
+            details: shorten(&finished.details),
+            processor_seconds: spent.usage.processor.map(|time| time.as_secs_f64()),
+            peak_memory_bytes: spent.usage.peak_memory,
+            signal: spent.signal,
+        }
     }
 }

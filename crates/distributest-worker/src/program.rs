@@ -16,7 +16,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use distributest_process::{Exit, lead_session};
+use distributest_process::{Exit, lead_session, wait_with_usage};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -118,7 +118,7 @@ pub(crate) fn run(
         Err(error) => return Ok(Ending::NotStarted(error)),
     };
     match running.follow(true, link, reader) {
-        Ok(()) => running.reap(),
+        Ok(()) => running.reap(link),
         Err(stop) => Err(running.stop(stop, link, reader)),
     }
 }
@@ -262,8 +262,10 @@ impl Running {
         stop
     }
 
-    fn reap(mut self) -> Result<Ending, Stop> {
-        self.child.wait().map(|status| Ending::Exited(status.into())).map_err(Stop::Wait)
+    fn reap(self, link: &mut Link) -> Result<Ending, Stop> {
+        let (exit, usage) = wait_with_usage(self.child).map_err(Stop::Wait)?;
+        link.note_end(exit, usage);
+        Ok(Ending::Exited(exit))
     }
 }
 

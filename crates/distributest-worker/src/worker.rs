@@ -59,8 +59,11 @@ fn work(words: &[OsString], link: &mut Link) -> Result<(), Stop> {
     let (framework, version, runtime) = (kind.framework(), kind.version(), kind.runtime());
     link.send(&Message::Ready { protocol: PROTOCOL, framework, version, runtime })?;
     while let Order::Run(order) = link.next_order()? {
+        // What was used to make ready is no file's.
+        link.take_spent();
         let finished = kind.run(&order, link)?;
-        link.send(&(&finished).into())?;
+        let spent = link.take_spent();
+        link.send(&Message::finished(&finished, &spent))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use distributest_core::identity::{AttemptId, HostId};
 use distributest_core::run_event::{HookKind, OutputStream};
 use distributest_core::test_result::TestResult;
 use distributest_protocol::client::{AgentConnection, ConnectError, Output, connect};
-use distributest_protocol::conversions::{MalformedMessage, milliseconds, result_from_wire};
+use distributest_protocol::conversions::{MalformedMessage, milliseconds, result_from_wire, usage_from_wire};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
 use distributest_protocol::wire::coordinator_message::Kind as OrderKind;
@@ -468,6 +468,8 @@ fn news(update: Update, connection: u32) -> Result<News, AgentError> {
             attempt: AttemptId(finished.attempt),
             result: result_from_wire(&finished)?,
             duration: Duration::from_micros(finished.duration_microseconds),
+            usage: usage_from_wire(&finished),
+            out_of_memory: finished.out_of_memory,
             message: finished.message,
             details: finished.details,
             leaked: finished.leaked,

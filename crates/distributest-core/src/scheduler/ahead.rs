@@ -155,7 +155,7 @@ impl Scheduler {
         }
         let able = self.queue.launches().filter(|launch| self.fleet.is_able(runner, *launch));
         let (launch, waiting) = able
-            .filter_map(|launch| Some((launch, self.fresh_for(launch, runner.host)?)))
+            .filter_map(|launch| Some((launch, self.fresh_for(launch, runner)?)))
             .min_by_key(|(_, waiting)| waiting.file)?;
         // Neighbours in the queue take about as long as one another.
         let queued = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
@@ -193,9 +193,13 @@ impl Scheduler {
         wanted.into_iter().find_map(|launch| {
             let waiting = &self.ahead.waiting[usize::from(launch.0)];
             let is_late = |(begins, id): &&(Duration, AttemptId)| {
-                *begins > self.now + self.patience(*id) && self.is_sooner_elsewhere(*id)
+                *begins > self.now + self.patience(*id)
+                    && self.is_sooner_elsewhere(*id)
+                    && self.has_room_elsewhere(*id)
             };
-            let is_overdue = |(begins, id): &&(Duration, AttemptId)| *begins + self.patience(*id) <= self.now;
+            let is_overdue = |(begins, id): &&(Duration, AttemptId)| {
+                *begins + self.patience(*id) <= self.now && self.has_room_elsewhere(*id)
+            };
             let found = waiting.last().filter(is_late).or(waiting.first().filter(is_overdue));
             found.map(|(_, id)| *id)
         })
@@ -205,7 +209,8 @@ impl Scheduler {
     pub(super) fn next_in_vain(&self) -> Option<Duration> {
         let wanted = self.queue.launches().filter(|launch| self.wants_back(*launch));
         let firsts = wanted.filter_map(|launch| self.ahead.waiting[usize::from(launch.0)].first());
-        firsts.map(|(begins, id)| *begins + self.patience(*id)).min()
+        let wanted = firsts.filter(|(_, id)| self.has_room_elsewhere(*id));
+        wanted.map(|(begins, id)| *begins + self.patience(*id)).min()
     }
 
     fn patience(&self, attempt: AttemptId) -> Duration {

@@ -102,6 +102,7 @@ impl Scheduler {
         for launch in self.candidates.launches() {
             if let Some(scout) = self.candidates.take_scout(launch) {
                 self.queue.admit(launch, scout);
+                self.show_to(scout);
             }
         }
     }
@@ -122,7 +123,10 @@ impl Scheduler {
                     self.undecided -= 1;
                     commands.push(Command::Reuse { file, pass });
                 }
-                None => self.queue.admit(launch, file),
+                None => {
+                    self.queue.admit(launch, file);
+                    self.show_to(file);
+                }
             }
         }
     }

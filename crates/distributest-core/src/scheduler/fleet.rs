@@ -7,14 +7,14 @@
 //! again. A host whose runners are all lost is lost itself. A runner that says that it can't run a launch never can.
 //! Anything that does not fit is ignored: it is late.
 //!
-//! A host may be *paused*, because it is silent, fenced or doubted: it is given nothing, and what waits does not wait for it
+//! A host may be *paused*, because it is silent, fenced, doubted or reserved: it is given nothing, and what waits does not wait for it
 //! as long as another host may run it.
 //!
 //! Each launch has its own view of the fleet, its [`Crew`]: the runners that can run it and wait for work, and how
 //! many hosts have or may still bring one.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::identity::{AttemptId, HostId, LaunchId, RunnerId};
 
@@ -47,6 +47,8 @@ pub(super) enum Pause {
     Fenced,
     /// It fails everything, and nobody knows whether others do too: it is given one file now and then.
     Doubted,
+    /// A file is to run there alone.
+    Reserved,
 }
 
 #[derive(Debug)]
@@ -71,10 +73,13 @@ enum Runner {
 }
 
 /// Those who can run a launch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Crew {
-    /// By the ranks of their hosts.
-    idle: BTreeSet<(u32, RunnerId)>,
+    /// The numbers of those that are idle, by the ranks of their hosts and their hosts. No host has none.
+    idle: BTreeMap<(u32, HostId), BTreeSet<u16>>,
+    idle_count: usize,
+    /// The same of hosts where nothing fits that waits.
+    full: BTreeMap<HostId, BTreeSet<u16>>,
     /// Hosts that have or may still bring a runner that can run it.
     hosts_left: usize,
     /// Those of them that are paused.
@@ -87,6 +92,39 @@ impl Crew {
     /// Those that are not paused.
     fn hosts_at_work(&self) -> usize {
         self.hosts_left - self.hosts_paused
+    }
+
+    fn join(&mut self, rank: u32, runner: RunnerId) {
+        if let Some(numbers) = self.full.get_mut(&runner.host) {
+            numbers.insert(runner.number);
+        } else {
+            let numbers = self.idle.entry((rank, runner.host)).or_default();
+            self.idle_count += usize::from(numbers.insert(runner.number));
+        }
+    }
+
+    fn leave(&mut self, rank: u32, runner: RunnerId) {
+        if let Some(numbers) = self.full.get_mut(&runner.host) {
+            numbers.remove(&runner.number);
+        } else if let Entry::Occupied(mut numbers) = self.idle.entry((rank, runner.host)) {
+            self.idle_count -= usize::from(numbers.get_mut().remove(&runner.number));
+            if numbers.get().is_empty() {
+                numbers.remove();
+            }
+        }
+    }
+
+    fn hide(&mut self, rank: u32, host: HostId) {
+        let numbers = self.idle.remove(&(rank, host)).unwrap_or_default();
+        self.idle_count -= numbers.len();
+        self.full.entry(host).or_default().extend(numbers);
+    }
+
+    fn show(&mut self, rank: u32, host: HostId) {
+        if let Some(numbers) = self.full.remove(&host).filter(|numbers| !numbers.is_empty()) {
+            self.idle_count += numbers.len();
+            self.idle.insert((rank, host), numbers);
+        }
     }
 
     fn lose_host(&mut self, is_paused: bool, reason: &str) {
@@ -102,8 +140,7 @@ impl Fleet {
     /// A host for each rank.
     pub(super) fn new(ranks: Vec<u32>, launch_count: usize) -> Self {
         let hosts: Vec<Host> = ranks.iter().map(|_| Host::Awaited).collect();
-        let crew =
-            Crew { idle: BTreeSet::new(), hosts_left: hosts.len(), hosts_paused: 0, reasons: Vec::new() };
+        let crew = Crew { hosts_left: hosts.len(), ..Crew::default() };
         let crews = vec![crew; launch_count];
         Fleet {
             hosts_left: hosts.len(),
@@ -166,13 +203,28 @@ impl Fleet {
 
     /// The first idle runner that can run a launch; with `except`, the first one elsewhere.
     pub(super) fn idle_runner(&self, launch: LaunchId, except: Option<HostId>) -> Option<RunnerId> {
-        let idle = &self.crew(launch).idle;
-        let (rank, first) = *idle.first()?;
-        if Some(first.host) != except {
-            return Some(first);
-        }
-        let last_there = (rank, RunnerId { host: first.host, number: u16::MAX });
-        idle.range((Bound::Excluded(last_there), Bound::Unbounded)).next().map(|(_, runner)| *runner)
+        self.idle_hosts(launch).find(|runner| Some(runner.host) != except)
+    }
+
+    /// The first idle runner of each host that has one for a launch.
+    pub(super) fn idle_hosts(&self, launch: LaunchId) -> impl Iterator<Item = RunnerId> {
+        let idle = self.crew(launch).idle.iter();
+        idle.filter_map(|((_, host), numbers)| Some(RunnerId { host: *host, number: *numbers.first()? }))
+    }
+
+    /// Nothing that waits of a launch fits on a host: its idle runners are none until it is shown again.
+    pub(super) fn hide(&mut self, host: HostId, launch: LaunchId) {
+        self.crews[usize::from(launch.0)].hide(self.ranks[host.0 as usize], host);
+    }
+
+    /// Something may fit on a host again.
+    pub(super) fn show(&mut self, host: HostId, launch: LaunchId) {
+        self.crews[usize::from(launch.0)].show(self.ranks[host.0 as usize], host);
+    }
+
+    /// The hosts that are hidden.
+    pub(super) fn hidden(&self, launch: LaunchId) -> impl Iterator<Item = HostId> {
+        self.crew(launch).full.keys().copied()
     }
 
     /// The first idle runner of a host that can run a launch, even if the host is paused. A search.
@@ -182,7 +234,7 @@ impl Fleet {
 
     /// How many idle runners can run a launch.
     pub(super) fn idle_count(&self, launch: LaunchId) -> usize {
-        self.crew(launch).idle.len()
+        self.crew(launch).idle_count
     }
 
     /// How many runners there may be once every host is there, each of those that are awaited having as many as the others
@@ -208,6 +260,13 @@ impl Fleet {
             Host::Lost => None,
         });
         left.filter(|(host, _)| !self.is_paused(*host))
+    }
+
+    /// The hosts that are there and have or may bring a runner for a launch, paused or not.
+    pub(super) fn hosts_present(&self, launch: LaunchId) -> impl Iterator<Item = HostId> {
+        let hosts = (0..).map(HostId).zip(&self.hosts);
+        let present = hosts.filter(|(_, state)| matches!(state, Host::Present { .. })).map(|(host, _)| host);
+        present.filter(move |host| self.may_bring(*host, launch))
     }
 
     /// The attempts of a runner, in the order it makes them; none when it is not busy.
@@ -236,7 +295,7 @@ impl Fleet {
 
     /// Whether a host is given nothing, for whatever reason.
     pub(super) fn is_paused(&self, host: HostId) -> bool {
-        [Pause::Silent, Pause::Fenced, Pause::Doubted]
+        [Pause::Silent, Pause::Fenced, Pause::Doubted, Pause::Reserved]
             .into_iter()
             .any(|pause| self.is_paused_for(host, pause))
     }
@@ -386,8 +445,7 @@ impl Fleet {
         if !is_launch || !is_there || !self.unable.insert((runner, launch)) {
             return;
         }
-        let place = (self.ranks[runner.host.0 as usize], runner);
-        self.crews[usize::from(launch.0)].idle.remove(&place);
+        self.crews[usize::from(launch.0)].leave(self.ranks[runner.host.0 as usize], runner);
         self.count_out(runner.host, launch, reason);
     }
 
@@ -466,8 +524,7 @@ impl Fleet {
         }
         for launch in self.launches() {
             if self.is_able(runner, launch) {
-                let place = (self.ranks[runner.host.0 as usize], runner);
-                self.crews[usize::from(launch.0)].idle.insert(place);
+                self.crews[usize::from(launch.0)].join(self.ranks[runner.host.0 as usize], runner);
             }
         }
     }
@@ -475,7 +532,7 @@ impl Fleet {
     fn leave_crews(&mut self, runner: RunnerId) {
         let Some(rank) = self.ranks.get(runner.host.0 as usize) else { return };
         for crew in &mut self.crews {
-            crew.idle.remove(&(*rank, runner));
+            crew.leave(*rank, runner);
         }
     }
 

@@ -121,20 +121,21 @@ impl Scheduler {
         self.forecast.is_even || sooner().unwrap_or(true)
     }
 
-    /// The file that was never handed out that a host should take next, if it should take one.
-    pub(super) fn fresh_for(&self, launch: LaunchId, host: HostId) -> Option<Waiting> {
-        let first = self.queue.first_fresh(launch)?;
+    /// The file that was never handed out that a runner should take next, if it should take one.
+    pub(super) fn fresh_for(&self, launch: LaunchId, runner: RunnerId) -> Option<Waiting> {
+        let room = self.packing.room(runner);
+        let first = self.queue.first_fresh(launch, room)?;
         let Some(work) = self.queue.predicted(first.file).filter(|_| !self.forecast.is_even) else {
             return Some(first);
         };
-        let speed = self.forecast.speed(host);
+        let speed = self.forecast.speed(runner.host);
         let faster = self.fleet.rivals(launch).filter(|rival| self.forecast.speed(*rival) > speed);
         let faster: Vec<HostId> = faster.collect();
         let speeds = faster.iter().map(|rival| self.forecast.speed(*rival));
         let Some(fastest) = speeds.max_by(f64::total_cmp) else { return Some(first) };
         let longest = scaled(work, 1.0 / fastest);
         let left = self.time_for_waiting().max(longest).max(self.time_for_last_at_work());
-        let fitting = self.queue.first_fresh_within(launch, scaled(left, speed));
+        let fitting = self.queue.first_fresh_within(launch, scaled(left, speed), room);
         let is_waited_for = || faster.iter().any(|rival| self.forecast.punctual_on[rival.0 as usize] > 0);
         fitting.or_else(|| (!is_waited_for()).then_some(first))
     }
@@ -249,10 +250,10 @@ impl Scheduler {
         if !self.may_be_doubled(attempt.file) || !self.has_idle_for_nothing(launch) {
             return None;
         }
-        self.fleet.idle_runner(launch, Some(attempt.runner.host))
+        self.idle_runner_for(launch, Some(attempt.runner.host), attempt.file)
     }
 
     fn may_be_doubled(&self, file: FileId) -> bool {
-        self.troubles.get(&file).is_none_or(Trouble::may_be_doubled)
+        !self.alone.has(file) && self.troubles.get(&file).is_none_or(Trouble::may_be_doubled)
     }
 }

@@ -61,17 +61,24 @@
 //!     versions, as `cached.rs` tells. If it passed with the same, it is not run and that pass counts; otherwise it is
 //!     from then on like any other.
 //! 22. A launch with files that are kept back and of which no worker has said a word gets one of them run.
+//! 23. Files that need more memory together than a host has are not run there at the same time, as `packing.rs` tells: a runner
+//!     takes the first file that fits, or waits. A file that needs more than any host has runs where nothing else does.
+//! 24. A file that the kernel killed for lack of memory is tried a second time alone, on the host with the most memory, as
+//!     `alone.rs` tells. For the rest that is a crash as any other (rule 8), so a third time never follows.
 //!
 //! Events that are late, repeated or about somebody unknown change nothing.
 //!
 //! An event costs O(log n) in files and runners for each launch of the run, and O(n) in hosts where those differ in
-//! speed, apart from the commands and lost runners it stands for.
+//! speed or have little memory, apart from the commands and lost runners it stands for.
 
 mod ahead;
+mod alone;
 mod cached;
 mod fleet;
 mod forecast;
+mod memory_index;
 mod outcomes;
+mod packing;
 mod queue;
 mod trust;
 
@@ -83,10 +90,12 @@ use crate::identity::{AttemptId, FileId, LaunchId, RunnerId};
 use crate::outcome::{Interruption, NotRunReason};
 use crate::scheduler_messages::{Command, Event};
 use ahead::Ahead;
+use alone::Alone;
 use cached::Candidates;
 use fleet::Fleet;
 use forecast::Forecast;
 use outcomes::Trouble;
+use packing::Packing;
 use queue::{FileQueue, Waiting};
 use trust::Trust;
 
@@ -112,6 +121,8 @@ pub struct SchedulerOptions {
     pub predicted: Vec<Option<Duration>>,
     /// How fast each host is beside the others; 1 for those beyond its end.
     pub host_speeds: Vec<f64>,
+    /// How many bytes of memory each file should need; nobody knows of those beyond its end.
+    pub memory: Vec<Option<u64>>,
     /// How many failing files end the run; `None`: it always goes on.
     pub fail_fast: Option<NonZeroU32>,
     /// Hosts to wait for: ids from 0. Each is announced by `HostExpected` or given up by `HostLost`.
@@ -131,6 +142,8 @@ pub struct Scheduler {
     trust: Trust,
     ahead: Ahead,
     forecast: Forecast,
+    packing: Packing,
+    alone: Alone,
     attempts: BTreeMap<AttemptId, Attempt>,
     next_attempt: u64,
     /// How many attempts their runners began with.
@@ -186,8 +199,15 @@ enum Role {
 impl Scheduler {
     /// A run that nothing has happened to yet.
     pub fn new(options: SchedulerOptions) -> Self {
-        let SchedulerOptions { file_launches, retries, predicted, host_speeds, fail_fast, host_count } =
-            options;
+        let SchedulerOptions {
+            file_launches,
+            retries,
+            predicted,
+            host_speeds,
+            memory,
+            fail_fast,
+            host_count,
+        } = options;
         let forecast = Forecast::new(host_count, &host_speeds);
         let queue = FileQueue::new(&file_launches, predicted);
         Scheduler {
@@ -196,6 +216,8 @@ impl Scheduler {
             trust: Trust::new(host_count),
             ahead: Ahead::new(host_count, queue.launch_count()),
             forecast,
+            packing: Packing::new(host_count, memory, file_launches.len()),
+            alone: Alone::default(),
             queue,
             candidates: Candidates::default(),
             // Files are numbered in 32 bits.
@@ -260,9 +282,10 @@ impl Scheduler {
             Event::WorkerReady { launch, versions } => {
                 self.versions_known(launch, versions.as_deref(), commands);
             }
-            Event::HostExpected { host, runners, queue } => {
+            Event::HostExpected { host, runners, queue, memory } => {
                 if self.fleet.expect(host, runners) {
                     self.ahead.set_limit(host, queue);
+                    self.expect_memory(host, runners, memory);
                 }
             }
             Event::RunnerLost { runner, reason } => {
@@ -286,12 +309,12 @@ impl Scheduler {
                 self.fleet.exclude(runner, launch, &reason);
             }
             Event::AttemptStarted { attempt } => self.attempt_started(attempt),
-            Event::AttemptFinished { attempt, outcome, duration } => {
+            Event::AttemptFinished { attempt, outcome, duration, out_of_memory } => {
                 if let Some(attempt) = self.attempts.get(&attempt) {
                     let work = self.work_in(duration, attempt.runner.host);
                     self.ahead.saw_work(self.launch_of(attempt.file), work);
                 }
-                self.attempt_finished(attempt, outcome, commands);
+                self.attempt_finished(attempt, outcome, out_of_memory, commands);
             }
             Event::AttemptInterrupted { attempt, interruption: Interruption::FileGone, reason } => {
                 self.file_gone(attempt, reason, commands);
@@ -345,9 +368,13 @@ impl Scheduler {
             let before = commands.len();
             self.judge_failures(commands);
             self.stop_after_failures(commands);
+            self.run_alone(commands);
+            self.hide_full_hosts();
             while let Some((file, runner)) = self.match_any() {
                 self.dispatch(file, runner, Role::Counts, commands);
+                self.hide_full_hosts();
             }
+            self.show_where_nothing_waits();
             self.take_back(commands);
             self.double_stragglers(commands);
             let has_counted = self.count_what_nothing_can_tell(commands);
@@ -379,7 +406,8 @@ impl Scheduler {
     }
 
     fn has_waiting(&self) -> bool {
-        self.queue.launches().any(|launch| self.queue.first(launch, None).is_some())
+        let is_queued = || self.queue.launches().any(|launch| self.queue.first(launch, None).is_some());
+        self.alone.is_any_waiting() || is_queued()
     }
 
     fn stop_after_failures(&mut self, commands: &mut Vec<Command>) {
@@ -404,8 +432,11 @@ impl Scheduler {
 
     /// The first file of a launch that an idle runner may have.
     fn match_of(&self, launch: LaunchId) -> Option<(Waiting, RunnerId)> {
+        if self.packing.is_tight() {
+            return self.match_with_room(launch);
+        }
         let anybody = self.fleet.idle_runner(launch, None)?;
-        let fresh = self.fresh_for(launch, anybody.host).map(|fresh| (fresh, anybody));
+        let fresh = self.fresh_for(launch, anybody).map(|fresh| (fresh, anybody));
         let returned = self.match_of_returned(launch, anybody);
         [returned, fresh].into_iter().flatten().min_by_key(|(waiting, _)| waiting.file)
     }
@@ -431,6 +462,8 @@ impl Scheduler {
         let (dispatched, begins) = (self.now, self.begin_behind(runner, file));
         let queued = self.fleet.attempts_of(runner).is_some();
         self.fleet.occupy(runner, attempt);
+        self.packing.occupy(runner, attempt, file);
+        self.alone.begin(attempt, file, runner.host);
         let begun = None;
         let (started, overdue_at) = (false, None);
         let handed_out =
@@ -467,6 +500,8 @@ impl Scheduler {
         let attempt = self.attempts.remove(&id)?;
         self.ahead.wait_no_more(id, self.launch_of(attempt.file), attempt.begins);
         self.ahead.answered(id);
+        self.make_room(attempt.runner, id);
+        self.alone.end(id);
         if let Some(next) = self.fleet.release(attempt.runner, id) {
             self.begin(next);
         }
@@ -480,6 +515,7 @@ impl Scheduler {
             self.queue.take(launch, waiting);
             self.decide_without(waiting.file, reason.clone(), commands);
         }
+        self.give_up_alone(launch, reason, commands);
     }
 
     fn launch_of(&self, file: FileId) -> LaunchId {
@@ -489,7 +525,13 @@ impl Scheduler {
 
 /// Whether a command may let others follow from it in the same event.
 fn is_consequential(command: &Command) -> bool {
-    let is_order =
-        matches!(command, Command::Dispatch { .. } | Command::Cancel { .. } | Command::Withdraw { .. });
-    !is_order && !matches!(command, Command::Double { .. })
+    !matches!(
+        command,
+        Command::Dispatch { .. }
+            | Command::Cancel { .. }
+            | Command::Withdraw { .. }
+            | Command::Double { .. }
+            | Command::Reserve { .. }
+            | Command::Release { .. }
+    )
 }

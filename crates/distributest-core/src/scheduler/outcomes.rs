@@ -70,7 +70,13 @@ impl Scheduler {
     }
 
     /// The tests answered.
-    pub(super) fn attempt_finished(&mut self, id: AttemptId, outcome: Outcome, commands: &mut Vec<Command>) {
+    pub(super) fn attempt_finished(
+        &mut self,
+        id: AttemptId,
+        outcome: Outcome,
+        out_of_memory: bool,
+        commands: &mut Vec<Command>,
+    ) {
         let next = self.begun + 1;
         let Some(Attempt { file, runner, role, begun, .. }) = self.end(id) else { return };
         let (host, begun) = (runner.host, begun.unwrap_or(next));
@@ -80,7 +86,7 @@ impl Scheduler {
             Role::Probe => self.trust.refuted(host, self.now),
             Role::Counts => {
                 self.supersede_others(id, file, commands);
-                let held = Held { attempt: id, file, host, outcome };
+                let held = Held { attempt: id, file, host, outcome, out_of_memory };
                 if outcome.is_success() {
                     let due = self.trust.passed(host, begun);
                     self.count_all(due, commands);
@@ -110,8 +116,8 @@ impl Scheduler {
     }
 
     fn count(&mut self, held: Held, commands: &mut Vec<Command>) {
-        let Held { attempt, file, host, outcome } = held;
-        if self.stopping.is_none() && self.is_tried_again(file, host, outcome) {
+        let Held { attempt, file, host, outcome, .. } = held;
+        if self.stopping.is_none() && self.is_tried_again(&held) {
             let trouble = self.troubles.entry(file).or_default();
             trouble.failed.push(attempt);
             trouble.last_outcome = Some(outcome);
@@ -121,7 +127,8 @@ impl Scheduler {
     }
 
     /// Whether a file that failed on this host is tried again; counts what that costs.
-    fn is_tried_again(&mut self, file: FileId, host: HostId, outcome: Outcome) -> bool {
+    fn is_tried_again(&mut self, held: &Held) -> bool {
+        let Held { file, host, outcome, out_of_memory, .. } = *held;
         let has_others = self.fleet.has_hope_elsewhere(self.launch_of(file), host);
         let retries = self.retries.get(file.0 as usize).copied().unwrap_or_default();
         let trouble = self.troubles.entry(file).or_default();
@@ -130,6 +137,10 @@ impl Scheduler {
         }
         if outcome == Outcome::Crashed {
             trouble.crashes += 1;
+            if trouble.crashes == 1 && out_of_memory {
+                self.alone.add(file);
+                return true;
+            }
             if trouble.crashes > 1 || has_others {
                 return trouble.crashes == 1;
             }
@@ -142,7 +153,7 @@ impl Scheduler {
     /// A failure on a host that is to blame: the file runs elsewhere, at no cost. A crash counts even so, because a third
     /// one must never follow.
     fn set_aside(&mut self, held: Held, commands: &mut Vec<Command>) {
-        let Held { attempt, file, host, outcome } = held;
+        let Held { attempt, file, host, outcome, .. } = held;
         let trouble = self.troubles.get(&file);
         let may_not = |trouble: &Trouble| {
             trouble.interruptions >= INTERRUPTION_LIMIT
@@ -180,6 +191,7 @@ impl Scheduler {
     ) {
         self.undecided -= 1;
         self.candidates.decided(file, self.launch_of(file));
+        self.alone.decided(file);
         let has_passed = !matches!(verdict, Verdict::NotRun(_)) && !verdict.has_failed();
         let has_failed = verdict.has_failed();
         let trouble = self.troubles.remove(&file).unwrap_or_default();
@@ -238,15 +250,19 @@ impl Scheduler {
     /// What doubted hosts with nothing to do may have, and when.
     fn due_to_doubted(&self) -> impl Iterator<Item = (Duration, LaunchId, Waiting, RunnerId)> {
         let doubted = self.fleet.paused_for(Pause::Doubted).into_iter();
-        let free = doubted.filter(|host| {
-            !self.fleet.is_paused_for(*host, Pause::Silent) && self.fleet.attempts_on(*host).is_empty()
-        });
+        let free =
+            doubted.filter(|host| !self.is_out_of_reach(*host) && self.fleet.attempts_on(*host).is_empty());
         let pairs = free.flat_map(|host| self.queue.launches().map(move |launch| (host, launch)));
         pairs.filter_map(|(host, launch)| {
             let runner = self.fleet.idle_runner_of(host, launch)?;
             let lost_by = Some(host).filter(|_| self.fleet.has_hope_elsewhere(launch, host));
             Some((self.trust.doubted_until(host), launch, self.queue.first(launch, lost_by)?, runner))
         })
+    }
+
+    /// Whether not even a host that is given little may be given that.
+    fn is_out_of_reach(&self, host: HostId) -> bool {
+        [Pause::Silent, Pause::Reserved].into_iter().any(|pause| self.fleet.is_paused_for(host, pause))
     }
 
     /// Takes the first file that a doubted host may have now out of the queue.
@@ -312,13 +328,12 @@ impl Scheduler {
     /// would count.
     pub(super) fn match_last_resort(&mut self) -> Option<(FileId, RunnerId)> {
         let fenced = self.trust.fenced();
-        let heard = fenced.into_iter().filter(|host| !self.fleet.is_paused_for(*host, Pause::Silent));
+        let heard = fenced.into_iter().filter(|host| !self.is_out_of_reach(*host));
         let pairs = heard.flat_map(|host| self.queue.launches().map(move |launch| (host, launch)));
         let matches = pairs.filter_map(|(host, launch)| {
-            let waiting = self.queue.first(launch, None)?;
             let is_last = !self.fleet.has_unfenced_hope_elsewhere(launch, host);
             let runner = self.fleet.idle_runner_of(host, launch).filter(|_| is_last)?;
-            Some((launch, waiting, runner))
+            Some((launch, self.first_for(launch, runner, None)?, runner))
         });
         let (launch, waiting, runner) = matches.min_by_key(|(_, waiting, _)| waiting.file)?;
         self.queue.take(launch, waiting);
@@ -331,10 +346,11 @@ impl Scheduler {
             return;
         }
         for (host, file) in self.trust.questions(self.now) {
-            if self.fleet.is_paused_for(host, Pause::Silent) {
+            if self.is_out_of_reach(host) {
                 continue;
             }
-            if let Some(runner) = self.fleet.idle_runner_of(host, self.launch_of(file)) {
+            let idle = self.fleet.idle_runner_of(host, self.launch_of(file));
+            if let Some(runner) = idle.filter(|runner| self.packing.has_room(*runner, file)) {
                 self.trust.asked(host);
                 self.dispatch(file, runner, Role::Probe, commands);
             }
@@ -496,13 +512,18 @@ impl Scheduler {
     fn put_back(&mut self, file: FileId, lost_by: Option<HostId>) {
         let returned = Waiting { file, lost_by };
         self.troubles.entry(file).or_default().queued = Some(returned);
-        self.queue.put_back(self.launch_of(file), returned);
+        if !self.alone.wait(file) {
+            self.queue.put_back(self.launch_of(file), returned);
+            self.show_to(file);
+        }
     }
 
     /// Takes a file that was put back out of the queue, if it is there.
     fn take_out(&mut self, file: FileId) {
         let queued = self.troubles.get_mut(&file).and_then(|trouble| trouble.queued.take());
-        if let Some(returned) = queued {
+        if let Some(returned) = queued
+            && !self.alone.wait_no_more(file)
+        {
             self.queue.take(self.launch_of(file), returned);
         }
     }

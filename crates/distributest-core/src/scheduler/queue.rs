@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::memory_index::MemoryIndex;
 use crate::identity::{FileId, HostId, LaunchId};
 
 /// The waiting files. Every operation takes O(log n) in their number.
@@ -78,18 +79,66 @@ impl FileQueue {
         self.launches[usize::from(launch.0)].first_returned(except)
     }
 
-    /// The first file of a launch that was never handed out.
-    pub(super) fn first_fresh(&self, launch: LaunchId) -> Option<Waiting> {
-        self.launches[usize::from(launch.0)].first_fresh()
+    /// The same of those that need no more memory than this. A search among those that `except` lost.
+    pub(super) fn first_returned_within(
+        &self,
+        launch: LaunchId,
+        except: Option<HostId>,
+        room: u64,
+    ) -> Option<Waiting> {
+        let queue = &self.launches[usize::from(launch.0)];
+        queue.first_returned(except)?;
+        let mut from = 0;
+        loop {
+            let place = queue.needs.as_ref()?.returned.first_within(from, room)?;
+            let waiting = queue.returned_at(place)?;
+            if waiting.lost_by.is_none() || waiting.lost_by != except {
+                return Some(waiting);
+            }
+            from = place + 1;
+        }
+    }
+
+    /// From now on files can be asked for by what they need.
+    pub(super) fn index_memory(&mut self, needs: &[Option<u64>]) {
+        self.launches.iter_mut().for_each(|launch| launch.index_memory(needs));
+    }
+
+    /// The first file of a launch that was never handed out and does not need more memory than there is `room` for, if
+    /// that is limited.
+    pub(super) fn first_fresh(&self, launch: LaunchId, room: Option<u64>) -> Option<Waiting> {
+        let queue = &self.launches[usize::from(launch.0)];
+        match room {
+            None => queue.first_fresh(),
+            Some(room) => queue.first_fresh_from(0, room),
+        }
+    }
+
+    /// Whether any file waits of a launch that needs no more memory than this.
+    pub(super) fn has_any_within(&self, launch: LaunchId, room: u64) -> bool {
+        let needs = self.launches[usize::from(launch.0)].needs.iter();
+        needs
+            .flat_map(|needs| [&needs.fresh, &needs.returned])
+            .any(|index| index.first_within(0, room).is_some())
     }
 
     /// The first file of a launch that was never handed out and should take no longer than this; those without a
-    /// prediction might take any time. Files are taken to be in the order of their predictions, the longest first.
-    pub(super) fn first_fresh_within(&self, launch: LaunchId, limit: Duration) -> Option<Waiting> {
-        let LaunchQueue { files, fresh, .. } = &self.launches[usize::from(launch.0)];
+    /// prediction might take any time. Files are taken to be in the order of their predictions, the longest first. `room` as
+    /// in [`FileQueue::first_fresh`].
+    pub(super) fn first_fresh_within(
+        &self,
+        launch: LaunchId,
+        limit: Duration,
+        room: Option<u64>,
+    ) -> Option<Waiting> {
+        let queue = &self.launches[usize::from(launch.0)];
         let is_longer = |file: &FileId| self.predicted(*file).is_none_or(|predicted| predicted > limit);
-        let fitting = files.get(files.partition_point(is_longer))?;
-        Some(Waiting { file: *fresh.range(fitting..).next()?, lost_by: None })
+        let place = queue.files.partition_point(is_longer);
+        if let Some(room) = room {
+            return queue.first_fresh_from(place, room);
+        }
+        let fitting = queue.files.get(place)?;
+        Some(Waiting { file: *queue.fresh.range(fitting..).next()?, lost_by: None })
     }
 
     /// Takes out a file that [`FileQueue::first`] showed or that was put back.
@@ -109,7 +158,7 @@ impl FileQueue {
     /// Puts a file that was kept back in its place among those that were never handed out.
     pub(super) fn admit(&mut self, launch: LaunchId, file: FileId) {
         self.count_in(file);
-        self.launches[usize::from(launch.0)].fresh.insert(file);
+        self.launches[usize::from(launch.0)].admit(file);
     }
 
     /// Puts a file of a launch back in its place; `returned` says who lost it, if a host did.
@@ -137,12 +186,24 @@ struct LaunchQueue {
     returned: BTreeMap<Option<HostId>, BTreeSet<FileId>>,
     /// The first file of each host in `returned`.
     heads: BTreeSet<(FileId, Option<HostId>)>,
+    /// What those that wait need, once that matters.
+    needs: Option<Needs>,
+}
+
+/// By the places of files in their launch.
+#[derive(Debug)]
+struct Needs {
+    all: Vec<u64>,
+    /// Of those that were never handed out.
+    fresh: MemoryIndex,
+    /// Of those that came back.
+    returned: MemoryIndex,
 }
 
 impl LaunchQueue {
     fn new(files: Vec<FileId>) -> Self {
         let fresh = files.iter().copied().collect();
-        LaunchQueue { files, fresh, returned: BTreeMap::new(), heads: BTreeSet::new() }
+        LaunchQueue { files, fresh, returned: BTreeMap::new(), heads: BTreeSet::new(), needs: None }
     }
 
     fn first(&self, except: Option<HostId>) -> Option<Waiting> {
@@ -159,10 +220,44 @@ impl LaunchQueue {
         Some(Waiting { file: *self.fresh.first()?, lost_by: None })
     }
 
+    fn index_memory(&mut self, needs: &[Option<u64>]) {
+        if self.needs.is_some() {
+            return;
+        }
+        let need = |file: &FileId| needs.get(file.0 as usize).copied().flatten().unwrap_or_default();
+        let all: Vec<u64> = self.files.iter().map(need).collect();
+        let those = |is_meant: &dyn Fn(&FileId) -> bool| {
+            let files = self.files.iter().zip(&all);
+            MemoryIndex::new(files.map(|(file, need)| Some(*need).filter(|_| is_meant(file))))
+        };
+        let fresh = those(&|file| self.fresh.contains(file));
+        let returned = those(&|file| self.returned.values().any(|files| files.contains(file)));
+        self.needs = Some(Needs { all, fresh, returned });
+    }
+
+    /// The file at a place, which came back.
+    fn returned_at(&self, place: usize) -> Option<Waiting> {
+        let file = *self.files.get(place)?;
+        let (lost_by, _) = self.returned.iter().find(|(_, files)| files.contains(&file))?;
+        Some(Waiting { file, lost_by: *lost_by })
+    }
+
+    /// The first from this place on that needs no more than this.
+    fn first_fresh_from(&self, place: usize, room: u64) -> Option<Waiting> {
+        let fitting = self.needs.as_ref()?.fresh.first_within(place, room)?;
+        Some(Waiting { file: *self.files.get(fitting)?, lost_by: None })
+    }
+
     fn take(&mut self, waiting: Waiting) {
         let Waiting { file, lost_by } = waiting;
         if self.fresh.remove(&file) {
+            if let (Some(needs), Ok(place)) = (&mut self.needs, self.files.binary_search(&file)) {
+                needs.fresh.set(place, None);
+            }
             return;
+        }
+        if let (Some(needs), Ok(place)) = (&mut self.needs, self.files.binary_search(&file)) {
+            needs.returned.set(place, None);
         }
         self.heads.remove(&(file, lost_by));
         if let Some(files) = self.returned.get_mut(&lost_by) {
@@ -174,8 +269,18 @@ impl LaunchQueue {
         }
     }
 
+    fn admit(&mut self, file: FileId) {
+        if let (Some(needs), Ok(place)) = (&mut self.needs, self.files.binary_search(&file)) {
+            needs.fresh.set(place, Some(needs.all[place]));
+        }
+        self.fresh.insert(file);
+    }
+
     fn put_back(&mut self, returned: Waiting) {
         let Waiting { file, lost_by } = returned;
+        if let (Some(needs), Ok(place)) = (&mut self.needs, self.files.binary_search(&file)) {
+            needs.returned.set(place, Some(needs.all[place]));
+        }
         let files = self.returned.entry(lost_by).or_default();
         if let Some(head) = files.first() {
             self.heads.remove(&(*head, lost_by));

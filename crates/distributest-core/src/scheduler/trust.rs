@@ -86,6 +86,8 @@ pub(super) struct Held {
     pub(super) file: FileId,
     pub(super) host: HostId,
     pub(super) outcome: Outcome,
+    /// There was no memory left for it.
+    pub(super) out_of_memory: bool,
 }
 
 #[derive(Clone, Debug)]

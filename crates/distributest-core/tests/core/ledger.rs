@@ -11,6 +11,7 @@ use distributest_core::run_event::{
     AttemptReport, AttemptResult, BlockId, FilePart, FilePlan, HostPlan, HostSummary, RunEvent,
 };
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 
 fn run_started(files: usize, hosts: &[&str]) -> RunEvent {
     let plan = |file| FilePlan {
@@ -70,6 +71,7 @@ fn attempt_finished(attempt: u64, file: u32, host: u32, result: AttemptResult, s
         runner: runner(host, 1),
         result,
         duration: Duration::from_secs(seconds),
+        usage: Usage::default(),
         message: String::new(),
         details: String::new(),
         leaked: Vec::new(),

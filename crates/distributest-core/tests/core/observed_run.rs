@@ -9,6 +9,7 @@ use distributest_core::run_event::{AttemptReport, AttemptResult, EarlierPass, Fi
 use distributest_core::scheduler::{Scheduler, SchedulerOptions};
 use distributest_core::scheduler_messages::{Command, Event};
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 
 use crate::model::{Effect, Host, Model, Runner};
 
@@ -106,13 +107,18 @@ impl ObservedRun {
             let event = if let Some(host) = self.model.silent.first().copied() {
                 Event::HostHeard { host }
             } else if let Some(attempt) = self.model.attempts.keys().next().copied() {
-                Event::AttemptFinished { attempt, outcome: Outcome::Passed, duration: ATTEMPT_DURATION }
+                Event::AttemptFinished {
+                    attempt,
+                    outcome: Outcome::Passed,
+                    duration: ATTEMPT_DURATION,
+                    out_of_memory: false,
+                }
             } else if let Some(runner) =
                 self.model.runners(|runner| runner == Runner::Awaited).first().copied()
             {
                 Event::RunnerReady { runner }
             } else if let Some(host) = self.model.hosts.iter().position(|host| *host == Host::Awaited) {
-                Event::HostExpected { host: HostId(host as u32), runners: 1, queue: 0 }
+                Event::HostExpected { host: HostId(host as u32), runners: 1, queue: 0, memory: None }
             } else if self.scheduler.next_deadline().is_some() {
                 Event::TimePassed
             } else {
@@ -220,6 +226,7 @@ impl ObservedRun {
             runner: ended.runner,
             result: ended.result,
             duration: ATTEMPT_DURATION,
+            usage: Usage::default(),
             message: String::new(),
             details: String::new(),
             leaked: Vec::new(),

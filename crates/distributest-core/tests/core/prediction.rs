@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use distributest_core::prediction::{FileFacts, PastAttempt, PlannedFile, plan};
+use distributest_core::prediction::{FileFacts, PastAttempt, PlannedFile, RECENT_LIMIT, plan};
 use proptest::prelude::*;
 
 fn seconds(seconds: f64) -> Duration {
@@ -10,7 +10,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 fn attempt(duration: f64) -> PastAttempt {
-    PastAttempt { duration: seconds(duration), host_speed: 1.0 }
+    PastAttempt { duration: seconds(duration), host_speed: 1.0, peak_memory: None }
 }
 
 fn file(path: &str, size_bytes: u64, shared_examples: u32, recent: &[f64]) -> FileFacts {
@@ -59,7 +59,7 @@ fn attempts_of_long_ago_are_not_looked_at() {
 #[test]
 fn durations_are_scaled_by_the_speed_of_their_host() {
     let mut scaled = file("a", 1, 0, &[]);
-    scaled.recent = vec![PastAttempt { duration: seconds(2.0), host_speed: 3.0 }];
+    scaled.recent = vec![PastAttempt { duration: seconds(2.0), host_speed: 3.0, peak_memory: None }];
     assert_eq!(planned(&[scaled]), [("a", Some(6.0))]);
 }
 
@@ -67,7 +67,7 @@ fn durations_are_scaled_by_the_speed_of_their_host() {
 fn a_speed_that_makes_no_sense_counts_as_unknown() {
     for host_speed in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::MAX] {
         let mut odd = file("a", 1, 0, &[]);
-        odd.recent = vec![PastAttempt { duration: seconds(2.0), host_speed }];
+        odd.recent = vec![PastAttempt { duration: seconds(2.0), host_speed, peak_memory: None }];
         assert_eq!(planned(&[odd]), [("a", Some(2.0))], "speed {host_speed}");
     }
 }
@@ -121,8 +121,10 @@ fn shared_examples_make_a_new_file_slower() {
 }
 
 fn any_file(path: usize) -> impl Strategy<Value = FileFacts> {
-    let attempt = (0..5_000_000_u64, prop_oneof![Just(1.0), 0.2..5.0_f64])
-        .prop_map(|(micros, host_speed)| PastAttempt { duration: Duration::from_micros(micros), host_speed });
+    let attempt =
+        (0..5_000_000_u64, prop_oneof![Just(1.0), 0.2..5.0_f64]).prop_map(|(micros, host_speed)| {
+            PastAttempt { duration: Duration::from_micros(micros), host_speed, peak_memory: None }
+        });
     let recent = prop_oneof![1 => Just(Vec::new()), 2 => prop::collection::vec(attempt, 0..14)];
     (0..4_u64, 0..3_u32, recent).prop_map(move |(size, shared_examples, recent)| FileFacts {
         path: format!("file_{path}"),
@@ -170,6 +172,7 @@ proptest! {
         let history = |duration: fn(u64, u64) -> u64| {
             let attempt = |&(base, more, host_speed): &(u64, u64, f64)| PastAttempt {
                 duration: Duration::from_millis(duration(base, more)), host_speed,
+                peak_memory: None,
             };
             attempts.iter().map(attempt).collect::<Vec<_>>()
         };
@@ -193,4 +196,17 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_file_needs_as_much_memory_as_it_ever_did_lately() {
+    let memory = |peaks: &[Option<u64>]| {
+        let recent = peaks.iter().map(|peak| PastAttempt { peak_memory: *peak, ..attempt(1.0) }).collect();
+        plan(&[FileFacts { recent, ..file("a", 1, 0, &[]) }])[0].memory
+    };
+    assert_eq!(memory(&[Some(5), None, Some(7), Some(6)]), Some(7));
+    assert_eq!(memory(&[None, None]), None);
+    assert_eq!(memory(&[]), None);
+    let long_ago = [vec![Some(5); RECENT_LIMIT], vec![Some(9)]].concat();
+    assert_eq!(memory(&long_ago), Some(5));
 }

@@ -22,6 +22,14 @@ const BROKEN: HostId = HostId(0);
 /// The files belong to this many launches in turn, and each host but the broken one and every seventh lacks one.
 const LAUNCHES: u16 = 3;
 
+/// What each file needs.
+const FILE_MEMORY: u64 = 10;
+
+/// Every third host has room for all its runners but one.
+fn memory_of(host: HostId) -> Option<u64> {
+    host.0.is_multiple_of(3).then(|| FILE_MEMORY * u64::from(RUNNERS_PER_HOST - 1))
+}
+
 #[test]
 fn sixteen_thousand_runners_are_served_without_a_search() {
     let file_launches = (0..FILES).map(|file| LaunchId((file % u32::from(LAUNCHES)) as u16)).collect();
@@ -30,6 +38,7 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
         retries: Vec::new(),
         predicted: vec![Some(Duration::from_millis(1)); FILES as usize],
         host_speeds: Vec::new(),
+        memory: vec![Some(FILE_MEMORY); FILES as usize],
         fail_fast: None,
         host_count: HOSTS,
     });
@@ -37,7 +46,8 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
     let mut commands = Vec::new();
     let mut decided = 0;
     for host in (0..HOSTS).map(HostId) {
-        let event = Event::HostExpected { host, runners: RUNNERS_PER_HOST, queue: QUEUE };
+        let event =
+            Event::HostExpected { host, runners: RUNNERS_PER_HOST, queue: QUEUE, memory: memory_of(host) };
         scheduler.handle(Duration::ZERO, event, &mut commands);
         for number in 1..=RUNNERS_PER_HOST {
             let runner = RunnerId { host, number };
@@ -60,6 +70,8 @@ fn sixteen_thousand_runners_are_served_without_a_search() {
                 | Command::Fence { .. }
                 | Command::Reuse { .. }
                 | Command::Readmit { .. }
+                | Command::Reserve { .. }
+                | Command::Release { .. }
                 | Command::Finish => {}
             }
         }
@@ -75,5 +87,6 @@ fn end_of(attempt: AttemptId, host: HostId) -> Event {
         let reason = String::new();
         return Event::AttemptInterrupted { attempt, interruption: Interruption::RunnerLost, reason };
     }
-    Event::AttemptFinished { attempt, outcome: Outcome::Passed, duration: Duration::ZERO }
+    let (outcome, duration) = (Outcome::Passed, Duration::ZERO);
+    Event::AttemptFinished { attempt, outcome, duration, out_of_memory: false }
 }

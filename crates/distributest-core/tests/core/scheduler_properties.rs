@@ -43,7 +43,8 @@ fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event
                 Some(_) if !(choice / 16).is_multiple_of(8) => Outcome::Passed,
                 _ => pick(&Outcome::ALL, choice / 128)?,
             };
-            Event::AttemptFinished { attempt, outcome, duration: ATTEMPT_DURATION }
+            let out_of_memory = outcome == Outcome::Crashed && choice / 1024 % 3 > 0;
+            Event::AttemptFinished { attempt, outcome, duration: ATTEMPT_DURATION, out_of_memory }
         }
         36..41 => {
             let interruption = pick(&INTERRUPTIONS, choice / 16)?;
@@ -52,7 +53,8 @@ fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event
         41..47 => {
             let runners = (choice / 16 % 5) as u16;
             let queue = (choice / 80 % 4) as u16;
-            Event::HostExpected { host: host(|host| *host == Host::Awaited)?, runners, queue }
+            let memory = (choice / 320 % 9 > 0).then_some(u64::from(choice / 320 % 9));
+            Event::HostExpected { host: host(|host| *host == Host::Awaited)?, runners, queue, memory }
         }
         47..50 => Event::RunnerLost { runner: runner(|runner| runner != Runner::Lost)?, reason },
         50 => Event::HostLost { host: host(|host| *host != Host::Lost)?, reason },
@@ -95,7 +97,7 @@ fn events_about_nobody() -> Vec<Event> {
     let attempt = AttemptId(1_000_000);
     let reason = || "nobody's".to_owned();
     vec![
-        Event::HostExpected { host, runners: 3, queue: 1 },
+        Event::HostExpected { host, runners: 3, queue: 1, memory: None },
         Event::HostLost { host, reason: reason() },
         Event::HostAway { host, reason: reason() },
         Event::HostSilent { host },
@@ -115,7 +117,12 @@ fn events_about_nobody() -> Vec<Event> {
             reason: reason(),
         },
         Event::AttemptStarted { attempt },
-        Event::AttemptFinished { attempt, outcome: Outcome::Failed, duration: ATTEMPT_DURATION },
+        Event::AttemptFinished {
+            attempt,
+            outcome: Outcome::Crashed,
+            duration: ATTEMPT_DURATION,
+            out_of_memory: true,
+        },
         Event::AttemptInterrupted { attempt, interruption: Interruption::HostLost, reason: reason() },
     ]
 }
@@ -137,6 +144,7 @@ proptest! {
         host_count in 0..4_u32,
         passed_with in prop::option::of(prop::collection::vec(versions(), 0..24)),
         host_speeds in prop::option::of(prop::collection::vec(prop::sample::select(&[0.3, 1.0, 2.0][..]), 0..4)),
+        memory in prop::collection::vec(prop::option::weighted(0.7, 0..6_u64), 0..24),
         broken in prop::option::of((0..3_u32).prop_map(HostId)),
         numbers in prop::collection::vec(any::<u32>(), 0..120),
     ) {
@@ -153,6 +161,7 @@ proptest! {
             retries,
             predicted: predicted.into_iter().map(|time| time.map(Duration::from_millis)).collect(),
             host_speeds: host_speeds.unwrap_or_default(),
+            memory,
             fail_fast: fail_fast.and_then(NonZeroU32::new),
             host_count,
         };

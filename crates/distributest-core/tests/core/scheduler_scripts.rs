@@ -19,8 +19,8 @@ pub(crate) struct Script {
 macro_rules! scripts {
     ($($name:ident(
         $file_launches:expr $(, retries $retries:expr)? $(, fail_fast $fail_fast:expr)?
-        $(, milliseconds $predicted:expr)? $(, speeds $host_speeds:expr)? $(, passed $passed_with:expr)?,
-        $host_count:literal hosts
+        $(, milliseconds $predicted:expr)? $(, speeds $host_speeds:expr)? $(, memory $memory:expr)?
+        $(, passed $passed_with:expr)?, $host_count:literal hosts
     ) {
         $($event:expr => [$($command:expr),*];)*
     })*) => {
@@ -46,6 +46,7 @@ macro_rules! scripts {
                     $(fail_fast: std::num::NonZeroU32::new($fail_fast),)?
                     $(predicted: $predicted.map(|time| Some(std::time::Duration::from_millis(time))).to_vec(),)?
                     $(host_speeds: $host_speeds.to_vec(),)?
+                    $(memory: $memory.to_vec(),)?
                     ..options(&$file_launches, $host_count)
                 },
                 passed_with: Vec::<Vec<Vec<String>>>::from([$(passed(&$passed_with))?]).concat(),
@@ -60,6 +61,7 @@ mod broken_hosts;
 mod cached;
 mod doubt;
 mod forecast;
+mod memory;
 
 scripts! {
     an_idle_runner_takes_the_next_file([RUBY; 3], 1 hosts) {

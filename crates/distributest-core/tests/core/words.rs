@@ -17,6 +17,7 @@ pub(crate) fn options(file_launches: &[u16], host_count: u32) -> SchedulerOption
         retries: Vec::new(),
         predicted: Vec::new(),
         host_speeds: Vec::new(),
+        memory: Vec::new(),
         fail_fast: None,
         host_count,
     }
@@ -27,7 +28,11 @@ pub(crate) fn expect(host: u32, runners: u16) -> Event {
 }
 
 pub(crate) fn expect_queues(host: u32, runners: u16, queue: u16) -> Event {
-    Event::HostExpected { host: HostId(host), runners, queue }
+    Event::HostExpected { host: HostId(host), runners, queue, memory: None }
+}
+
+pub(crate) fn expect_memory(host: u32, runners: u16, queue: u16, memory: u64) -> Event {
+    Event::HostExpected { host: HostId(host), runners, queue, memory: Some(memory) }
 }
 
 pub(crate) fn ready(host: u32, number: u16) -> Event {
@@ -82,7 +87,13 @@ pub(crate) fn started(attempt: u64) -> Event {
 }
 
 pub(crate) fn finished(attempt: u64, outcome: Outcome) -> Event {
-    Event::AttemptFinished { attempt: AttemptId(attempt), outcome, duration: ATTEMPT_DURATION }
+    let (attempt, out_of_memory) = (AttemptId(attempt), false);
+    Event::AttemptFinished { attempt, outcome, duration: ATTEMPT_DURATION, out_of_memory }
+}
+
+pub(crate) fn out_of_memory(attempt: u64) -> Event {
+    let (attempt, outcome) = (AttemptId(attempt), Outcome::Crashed);
+    Event::AttemptFinished { attempt, outcome, duration: ATTEMPT_DURATION, out_of_memory: true }
 }
 
 pub(crate) fn interrupted(attempt: u64) -> Event {
@@ -117,6 +128,14 @@ pub(crate) fn dispatch_again(attempt: u64, file: u32, host: u32, number: u16) ->
 pub(crate) fn queue(attempt: u64, file: u32, host: u32, number: u16) -> Command {
     let runner = RunnerId { host: HostId(host), number };
     Command::Dispatch { attempt: AttemptId(attempt), file: FileId(file), runner, fresh: false, queued: true }
+}
+
+pub(crate) fn reserve(host: u32, file: u32) -> Command {
+    Command::Reserve { host: HostId(host), file: FileId(file) }
+}
+
+pub(crate) fn release(host: u32) -> Command {
+    Command::Release { host: HostId(host) }
 }
 
 pub(crate) fn withdraw(attempt: u64) -> Command {

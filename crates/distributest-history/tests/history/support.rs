@@ -9,6 +9,7 @@ use distributest_core::run_event::{
     AttemptReport, AttemptResult, FilePlan, HostPlan, RunEvent, RunSummary, RunnerTime,
 };
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 use distributest_history::{History, NewPass, Recorder, RunInfo};
 
 /// A history in a directory of its own that goes with this value.
@@ -91,6 +92,7 @@ impl Run {
             runner,
             result,
             duration,
+            usage: Usage::default(),
             message: String::new(),
             details: String::new(),
             leaked: Vec::new(),

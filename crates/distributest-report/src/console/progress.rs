@@ -151,6 +151,7 @@ impl Progress {
 mod tests {
     use distributest_core::outcome::Outcome;
     use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, HostPlan};
+    use distributest_core::usage::Usage;
 
     use super::*;
 
@@ -192,6 +193,7 @@ mod tests {
             runner: RUNNER,
             result: AttemptResult::Outcome(Outcome::Passed),
             duration: seconds(took),
+            usage: Usage::default(),
             message: String::new(),
             details: String::new(),
             leaked: Vec::new(),

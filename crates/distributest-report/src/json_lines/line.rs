@@ -191,6 +191,10 @@ struct AttemptLine<'a> {
     outcome: Option<&'static str>,
     interruption: Option<&'static str>,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processor_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
     message: &'a str,
     details: &'a str,
     leaked: &'a [String],
@@ -435,6 +439,8 @@ impl<'a> AttemptLine<'a> {
             outcome,
             interruption,
             seconds: seconds(report.duration),
+            processor_seconds: report.usage.processor.map(seconds),
+            peak_memory_bytes: report.usage.peak_memory,
             message: &report.message,
             details: &report.details,
             leaked: &report.leaked,

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::Outcome;
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, RunEvent};
+use distributest_core::usage::Usage;
 use distributest_report::{AggregatedLog, LogDestination, Reporter, prepare_log};
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -200,6 +201,7 @@ fn attempt_finished(number: u32) -> RunEvent {
         runner: RunnerId { host: HostId(0), number: number as u16 },
         result: AttemptResult::Outcome(Outcome::Passed),
         duration: Duration::from_secs(1),
+        usage: Usage::default(),
         message: String::new(),
         details: String::new(),
         leaked: Vec::new(),

@@ -10,6 +10,7 @@ use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
 use distributest_core::run_event::{
     AttemptReport, AttemptResult, BlockId, HookKind, HostChange, RunEvent, RunSummary,
 };
+use distributest_core::usage::Usage;
 use distributest_report::{JSON_SCHEMA, JsonLines, Reporter};
 use insta::assert_snapshot;
 use serde_json::{Map, Value};
@@ -197,6 +198,7 @@ fn words_are_the_domain_s() {
             runner: RunnerId { host: HostId(0), number: 1 },
             result,
             duration: Duration::ZERO,
+            usage: Usage::default(),
             message: String::new(),
             details: String::new(),
             leaked: Vec::new(),

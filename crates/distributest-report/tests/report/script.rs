@@ -10,6 +10,7 @@ use distributest_core::run_event::{
     RunEvent, RunSummary, RunnerTime,
 };
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 
 /// A run under construction. Times are seconds since its start.
 pub(crate) struct Script {
@@ -91,6 +92,7 @@ impl Script {
             runner,
             result: AttemptResult::Outcome(Outcome::Failed),
             duration: Duration::from_secs(400),
+            usage: Usage::default(),
             message: String::new(),
             details: String::new(),
             leaked: Vec::new(),
@@ -276,6 +278,7 @@ impl Script {
             runner,
             result,
             duration,
+            usage: Usage::default(),
             message: message.to_owned(),
             details: details.to_owned(),
             leaked: leaked.iter().map(|process| (*process).to_owned()).collect(),

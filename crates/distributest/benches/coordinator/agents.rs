@@ -9,6 +9,7 @@ use distributest::hosts::link::{Dial, Dialing, Link};
 use distributest_core::outcome::Outcome;
 use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 use distributest_protocol::conversions::{finished_to_wire, test_to_wire};
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
@@ -122,7 +123,7 @@ fn answers(order: Order, cores: u32, block: u64) -> Vec<Kind> {
                 Kind::AttemptFinished(wire::AttemptFinished {
                     duration_microseconds: 1_000,
                     block: Some(wire::OutputBlock { number: block, bytes: 0 }),
-                    ..finished_to_wire(dispatch.attempt, result)
+                    ..finished_to_wire(dispatch.attempt, result, Usage::default())
                 }),
             ]
         }

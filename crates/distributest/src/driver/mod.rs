@@ -192,6 +192,7 @@ impl<'run> Driver<'run> {
             retries: plan.files.iter().map(|file| file.retries).collect(),
             predicted: plan.files.iter().map(|file| file.predicted).collect(),
             host_speeds: options.hosts.iter().map(|host| plan.speeds.of(&host.name)).collect(),
+            memory: plan.files.iter().map(|file| file.memory).collect(),
             fail_fast: options.fail_fast,
             host_count,
         };
@@ -403,6 +404,13 @@ impl<'run> Driver<'run> {
                 }
                 Command::Readmit { host } => {
                     events.push(RunEvent::HostChanged { host, change: HostChange::Readmitted });
+                }
+                Command::Reserve { host, file } => {
+                    let file = self.plan.files[file.0 as usize].path.clone();
+                    events.push(RunEvent::HostChanged { host, change: HostChange::Reserved { file } });
+                }
+                Command::Release { host } => {
+                    events.push(RunEvent::HostChanged { host, change: HostChange::Released });
                 }
                 Command::Finish => self.finish(),
             }

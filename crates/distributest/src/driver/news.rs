@@ -6,6 +6,7 @@ use distributest_core::identity::{AttemptId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, HostChange, RunEvent};
 use distributest_core::scheduler_messages::Event;
+use distributest_core::usage::Usage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -44,11 +45,11 @@ impl Driver<'_> {
         }
         match news {
             News::Progress(activity) => self.sinks.emit(&RunEvent::HostProgress { host, activity }),
-            News::Connected { agent, cores, runners, queue } => {
+            News::Connected { agent, cores, runners, queue, memory } => {
                 let state = &mut self.hosts[host.0 as usize];
                 (state.connected, state.took_part, state.runners) = (true, true, runners);
                 self.sinks.emit(&RunEvent::HostConnected { host, agent, cores, runners });
-                self.step(Event::HostExpected { host, runners, queue });
+                self.step(Event::HostExpected { host, runners, queue, memory });
             }
             News::Synced { snapshot, copied } => {
                 self.sinks.emit(&RunEvent::HostSynced { host, snapshot, copied });
@@ -190,8 +191,19 @@ impl Driver<'_> {
     }
 
     fn attempt_finished(&mut self, host: HostId, finished: FinishedAttempt) {
-        let FinishedAttempt { attempt, result, duration, message, details, leaked, collected, block } =
-            finished;
+        let out_of_memory = finished.out_of_memory;
+        let FinishedAttempt {
+            attempt,
+            result,
+            duration,
+            usage,
+            message,
+            details,
+            leaked,
+            collected,
+            block,
+            ..
+        } = finished;
         let Some(live) = self.attempts.remove(&attempt) else { return };
         let planned = &self.plan.files[live.file.0 as usize];
         let (result, message) = match self.split_files.objection(planned, result, collected) {
@@ -200,7 +212,9 @@ impl Driver<'_> {
         };
         let block_id = block.map(|block| BlockId { host, number: block.number });
         let event = match result {
-            AttemptResult::Outcome(outcome) => Event::AttemptFinished { attempt, outcome, duration },
+            AttemptResult::Outcome(outcome) => {
+                Event::AttemptFinished { attempt, outcome, duration, out_of_memory }
+            }
             AttemptResult::Interrupted(interruption) => {
                 Event::AttemptInterrupted { attempt, interruption, reason: message.clone() }
             }
@@ -211,6 +225,7 @@ impl Driver<'_> {
             runner: live.runner,
             result,
             duration,
+            usage,
             message,
             details,
             leaked,
@@ -315,6 +330,7 @@ impl Driver<'_> {
                 runner: live.runner,
                 result: AttemptResult::Interrupted(interruption),
                 duration: self.sinks.now().saturating_sub(live.started),
+                usage: Usage::default(),
                 message: reason.to_owned(),
                 details: String::new(),
                 leaked: Vec::new(),

@@ -58,6 +58,7 @@ mod tests {
             tests: Vec::new(),
             retries: 0,
             predicted: None,
+            memory: None,
             part: Some(Arc::new(part)),
         }
     }

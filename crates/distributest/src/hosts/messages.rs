@@ -6,6 +6,7 @@ use std::time::Duration;
 use distributest_core::identity::{AttemptId, HostId};
 use distributest_core::run_event::{AttemptResult, HookKind, OutputStream};
 use distributest_core::test_result::TestResult;
+use distributest_core::usage::Usage;
 
 use crate::plan::PlannedPart;
 
@@ -72,6 +73,8 @@ pub enum News {
         runners: u16,
         /// How many attempts each of them takes beside the one it is at work on.
         queue: u16,
+        /// Bytes of memory for tests, if it knows.
+        memory: Option<u64>,
     },
     /// A hook ended.
     HookFinished {
@@ -163,6 +166,10 @@ pub struct FinishedAttempt {
     pub result: AttemptResult,
     /// From start to end on the host's monotonic clock.
     pub duration: Duration,
+    /// What it used.
+    pub usage: Usage,
+    /// The kernel killed its process for lack of memory.
+    pub out_of_memory: bool,
     /// One line on a result that needs one.
     pub message: String,
     /// Many lines on the same.

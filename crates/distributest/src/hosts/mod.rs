@@ -299,7 +299,8 @@ impl Participant {
         let description = format!("{kind} agent {}", agent.welcome.program_version);
         let cores = u16::try_from(agent.welcome.cores).unwrap_or(u16::MAX);
         let queue = u16::try_from(agent.welcome.queue_limit).unwrap_or(u16::MAX);
-        self.tell(News::Connected { agent: description, cores, runners, queue }).await;
+        let memory = Some(agent.welcome.memory_bytes).filter(|bytes| *bytes > 0);
+        self.tell(News::Connected { agent: description, cores, runners, queue, memory }).await;
         if let Some(output) = agent.take_output() {
             output_tasks.spawn(output.forward(self.host.id, self.outlets.output.clone()));
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, FilePlan, FormerRun, HostPlan, RunEvent};
+use distributest_core::usage::Usage;
 
 use super::identity::FileIdentity;
 use super::record::{Begun, Contents, FinishedAttempt, FinishedFile};
@@ -127,6 +128,7 @@ impl FinishedAttempt {
             runner: RunnerId { host: HostId(count(host)), number: self.runner },
             result: AttemptResult::Outcome(self.outcome),
             duration: self.duration,
+            usage: Usage { processor: self.processor, peak_memory: self.peak_memory },
             message: self.message.clone(),
             details: self.details.clone(),
             leaked: self.leaked.clone(),

@@ -188,6 +188,8 @@ impl Attempt {
             runner: report.runner.number,
             outcome,
             duration: report.duration,
+            processor: report.usage.processor,
+            peak_memory: report.usage.peak_memory,
             message: report.message,
             details: report.details,
             leaked: report.leaked,

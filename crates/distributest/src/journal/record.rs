@@ -90,6 +90,10 @@ pub struct FinishedAttempt {
     pub outcome: Outcome,
     /// How long it took.
     pub duration: Duration,
+    /// Its processor time, if that is known.
+    pub processor: Option<Duration>,
+    /// The most memory it had in bytes, if that is known.
+    pub peak_memory: Option<u64>,
     /// Why the file is broken or crashed.
     pub message: String,
     /// More on the same.

@@ -64,6 +64,8 @@ pub struct PlannedFile {
     pub predicted: Option<Duration>,
     /// The part of the file that is run; `None`: all of it.
     pub part: Option<Arc<PlannedPart>>,
+    /// How many bytes of memory it should need; `None` where nobody knows.
+    pub memory: Option<u64>,
 }
 
 /// A file whose name is not UTF-8.
@@ -182,6 +184,7 @@ pub fn plan(
             retries: retries.of(&file.path),
             predicted: planned.predicted,
             part: None,
+            memory: planned.memory,
         }
     });
     let files = files.collect();
@@ -276,9 +279,11 @@ fn facts(
     speeds: &HostSpeeds,
 ) -> FileFacts {
     let attempts = past.get(&file.path).map(Vec::as_slice).unwrap_or_default();
-    let recent = attempts
-        .iter()
-        .map(|attempt| PastAttempt { duration: attempt.duration, host_speed: speeds.of(&attempt.host) });
+    let recent = attempts.iter().map(|attempt| PastAttempt {
+        duration: attempt.duration,
+        host_speed: speeds.of(&attempt.host),
+        peak_memory: attempt.peak_memory,
+    });
     FileFacts {
         path: file.path.clone(),
         size_bytes: file.size_bytes,

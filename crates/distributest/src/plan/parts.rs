@@ -114,6 +114,8 @@ fn in_parts(
         tests: Vec::new(),
         retries: file.retries,
         predicted: Some(part.predicted),
+        // Any of them may be the one that the file needs it for.
+        memory: file.memory,
         part: Some(Arc::new(PlannedPart { number, of, tests: Arc::clone(&tests) })),
     });
     files.collect()

@@ -169,6 +169,7 @@ fn plan(scenario: &Scenario) -> RunPlan {
         launch: LaunchId(file.launch),
         tests: Vec::new(),
         retries: file.retries,
+        memory: None,
         predicted: file.predicted,
         part: None,
     });

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
+use distributest_core::usage::{Usage, memory_in_words};
 use distributest_protocol::conversions::{finished_to_wire, microseconds};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -48,6 +49,10 @@ pub(crate) struct Ended {
     pub(crate) details: String,
     /// From its start until it was over; what cleaning up took does not count.
     pub(crate) duration: Duration,
+    /// What it used.
+    pub(crate) usage: Usage,
+    /// The kernel killed its process for lack of memory.
+    pub(crate) out_of_memory: bool,
     /// Processes that outlived it and were killed.
     pub(crate) leaked: Vec<String>,
     /// Of a part of a file: what tells whether another part has seen the same tests; otherwise empty.
@@ -88,6 +93,16 @@ impl Ended {
         }
     }
 
+    /// The kernel killed its process for lack of memory, which is all there is to say of a crash but for `how` it died.
+    pub(crate) fn out_of_memory(self, how: &str) -> Self {
+        let peak = self.usage.peak_memory.map(|bytes| format!(" (peak {})", memory_in_words(bytes)));
+        let colon = if how.is_empty() { "" } else { ": " };
+        let peak = peak.unwrap_or_default();
+        let message = format!("killed by the kernel for lack of memory{peak}{colon}{how}");
+        let result = AttemptResult::Outcome(Outcome::Crashed);
+        Ended { result, message, out_of_memory: true, ..self }
+    }
+
     /// Nobody wanted its outcome any more.
     pub(crate) fn cancelled() -> Self {
         Ended::interrupted(Interruption::Cancelled, "cancelled")
@@ -99,6 +114,8 @@ impl Ended {
             message,
             details: String::new(),
             duration: Duration::ZERO,
+            usage: Usage::default(),
+            out_of_memory: false,
             leaked: Vec::new(),
             collected: String::new(),
             block: None,
@@ -114,7 +131,8 @@ impl Ended {
             leaked: self.leaked,
             collected: self.collected,
             block: self.block,
-            ..finished_to_wire(attempt, self.result)
+            out_of_memory: self.out_of_memory,
+            ..finished_to_wire(attempt, self.result, self.usage)
         })
     }
 }

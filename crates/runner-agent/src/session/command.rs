@@ -7,6 +7,7 @@ use std::time::Duration;
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 use distributest_process::{Exit, LeakedProcess, ProcessTree, SpawnError};
 use distributest_protocol::conversions::test_to_wire;
 use distributest_protocol::wire;
@@ -54,9 +55,28 @@ pub(crate) async fn run(
     };
     ended.duration = begin.elapsed();
     ended.leaked = clear_away(&started.tree).await;
+    ended.usage = usage(&started.tree);
+    if matches!(ended.result, AttemptResult::Outcome(Outcome::Crashed | Outcome::Failed))
+        && started.tree.poll_exit().is_some_and(may_be_killed)
+        && context.out_of_memory_kills.any_since(begin.into_std())
+    {
+        ended = ended.out_of_memory("");
+    }
     ended.block = Some(started.capture.close_block().await);
     report_as_test(context, attempt, &ended).await;
     (ended, None)
+}
+
+/// What a tree used, but for what outlived its root.
+fn usage(tree: &ProcessTree) -> Usage {
+    let known = tree.usage();
+    Usage { processor: known.map(|usage| usage.processor), peak_memory: known.map(|usage| usage.peak_memory) }
+}
+
+/// Whether a program was killed, or is a shell that says so of the last thing it ran.
+fn may_be_killed(exit: Exit) -> bool {
+    const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
+    exit == Exit::Signal(SIGKILL) || exit == Exit::Code(128 + SIGKILL)
 }
 
 /// Ends what is left of a tree; names what outlived its root.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use distributest_core::outcome::Interruption;
-use distributest_process::{Delegation, ProcessSpec, ProcessTree, SpawnError};
+use distributest_process::{Delegation, OutOfMemoryKills, ProcessSpec, ProcessTree, SpawnError};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::sync::mpsc;
@@ -53,6 +53,8 @@ pub(crate) struct RunContext {
     pub(crate) ending: CancellationToken,
     /// Cgroups for the run's process trees.
     pub(crate) cgroups: Cgroups,
+    /// Processes that the kernel killed for lack of memory since the run began.
+    pub(crate) out_of_memory_kills: OutOfMemoryKills,
     /// Workers of earlier runs, and for later ones.
     pub(crate) warmth: Arc<RunWarmth>,
 }

@@ -6,11 +6,12 @@
 //! [`JoinSet::shutdown`], which its caller awaits.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::outcome::Interruption;
+use distributest_process::OutOfMemoryKills;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use distributest_protocol::wire::coordinator_message::Kind as Order;
@@ -19,6 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::PROC;
 use super::attempt::{Attempt, Ended};
 use super::context::{Cgroups, Launch, RunContext, Updates};
 use super::environment::{Environment, RunFacts};
@@ -143,7 +145,10 @@ impl Driver<'_> {
                     tracing::warn!(?lease, "nothing was heard from the coordinator, the run is over");
                     return RunOver::CoordinatorGone;
                 }
-                _ = beat.tick() => updates.heartbeat(),
+                _ = beat.tick() => {
+                    updates.heartbeat();
+                    run.look_at_memory();
+                }
                 Some(ended) = tasks.join_next() => {
                     if let Err(failure) = run.task_ended(ended, tasks) {
                         return refuse(&updates, failure, lease).await;
@@ -229,6 +234,13 @@ impl Run {
         }
     }
 
+    /// Takes note of what the kernel killed up to now, so that it is not taken for the reason of later deaths.
+    fn look_at_memory(&self) {
+        if let Some(context) = &self.context {
+            context.out_of_memory_kills.look();
+        }
+    }
+
     /// Writes the run's files and starts `node_setup`, or what comes after it.
     fn prepare(
         &mut self,
@@ -279,6 +291,7 @@ impl Run {
             slots,
             ending,
             cgroups,
+            out_of_memory_kills: OutOfMemoryKills::count(Path::new(PROC)),
             warmth,
         });
         self.context = Some(context.clone());

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
-use distributest_process::{Delegation, User, become_subreaper, reap_orphans};
+use distributest_process::{Delegation, User, available_memory, become_subreaper, reap_orphans};
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -65,6 +65,9 @@ const HELLO_LIMIT: Duration = Duration::from_secs(30);
 /// ended in order; otherwise what a connection that works takes in no time.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const ABANDON_LIMIT: Duration = Duration::from_millis(300);
+
+/// Where the kernel tells of processes and memory.
+const PROC: &str = "/proc";
 
 /// What a daemon tells a session it starts.
 #[derive(Clone, Copy, Debug)]
@@ -288,6 +291,7 @@ fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentO
         user: user.map(|user| user.name.clone()).unwrap_or_default(),
         queue_limit: u32::try_from(QUEUE_LIMIT).unwrap_or(u32::MAX),
         tree_format: if workspace.is_synced() { distributest_tree::tree::FORMAT } else { 0 },
+        memory_bytes: available_memory(Path::new(PROC)).unwrap_or_default(),
     }
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
+use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::TestResult;
 use distributest_process::{Exit, SpawnError};
 use distributest_protocol::conversions::test_to_wire;
@@ -318,8 +319,14 @@ impl Worker {
             Err(error) => Ending::Lost(error),
         };
         let duration = begin.elapsed();
+        let was_killed = ending.was_killed();
         let (ended, mut stays) = self.conclude(context, attempt, ending).await;
         let mut ended = Ended { duration, ..ended };
+        let has_crashed = ended.result == AttemptResult::Outcome(Outcome::Crashed);
+        if was_killed && has_crashed && context.out_of_memory_kills.any_since(begin.into_std()) {
+            let how = std::mem::take(&mut ended.message);
+            ended = ended.out_of_memory(&how);
+        }
         if stays {
             (ended.leaked, stays) = self.clear_leaks().await;
         }
@@ -551,6 +558,18 @@ enum Ending {
     },
 }
 
+impl Ending {
+    /// Whether the process that ran the file was killed, by nobody of ours.
+    fn was_killed(&self) -> bool {
+        let signal = match self {
+            Ending::Finished(finished) if finished.outcome == FileOutcome::Crashed => finished.signal,
+            Ending::Exited { exit: Exit::Signal(signal), .. } => Some(*signal),
+            _ => None,
+        };
+        signal == Some(rustix::process::Signal::KILL.as_raw())
+    }
+}
+
 /// Passes on the tests of a file that was ended at its time limit. Returns the id of the one that was running.
 async fn tell_what_timed_out(
     context: &RunContext,
@@ -575,8 +594,8 @@ fn from_finished(finished: Finished) -> Ended {
         FileOutcome::Broken => Outcome::Broken,
         FileOutcome::Crashed => Outcome::Crashed,
     };
-    let (details, collected) = (finished.details, finished.collected);
-    Ended { details, collected, ..Ended::outcome(outcome, finished.message) }
+    let (details, collected, usage) = (finished.details, finished.collected, finished.usage);
+    Ended { details, collected, usage, ..Ended::outcome(outcome, finished.message) }
 }
 
 fn isolation_word(isolation: wire::Isolation) -> &'static str {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -107,6 +108,10 @@ pub(crate) struct Finished {
     pub(crate) helpers: Vec<u32>,
     /// Of a part of a file: a digest of the ids of all its tests; otherwise empty.
     pub(crate) collected: String,
+    /// What the file used, as far as the worker knows.
+    pub(crate) usage: Usage,
+    /// What ended the process that ran it, where that was a signal.
+    pub(crate) signal: Option<i32>,
 }
 
 /// The outcomes a worker may report.
@@ -232,15 +237,7 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
         Line::Test(test) => {
             WorkerMessage::Test(Box::new(test_result(test).map_err(|reason| garbage(line, reason))?))
         }
-        Line::Finished { outcome, message, details, helpers, collected } => {
-            WorkerMessage::Finished(Finished {
-                outcome,
-                message: message.unwrap_or_default(),
-                details: details.unwrap_or_default(),
-                helpers,
-                collected,
-            })
-        }
+        Line::Finished(finished) => WorkerMessage::Finished(finished.into()),
         Line::EndFailed { message } => WorkerMessage::EndFailed { message },
     })
 }
@@ -266,18 +263,40 @@ enum Line {
         hint: Option<String>,
     },
     Test(TestLine),
-    Finished {
-        outcome: FileOutcome,
-        message: Option<String>,
-        details: Option<String>,
-        #[serde(default)]
-        helpers: Vec<u32>,
-        #[serde(default)]
-        collected: String,
-    },
+    Finished(FinishedLine),
     EndFailed {
         message: String,
     },
+}
+
+#[derive(Deserialize)]
+struct FinishedLine {
+    outcome: FileOutcome,
+    message: Option<String>,
+    details: Option<String>,
+    #[serde(default)]
+    helpers: Vec<u32>,
+    #[serde(default)]
+    collected: String,
+    processor_seconds: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+    signal: Option<i32>,
+}
+
+impl From<FinishedLine> for Finished {
+    fn from(line: FinishedLine) -> Finished {
+        // What is no time at all is not known.
+        let processor = line.processor_seconds.and_then(|time| Duration::try_from_secs_f64(time).ok());
+        Finished {
+            outcome: line.outcome,
+            message: line.message.unwrap_or_default(),
+            details: line.details.unwrap_or_default(),
+            helpers: line.helpers,
+            collected: line.collected,
+            usage: Usage { processor, peak_memory: line.peak_memory_bytes },
+            signal: line.signal,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -357,7 +376,8 @@ mod tests {
     async fn a_whole_conversation_is_read() {
         let written = b"{\"type\":\"ready\",\"protocol\":1,\"framework\":\"x\",\"version\":\"1\"}\n\n\
             {\"type\":\"test\",\"id\":\"a\",\"name\":\"b\",\"status\":\"passed\",\"seconds\":-0.5,\"new\":[1]}\n \
-            {\"type\":\"finished\",\"outcome\":\"broken\",\"message\":null}\n";
+            {\"type\":\"finished\",\"outcome\":\"broken\",\"message\":null,\
+            \"processor_seconds\":-1,\"peak_memory_bytes\":4096}\n";
         let messages = messages(written).await;
         assert!(matches!(messages[0], Ok(WorkerMessage::Ready { .. })));
         let Ok(WorkerMessage::Test(test)) = &messages[1] else { panic!("{messages:?}") };
@@ -368,6 +388,8 @@ mod tests {
             details: String::new(),
             helpers: Vec::new(),
             collected: String::new(),
+            usage: Usage { processor: None, peak_memory: Some(4096) },
+            signal: None,
         };
         assert!(matches!(&messages[2], Ok(WorkerMessage::Finished(read)) if *read == finished));
         assert!(matches!(messages[3], Err(WorkerLinkError::Closed)));
@@ -435,7 +457,7 @@ mod tests {
             r#"{"type":"ready","protocol":1}"#,
             r#"{"type":"test","id":"a","name":"b","status":"passed","seconds":0.5,"file":"a.py","line":3}"#,
             r#"{"type":"test","id":"a","name":"b","status":"failed","seconds":1e400,"message":null}"#,
-            r#"{"type":"finished","outcome":"failed","message":"x","helpers":[1,2]}"#,
+            r#"{"type":"finished","outcome":"failed","message":"x","helpers":[1,2],"processor_seconds":0.5,"signal":9}"#,
             r#"{"type":"unable","message":"m"}"#,
             r#"{"type":"test","id":"\ud800","name":"b","status":"passed","seconds":-1}"#,
         ];

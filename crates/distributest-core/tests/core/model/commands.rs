@@ -72,6 +72,14 @@ impl Model {
                 );
                 state.verdict = Some(Verdict::Cached);
             }
+            Command::Reserve { host, file } => {
+                self.count_failure(*file);
+                assert!(self.files[file.0 as usize].is_lonely, "there was too little memory: {file:?}");
+                assert!(self.reserved.insert(*host), "a host is reserved once: {host:?}");
+            }
+            Command::Release { host } => {
+                assert!(self.reserved.remove(host), "a reserved host is released: {host:?}");
+            }
             Command::Finish => self.finished = true,
         }
     }
@@ -111,7 +119,7 @@ impl Model {
         self.give(attempt, file, runner, Role::Probe);
     }
 
-    fn give(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId, role: Role) {
+    pub(super) fn give(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId, role: Role) {
         let used = self.attempts.contains_key(&attempt) || self.ended.contains_key(&attempt);
         assert!(!used, "attempt ids are never reused");
         let begun = self.runner(runner) == Some(Runner::Idle);
@@ -147,11 +155,17 @@ impl Model {
         assert_eq!(live, 1, "an attempt is doubled, not tripled: {file:?}");
         let idle = self.runners(|runner| runner == Runner::Idle);
         let is_free = |other: &RunnerId| {
-            other.host != runner.host && self.is_able(*other, file) && !self.is_paused(other.host)
+            other.host != runner.host
+                && self.is_able(*other, file)
+                && !self.is_paused(other.host)
+                && self.fits(file, *other)
         };
         assert!(idle.iter().any(is_free), "somebody has nothing better to do: {file:?}");
         let launch = self.files[file.0 as usize].launch;
-        let next = self.waiting().into_iter().find(|other| self.files[other.0 as usize].launch == launch);
+        let is_next = |other: &FileId| {
+            self.files[other.0 as usize].launch == launch && !self.files[other.0 as usize].is_lonely
+        };
+        let next = self.waiting().into_iter().find(is_next);
         assert_eq!(next, None, "files that wait come first");
         self.attempts.get_mut(&attempt).expect("it was found").is_doubled = true;
         let state = &mut self.files[file.0 as usize];
@@ -167,8 +181,9 @@ impl Model {
         assert!(!self.is_ending(), "nothing is to be run elsewhere after a stop");
         let idle = self.runners(|runner| runner == Runner::Idle);
         let has_taker = idle.iter().any(|runner| self.is_able(*runner, live.file));
-        let is_blamed = self.fenced.contains(&live.runner.host) || self.doubted.contains(&live.runner.host);
-        assert!(has_taker || is_blamed, "a file is taken back for a reason");
+        let reasons = [&self.fenced, &self.doubted, &self.reserved];
+        let is_paused = reasons.into_iter().any(|hosts| hosts.contains(&live.runner.host));
+        assert!(has_taker || is_paused, "a file is taken back for a reason");
         self.attempts.get_mut(&attempt).expect("it was found").withdrawn = true;
     }
 
@@ -179,13 +194,15 @@ impl Model {
         let idle = self.runners(|runner| runner == Runner::Idle);
         let taker = idle
             .iter()
-            .find(|runner| self.may_take(file, **runner) && !self.may_be_waited_with(file, **runner));
+            .filter(|runner| self.may_take(file, **runner) && self.fits(file, **runner))
+            .find(|runner| !self.may_be_waited_with(file, **runner));
         assert_eq!(taker, None, "nothing is queued that an idle runner may take: {file:?}");
         let (_, at_work) = self.attempts_of(runner)[0];
         assert!(at_work.role == Role::Counts && self.is_harmless(at_work.file), "{:?}", at_work.file);
         assert!(self.is_harmless(file) && self.files[file.0 as usize].dispatches == 0, "{file:?}");
-        let mut takes =
-            self.waiting().into_iter().filter(|other| self.is_new(*other) && self.is_able(runner, *other));
+        let may_take =
+            |other: &FileId| self.is_new(*other) && self.is_able(runner, *other) && self.fits(*other, runner);
+        let mut takes = self.waiting().into_iter().filter(may_take);
         let first = takes.find(|other| *other == file || !self.may_be_left(*other, runner));
         assert_eq!(first, Some(file), "a runner takes the first file it may take");
         self.files[file.0 as usize].dispatches += 1;
@@ -202,6 +219,9 @@ impl Model {
     fn observe_dispatch(&mut self, attempt: AttemptId, file: FileId, runner: RunnerId) {
         assert!(!self.is_ending(), "nothing starts after a stop");
         assert!(!self.is_cached(file), "what need not be run is not run: {file:?}");
+        if self.files[file.0 as usize].is_lonely {
+            return self.observe_lonely(attempt, file, runner);
+        }
         if self.runner(runner) == Some(Runner::Busy) {
             return self.observe_queued(attempt, file, runner);
         }
@@ -217,7 +237,9 @@ impl Model {
         assert!(self.is_able(runner, file), "no file goes to a runner that said it can't run it: {runner:?}");
         assert!(self.may_take(file, runner), "a file goes to another host than the one that lost it");
         let is_passed_over = |other: &FileId| self.is_new(*other) && self.may_be_left(*other, runner);
-        let mut takes = self.waiting().into_iter().filter(|other| self.may_take(*other, runner));
+        assert!(self.fits(file, runner), "a runner takes what it has room for: {file:?}");
+        let may_take = |other: &FileId| self.may_take(*other, runner) && self.fits(*other, runner);
+        let mut takes = self.waiting().into_iter().filter(may_take);
         let first = takes.find(|other| *other == file || !is_passed_over(other));
         assert_eq!(first, Some(file), "a runner takes the first file it may take");
         let state = &mut self.files[file.0 as usize];

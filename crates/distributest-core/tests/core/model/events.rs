@@ -14,7 +14,9 @@ impl Model {
             return Effect::Nothing;
         }
         let ended = match event {
-            Event::HostExpected { host, runners, queue } => self.expect_host(*host, *runners, *queue),
+            Event::HostExpected { host, runners, queue, memory } => {
+                self.expect_host(*host, *runners, *queue, *memory)
+            }
             Event::HostLost { host, .. } => self.lose_host(*host),
             Event::HostAway { host, .. } => self.send_away(*host),
             Event::HostSilent { host } => self.silence(*host),
@@ -28,20 +30,28 @@ impl Model {
             Event::RunnerLost { runner, .. } => self.lose_runner(*runner, Interruption::RunnerLost),
             Event::LaunchUnavailable { runner, launch, .. } => self.exclude(*runner, *launch),
             Event::AttemptStarted { attempt } => self.start_attempt(*attempt),
-            Event::AttemptFinished { attempt, outcome, .. } => {
-                self.end_attempt(*attempt, AttemptResult::Outcome(*outcome))
+            Event::AttemptFinished { attempt, outcome, out_of_memory, .. } => {
+                self.end_attempt(*attempt, AttemptResult::Outcome(*outcome), *out_of_memory)
             }
             Event::AttemptInterrupted { attempt, interruption, .. } => {
-                self.end_attempt(*attempt, AttemptResult::Interrupted(*interruption))
+                self.end_attempt(*attempt, AttemptResult::Interrupted(*interruption), false)
             }
             Event::StopRequested => (!std::mem::replace(&mut self.stopping, true)).then(Vec::new),
         };
         ended.map_or(Effect::Nothing, |ended| Effect::Changed { ended })
     }
 
-    fn expect_host(&mut self, host: HostId, runners: u16, queue: u16) -> Option<Vec<AttemptId>> {
+    fn expect_host(
+        &mut self,
+        host: HostId,
+        runners: u16,
+        queue: u16,
+        memory: Option<u64>,
+    ) -> Option<Vec<AttemptId>> {
         self.hosts.get(host.0 as usize).filter(|host| **host == Host::Awaited)?;
         self.queues.insert(host, queue);
+        self.memory.remove(&host);
+        self.memory.extend(memory.map(|memory| (host, memory)));
         if runners == 0 {
             self.forget(host);
         } else {
@@ -118,7 +128,7 @@ impl Model {
         self.runner(runner).filter(|state| *state != Runner::Lost)?;
         let its = self.attempts_of(runner);
         for (id, attempt) in &its {
-            self.end(*id, *attempt, AttemptResult::Interrupted(interruption), attempt.started);
+            self.end(*id, *attempt, AttemptResult::Interrupted(interruption), attempt.started, false);
         }
         self.set_runner(runner, Runner::Lost);
         let host = &self.hosts[runner.host.0 as usize];
@@ -140,10 +150,15 @@ impl Model {
         (!std::mem::replace(&mut attempt.started, true)).then(Vec::new)
     }
 
-    fn end_attempt(&mut self, id: AttemptId, result: AttemptResult) -> Option<Vec<AttemptId>> {
+    fn end_attempt(
+        &mut self,
+        id: AttemptId,
+        result: AttemptResult,
+        out_of_memory: bool,
+    ) -> Option<Vec<AttemptId>> {
         let attempt = *self.attempts.get(&id)?;
         let may_be_to_blame = self.is_able(attempt.runner, attempt.file) && attempt.may_have_run();
-        self.end(id, attempt, result, may_be_to_blame);
+        self.end(id, attempt, result, may_be_to_blame, out_of_memory);
         match self.attempts_of(attempt.runner).first() {
             Some((next, _)) => self.attempts.get_mut(next).expect("it was found").begun = true,
             None => self.set_runner(attempt.runner, Runner::Idle),
@@ -151,7 +166,14 @@ impl Model {
         Some(vec![id])
     }
 
-    fn end(&mut self, id: AttemptId, attempt: LiveAttempt, result: AttemptResult, counts: bool) {
+    fn end(
+        &mut self,
+        id: AttemptId,
+        attempt: LiveAttempt,
+        result: AttemptResult,
+        counts: bool,
+        out_of_memory: bool,
+    ) {
         let LiveAttempt { file, runner, role, .. } = attempt;
         let may_have_run = attempt.may_have_run();
         let was_waiting = self.is_waiting(file);
@@ -171,7 +193,7 @@ impl Model {
                 if !outcome.is_success() {
                     self.failed_last.insert(runner.host, self.now);
                     file.last_lost_by = Some(runner.host);
-                    file.pending = Some(Failure { attempt: id, host: runner.host, outcome });
+                    file.pending = Some(Failure { attempt: id, host: runner.host, outcome, out_of_memory });
                 }
             }
             AttemptResult::Interrupted(_) => {
@@ -217,6 +239,7 @@ impl Model {
         let file = &mut self.files[file.0 as usize];
         let Some(failure) = file.pending.take() else { return };
         file.may_have_second_opinion |= failure.outcome == Outcome::Crashed && file.crashes() == 0;
+        file.is_lonely |= failure.out_of_memory && file.crashes() == 0;
         file.failed.push((failure.attempt, failure.outcome));
     }
 }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod events;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,6 +38,12 @@ pub(crate) struct Model {
     /// Candidates that were given up to have a worker started.
     scouts: BTreeSet<FileId>,
     speeds: Vec<f64>,
+    /// Bytes each file needs.
+    needs: Vec<u64>,
+    /// Bytes each host has, where it said so.
+    pub(crate) memory: BTreeMap<HostId, u64>,
+    /// Hosts that are given nothing but a file that runs alone.
+    reserved: BTreeSet<HostId>,
     fenced: BTreeSet<HostId>,
     /// Hosts that may be broken for all that is known.
     doubted: BTreeSet<HostId>,
@@ -81,6 +88,8 @@ pub(crate) struct File {
     interrupted_by: BTreeSet<(RunnerId, u32)>,
     /// It came back from a runner before its turn.
     was_queued_in_vain: bool,
+    /// There was no memory left for it, and from then on it runs alone.
+    is_lonely: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -88,6 +97,7 @@ struct Failure {
     attempt: AttemptId,
     host: HostId,
     outcome: Outcome,
+    out_of_memory: bool,
 }
 
 impl File {
@@ -107,6 +117,7 @@ impl File {
             may_have_second_opinion: false,
             interrupted_by: BTreeSet::new(),
             was_queued_in_vain: false,
+            is_lonely: false,
         }
     }
 
@@ -210,6 +221,11 @@ impl Model {
             speeds: (0..options.host_count as usize)
                 .map(|host| options.host_speeds.get(host).copied().unwrap_or(1.0))
                 .collect(),
+            needs: (0..options.file_launches.len())
+                .map(|file| options.memory.get(file).copied().flatten().unwrap_or_default())
+                .collect(),
+            memory: BTreeMap::new(),
+            reserved: BTreeSet::new(),
             fenced: BTreeSet::new(),
             doubted: BTreeSet::new(),
             failed_last: BTreeMap::new(),
@@ -323,11 +339,13 @@ impl Model {
             let attempts = self.attempts_of(*runner).len();
             assert!(attempts <= usize::from(limit) + 1, "no more waits at a runner than its agent takes");
         }
+        self.check_memory();
         let waiting = self.waiting();
         assert!(!self.is_ending() || waiting.is_empty(), "nothing waits after a stop");
         for runner in self.runners(|runner| runner == Runner::Idle) {
             let taken = waiting.iter().find(|file| {
                 self.may_take(**file, runner)
+                    && self.fits(**file, runner)
                     && !(self.is_new(**file) && self.may_be_waited_with(**file, runner))
             });
             assert_eq!(taken, None, "no runner is idle while there is a file it may take: {runner:?}");
@@ -352,11 +370,15 @@ impl Model {
         for live in self.attempts.values() {
             let waits = !live.begun && !live.withdrawn && live.role == Role::Counts;
             let launch = self.files[live.file.0 as usize].launch;
-            let is_next = !self.waiting().iter().any(|file| self.files[file.0 as usize].launch == launch);
+            let is_next = !self.waiting().iter().any(|file| {
+                self.files[file.0 as usize].launch == launch && !self.files[file.0 as usize].is_lonely
+            });
             let is_free =
                 |runner: &&RunnerId| self.is_able(**runner, live.file) && !self.is_paused(runner.host);
             let free = idle.iter().filter(is_free).count();
-            let is_in_vain = waits && is_next && !self.is_ending() && free > withdrawn && self.is_even();
+            let all_fit = !self.hosts_expected().any(|host| self.is_tight(host));
+            let is_in_vain =
+                waits && is_next && !self.is_ending() && free > withdrawn && self.is_even() && all_fit;
             assert!(!is_in_vain, "{:?} waits in vain", live.file);
         }
     }
@@ -480,13 +502,16 @@ impl Model {
         let others_may = at_work.iter().any(|host| *host != runner.host);
         let is_last_resort = self.unfenced_hosts_for(state.launch).is_empty();
         let is_fenced = self.fenced.contains(&runner.host) && !is_last_resort;
-        let is_paused = self.silent.contains(&runner.host) || is_fenced;
+        let is_reserved = self.reserved.contains(&runner.host) || state.is_lonely;
+        let is_paused = self.silent.contains(&runner.host) || is_fenced || is_reserved;
         self.is_able(runner, file) && !is_paused && !(state.last_lost_by == Some(runner.host) && others_may)
     }
 
     /// Whether a host is given nothing in advance.
     fn is_paused(&self, host: HostId) -> bool {
-        [&self.silent, &self.fenced, &self.doubted].into_iter().any(|paused| paused.contains(&host))
+        [&self.silent, &self.fenced, &self.doubted, &self.reserved]
+            .into_iter()
+            .any(|paused| paused.contains(&host))
     }
 
     fn is_able(&self, runner: RunnerId, file: FileId) -> bool {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use distributest_core::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::run_event::{AttemptReport, AttemptResult, RunEvent};
+use distributest_core::usage::Usage;
 use distributest_protocol::wire;
 use tempfile::TempDir;
 
@@ -49,6 +50,7 @@ impl Place {
             retries: 0,
             predicted: None,
             part: None,
+            memory: None,
         };
         RunPlan {
             run: "run".to_owned(),
@@ -139,6 +141,7 @@ pub(super) fn report(attempt: u64, file: u32, outcome: Outcome) -> AttemptReport
         runner: RunnerId { host: HostId(0), number: 1 },
         result: AttemptResult::Outcome(outcome),
         duration: Duration::from_millis(20),
+        usage: Usage::default(),
         message: String::new(),
         details: String::new(),
         leaked: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
+use distributest_core::usage::Usage;
 use distributest_protocol::conversions::{finished_to_wire, microseconds, test_to_wire};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -97,7 +98,7 @@ impl Session {
         self.machine.world.lock().answer(attempt, result);
         self.say(Kind::AttemptFinished(wire::AttemptFinished {
             message: message.into(),
-            ..finished_to_wire(attempt, result)
+            ..finished_to_wire(attempt, result, Usage::default())
         }));
     }
 
@@ -244,7 +245,7 @@ impl Session {
         let finished = wire::AttemptFinished {
             duration_microseconds: microseconds(duration),
             block,
-            ..finished_to_wire(number, result)
+            ..finished_to_wire(number, result, Usage::default())
         };
         self.say(Kind::AttemptFinished(finished.clone()));
         if self.machine.scenario.babbles && self.random.percent(20) {
