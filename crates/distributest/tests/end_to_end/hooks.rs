@@ -53,7 +53,7 @@ fn the_systems_hooks_run_unless_the_project_has_its_own() {
     <== host localhost runner 1 runner_setup: done in TIME
     --- host localhost runner 1 is ready as USER_1
     ==> host localhost runner 1 tests/a (0 bytes)
-    <== host localhost runner 1 tests/a: passed in TIME
+    <== host localhost runner 1 tests/a: passed in TIME, TIME of processor, MEMORY
     --- 1 file: 1 passed; TIME; exit status 0
     ");
 }

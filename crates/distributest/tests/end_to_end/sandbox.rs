@@ -397,6 +397,7 @@ fn redactions(root: &Path) -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     let root: String = root.display().to_string().replace('.', r"\.");
     for (pattern, replacement) in [
+        (r", \d+(\.\d+)? (kB|MB|GB)\b", ", MEMORY"),
         (root.as_str(), "SANDBOX"),
         (r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+Z_[0-9a-f]+-[0-9a-f]+\.log", "DATE_RUN.log"),
         (r"\d+\.\d+ s\b", "TIME"),
