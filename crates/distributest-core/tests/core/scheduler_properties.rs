@@ -43,7 +43,7 @@ fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event
                 Some(_) if !(choice / 16).is_multiple_of(8) => Outcome::Passed,
                 _ => pick(&Outcome::ALL, choice / 128)?,
             };
-            let out_of_memory = outcome == Outcome::Crashed && choice / 1024 % 3 > 0;
+            let out_of_memory = outcome == Outcome::Crashed && !(choice / 1024).is_multiple_of(3);
             Event::AttemptFinished { attempt, outcome, duration: ATTEMPT_DURATION, out_of_memory }
         }
         36..41 => {
@@ -53,7 +53,7 @@ fn event_of(number: u32, broken: Option<HostId>, model: &Model, history: &[Event
         41..47 => {
             let runners = (choice / 16 % 5) as u16;
             let queue = (choice / 80 % 4) as u16;
-            let memory = (choice / 320 % 9 > 0).then_some(u64::from(choice / 320 % 9));
+            let memory = Some(u64::from(choice / 320 % 9)).filter(|memory| *memory > 0);
             Event::HostExpected { host: host(|host| *host == Host::Awaited)?, runners, queue, memory }
         }
         47..50 => Event::RunnerLost { runner: runner(|runner| runner != Runner::Lost)?, reason },
