@@ -15,6 +15,7 @@ mod frameworks;
 mod history;
 mod hooks;
 mod lost_agents;
+mod memory;
 mod outcomes;
 mod resume;
 mod retries;
