@@ -75,6 +75,12 @@ impl Scheduler {
         if self.alone.files.is_empty() && self.alone.reserved.is_empty() {
             return;
         }
+        // With one of them at work there may be a host for the next one.
+        while self.run_next_alone(commands) {}
+    }
+
+    /// Returns whether one was given away.
+    fn run_next_alone(&mut self, commands: &mut Vec<Command>) -> bool {
         let next = self.next_alone();
         let running = self.alone.running.values().copied();
         let wanted: BTreeSet<HostId> = running.chain(next.map(|(_, host)| host)).collect();
@@ -93,7 +99,9 @@ impl Scheduler {
         {
             self.alone.wait_no_more(file);
             self.dispatch(file, runner, Role::Counts, commands);
+            return true;
         }
+        false
     }
 
     /// The first file that waits for a host, of those for which there is one.

@@ -327,7 +327,12 @@ impl Scheduler {
         }
         self.settle(commands);
         if let Some(runner) = concerned {
+            let before = commands.len();
             self.queue_ahead(runner, commands);
+            // That may have been the last file that waited, and full hosts have something else to do from then on.
+            if commands.len() > before && self.packing.is_tight() {
+                self.settle(commands);
+            }
         }
     }
 
