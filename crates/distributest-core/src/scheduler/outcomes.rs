@@ -130,6 +130,7 @@ impl Scheduler {
     fn is_tried_again(&mut self, held: &Held) -> bool {
         let Held { file, host, outcome, out_of_memory, .. } = *held;
         let has_others = self.fleet.has_hope_elsewhere(self.launch_of(file), host);
+        let has_hope = self.fleet.has_hope_for(self.launch_of(file));
         let retries = self.retries.get(file.0 as usize).copied().unwrap_or_default();
         let trouble = self.troubles.entry(file).or_default();
         if trouble.interruptions >= INTERRUPTION_LIMIT {
@@ -137,7 +138,7 @@ impl Scheduler {
         }
         if outcome == Outcome::Crashed {
             trouble.crashes += 1;
-            if trouble.crashes == 1 && out_of_memory {
+            if trouble.crashes == 1 && out_of_memory && has_hope {
                 self.alone.add(file);
                 return true;
             }

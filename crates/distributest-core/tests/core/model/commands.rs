@@ -50,6 +50,7 @@ impl Model {
                 assert!(self.is_cleared(*host), "a host is readmitted for a reason: {host:?}");
             }
             Command::Decide { file, verdict, attempt, failed_before } => {
+                self.candidates.remove(file);
                 self.count_failure(*file);
                 let failed = self.files[file.0 as usize].failed.iter().map(|(id, _)| *id);
                 let before: Vec<AttemptId> = failed.filter(|id| Some(*id) != *attempt).collect();
@@ -57,6 +58,7 @@ impl Model {
                 self.observe_verdict(*file, verdict, *attempt);
             }
             Command::Reuse { file, pass } => {
+                self.candidates.remove(file);
                 assert!(
                     self.is_cached(*file),
                     "only what passed with the same versions is not run: {file:?}"

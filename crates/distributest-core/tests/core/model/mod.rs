@@ -296,7 +296,13 @@ impl Model {
             assert!(is_needed, "a launch has one scout at a time: {file:?}");
             self.scouts.insert(file);
         }
-        self.candidates.clone_from(candidates);
+        // What is given up was kept back until then.
+        let is_given_up = |file: &FileId| {
+            let was_admitted =
+                |command: &Command| matches!(command, Command::Dispatch { file: given, .. } if given == file);
+            is_decided(file) && !commands.iter().any(was_admitted)
+        };
+        self.candidates.retain(|file| candidates.contains(file) || is_given_up(file));
     }
 
     /// Whether a file need not be run, by what the first worker of its launch said.
