@@ -10,6 +10,7 @@
 //!
 //! At the end of a run that ended in order a worker may stay for the next one (`keeping`).
 
+mod ending;
 mod keeping;
 
 use std::ffi::OsString;
@@ -32,12 +33,13 @@ use super::context::{Program, RunContext, STOP_GRACE, Started, run_out, time_lim
 use super::environment::Environment;
 use super::hang;
 use super::programs::{self, NoProgram};
-use super::time_limit::{TimedOut, overrun};
+use super::time_limit::overrun;
 use super::worker_messages::{
     FileOutcome, Finished, Versions, WorkerLink, WorkerLinkError, WorkerMessage, WorkerOrder,
 };
 use crate::failure::{self, Failure};
 
+use self::ending::Ending;
 pub(crate) use self::keeping::{LoadedFiles, Origin};
 
 /// How long a worker may take to leave after `quit` before it is ended: some drop databases then, or write reports.
@@ -541,32 +543,6 @@ async fn receive_news(
             WorkerMessage::EndFailed { message } => failed_ends.push(message),
             message => return Ok(message),
         }
-    }
-}
-
-/// How a conversation about a file ended.
-enum Ending {
-    Finished(Finished),
-    TimedOut(TimedOut),
-    Cancelled,
-    Lost(WorkerLinkError),
-    OutOfTurn,
-    Exited {
-        exit: Exit,
-        /// How many tests it had told of.
-        tests: usize,
-    },
-}
-
-impl Ending {
-    /// Whether the process that ran the file was killed, by nobody of ours.
-    fn was_killed(&self) -> bool {
-        let signal = match self {
-            Ending::Finished(finished) if finished.outcome == FileOutcome::Crashed => finished.signal,
-            Ending::Exited { exit: Exit::Signal(signal), .. } => Some(*signal),
-            _ => None,
-        };
-        signal == Some(rustix::process::Signal::KILL.as_raw())
     }
 }
 
