@@ -22,7 +22,7 @@ done
 own dev "$project"
 
 lab mem h1 500M
-EVENTS=$LAB_LAPTOP/dev/hungry.jsonl
+export EVENTS=$LAB_LAPTOP/dev/hungry.jsonl
 ok "the run passes" laptop dev distributest --project /mnt/dev/hungry --hosts h1 --json /mnt/dev/hungry.jsonl
 lab mem h1 off
 ok "  the kernel has killed one of them, which is said" \
