@@ -23,7 +23,7 @@ impl Driver<'_> {
         self.emit(events);
         // What is still coming after the last verdict comes as fast as the link lets it.
         if self.finished && !self.stopping {
-            self.deadline = Some(Instant::now() + STOP_TIMEOUT);
+            self.deadline = self.deadline.max(Some(Instant::now() + STOP_TIMEOUT));
         }
     }
 

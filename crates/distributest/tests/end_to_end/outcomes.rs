@@ -96,7 +96,7 @@ fn a_crash_names_the_signal_and_the_tests_before_it() {
 fn what_fails_when_a_session_ends_makes_the_run_fail() {
     let sandbox = Sandbox::new();
     let conftest = "import pytest\n\n@pytest.fixture(scope='session', autouse=True)\n\
-                    def server():\n    yield\n    raise RuntimeError('it does not stop')\n";
+                    def server():\n    yield\n    import time; time.sleep(4)\n    raise RuntimeError('it does not stop')\n";
     sandbox.file("conftest.py", conftest).file("test_a.py", "def test_a(): pass\n");
     let arguments = ["--runners", "1", "--isolation", "shared", "--junit", "junit.xml", "--quiet"];
     insta::assert_snapshot!(sandbox.run(&arguments), @"

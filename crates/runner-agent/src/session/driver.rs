@@ -33,12 +33,12 @@ use super::private_directory::PrivateDirectory;
 use super::slots::Slots;
 use super::time_limit::TimeLimit;
 use super::warm::WarmWorkers;
-use super::worker::WorkerLaunch;
+use super::worker::{SHARED_QUIT_GRACE, WorkerLaunch};
 use super::workspace::Workspace;
 use crate::failure::Failure;
 
 /// How long the lanes may take to end after `EndRun`: their workers' grace and a little more.
-const END_LIMIT: Duration = Duration::from_secs(3);
+const END_LIMIT: Duration = SHARED_QUIT_GRACE.saturating_add(Duration::from_secs(5));
 
 /// Runners of one run; more is a mistake.
 const RUNNER_LIMIT: u16 = 4096;
@@ -105,7 +105,15 @@ impl Driver<'_> {
         let mut run = Run::new(updates.clone());
         let mut setting = Some(Setting { hello, home, workspace, output, slots, cgroups, warm });
         let mut silence_ends = Instant::now() + lease;
+        // Once the run is to end: when that must be done.
+        let mut ends_by = None;
         loop {
+            if ends_by.is_some() && tasks.is_empty() {
+                // The private directory goes with it, and what node_setup left running.
+                drop(run);
+                tell_last(&updates, Kind::RunEnded(wire::RunEnded {}), lease).await;
+                return RunOver::Ended;
+            }
             tokio::select! {
                 // What came while this host was asleep must be seen before the silence that was none.
                 biased;
@@ -127,9 +135,8 @@ impl Driver<'_> {
                         }
                         Some(Order::Cancel(cancel)) => run.cancel(cancel, tasks),
                         Some(Order::EndRun(wire::EndRun {})) => {
-                            run.end(tasks).await;
-                            tell_last(&updates, Kind::RunEnded(wire::RunEnded {}), lease).await;
-                            return RunOver::Ended;
+                            run.begin_end();
+                            ends_by.get_or_insert(Instant::now() + END_LIMIT);
                         }
                         Some(
                             Order::Hello(_)
@@ -145,12 +152,18 @@ impl Driver<'_> {
                     tracing::warn!(?lease, "nothing was heard from the coordinator, the run is over");
                     return RunOver::CoordinatorGone;
                 }
+                () = sleep_until(ends_by.unwrap_or(silence_ends)), if ends_by.is_some() => {
+                    tasks.shutdown().await;
+                }
                 _ = beat.tick() => {
                     updates.heartbeat();
                     run.look_at_memory();
                 }
                 Some(ended) = tasks.join_next() => {
-                    if let Err(failure) = run.task_ended(ended, tasks) {
+                    // What fails while the run ends has nobody to be told to.
+                    if ends_by.is_none()
+                        && let Err(failure) = run.task_ended(ended, tasks)
+                    {
                         return refuse(&updates, failure, lease).await;
                     }
                 }
@@ -408,16 +421,10 @@ impl Run {
         });
     }
 
-    /// Ends everything in order.
-    async fn end(self, tasks: &mut JoinSet<TaskEnd>) {
+    /// Has everything end in order: it has once no task is left.
+    fn begin_end(&mut self) {
         self.ending.cancel();
-        drop(self.lanes);
-        let all_ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(END_LIMIT, all_ended).await.is_err() {
-            tasks.shutdown().await;
-        }
-        // The private directory goes with the context, what node_setup left running with its tree.
-        drop((self.node, self.context));
+        self.lanes.clear();
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) use self::keeping::{LoadedFiles, Origin};
 const QUIT_GRACE: Duration = Duration::from_secs(10);
 
 /// The same where what was set up for all files ends with the worker: servers and containers take their time.
-const SHARED_QUIT_GRACE: Duration = Duration::from_secs(60);
+pub(crate) const SHARED_QUIT_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a worker that closed its descriptor may take to leave, and one whose file was ended to say so.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(5);

@@ -172,6 +172,13 @@ impl Coordinator {
         tokio::time::timeout(LIMIT, next).await.expect("the agent says something in time")
     }
 
+    /// Waits for a heartbeat; nothing else may come.
+    pub(crate) async fn heartbeat(&mut self) {
+        let next = tokio::time::timeout(LIMIT, self.updates.message()).await;
+        let said = next.expect("the agent says something in time").expect("it is there");
+        assert!(matches!(said.and_then(|said| said.kind), Some(Update::Heartbeat(_))));
+    }
+
     pub(crate) async fn welcome(&mut self) -> wire::Welcome {
         match self.next().await {
             Some(Update::Welcome(welcome)) => welcome,

@@ -146,6 +146,48 @@ async fn what_fails_behind_the_last_file_is_told_of_the_worker() {
     coordinator.until(|update| matches!(update, Update::RunEnded(_)).then_some(())).await;
 }
 
+/// A worker that takes its time to end, as one does that stops servers.
+const SLOW_TO_END: &str = r#"
+printf '%s\n' '{"type":"ready","protocol":1,"framework":"fake","version":"1"}' >&3
+read -r line <&3
+echo $$ > ending
+while [ ! -e go ]; do sleep 0.01; done
+printf '%s\n' '{"type":"end_failed","message":"late"}' >&3
+"#;
+
+async fn with_a_worker_that_is_ending(site: &Site) -> (Coordinator, Process, u32) {
+    let hello = wire::Hello { heartbeat_milliseconds: 20, ..site.hello() };
+    let (mut coordinator, agent) = Coordinator::with_private_agent(site, hello).await;
+    coordinator.welcome().await;
+    coordinator.prepare(prepare(launch(SLOW_TO_END, wire::Isolation::Shared), 1)).await;
+    coordinator.order(Order::EndRun(wire::EndRun {})).await;
+    let ending = site.project().join("ending");
+    let worker =
+        wait_for("the worker ends", || std::fs::read_to_string(&ending).ok()?.trim().parse().ok()).await;
+    (coordinator, agent, worker)
+}
+
+#[tokio::test]
+async fn the_coordinator_is_spoken_to_while_a_worker_takes_its_time_to_end() {
+    let site = Site::new();
+    let (mut coordinator, _agent, _) = with_a_worker_that_is_ending(&site).await;
+    // More than can have been said before.
+    for _ in 0..50 {
+        coordinator.heartbeat().await;
+    }
+    std::fs::write(site.project().join("go"), "").unwrap();
+    assert_eq!(coordinator.until(worker_ended).await.failure, "late");
+    coordinator.until(|update| matches!(update, Update::RunEnded(_)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_its_time_to_end_does_not_outlive_the_coordinator() {
+    let site = Site::new();
+    let (coordinator, _agent, worker) = with_a_worker_that_is_ending(&site).await;
+    drop(coordinator);
+    wait_for("the worker is gone", || (!is_alive(worker)).then_some(())).await;
+}
+
 #[tokio::test]
 async fn with_process_isolation_a_file_fails_with_its_process() {
     let site = Site::new();
