@@ -37,8 +37,9 @@ use crate::project::{Initiator, Project};
 use crate::signals::Signals;
 use crate::terminal::{self, Terminal};
 
-/// Threads of the coordinator: one may wait for a disk while the other keeps connections alive.
-const THREADS: usize = 2;
+/// Threads beside the main one, which drives the run and may wait for a disk: this one keeps connections alive meanwhile. More
+/// would only cost memory.
+const THREADS: usize = 1;
 
 /// The keys whose flags decide whether a file is a test and how it is run.
 const FLAGS_OF_A_FILE: [&str; 4] = ["frameworks", "files", "command", "isolation"];
