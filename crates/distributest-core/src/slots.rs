@@ -7,6 +7,9 @@
 //! 2. A free slot goes to the waiting run that holds the fewest (max-min fairness); among equals, to the one
 //!    whose oldest claim has waited longest. Within a run, claims are granted in the order they came.
 //! 3. A granted slot is never taken away. A run that joins a full host gets its share as slots are released.
+//!    A run whose grant is *lasting* may execute one thing after another with it; it is told when somebody begins to
+//!    wait, and releases its slots after what they execute at that time. Asking for each thing costs more than the
+//!    smallest of them do. No grant is lasting while a claim waits.
 //! 4. A run that leaves, for whatever reason, gives back everything it held or waited for.
 //!
 //! Events about unknown runs or claims, and repeated ones, change nothing. A claim costs O(runs + its run's
@@ -52,6 +55,13 @@ pub enum SlotCommand {
         run: u64,
         /// The claim.
         claim: u64,
+        /// Whether it may be used for more than one thing, until [`SlotCommand::Wanted`].
+        lasting: bool,
+    },
+    /// Somebody waits: the run's slots are to be released after what they execute now.
+    Wanted {
+        /// The run.
+        run: u64,
     },
 }
 
@@ -61,6 +71,8 @@ pub struct SlotArbiter {
     free: usize,
     runs: BTreeMap<u64, Run>,
     next_arrival: u64,
+    /// A claim waits, and all who hold slots know.
+    contended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +91,7 @@ struct WaitingClaim {
 impl SlotArbiter {
     /// A host with this many slots and nobody on it. Without slots nothing is ever granted.
     pub fn new(slots: usize) -> Self {
-        SlotArbiter { free: slots, runs: BTreeMap::new(), next_arrival: 0 }
+        SlotArbiter { free: slots, runs: BTreeMap::new(), next_arrival: 0, contended: false }
     }
 
     /// Slots nobody holds.
@@ -111,16 +123,25 @@ impl SlotArbiter {
                 }
             }
         }
+        let mut granted = Vec::new();
         while self.free > 0
             && let Some(grant) = self.grant_next()
         {
             self.free -= 1;
-            commands.push(grant);
+            granted.push(grant);
+        }
+        let was_contended = self.contended;
+        self.contended = self.runs.values().any(|run| !run.waiting.is_empty());
+        let lasting = !self.contended;
+        commands.extend(granted.into_iter().map(|(run, claim)| SlotCommand::Grant { run, claim, lasting }));
+        if self.contended && !was_contended {
+            let holders = self.runs.iter().filter(|(_, run)| !run.held.is_empty());
+            commands.extend(holders.map(|(number, _)| SlotCommand::Wanted { run: *number }));
         }
     }
 
-    /// Gives a slot to the waiting run that holds the fewest.
-    fn grant_next(&mut self) -> Option<SlotCommand> {
+    /// Gives a slot to the waiting run that holds the fewest: returns the run and its claim.
+    fn grant_next(&mut self) -> Option<(u64, u64)> {
         let waiting = self.runs.iter_mut().filter_map(|(number, run)| {
             let oldest = run.waiting.front()?.arrival;
             Some(((run.held.len(), oldest), *number, run))
@@ -128,7 +149,7 @@ impl SlotArbiter {
         let (_, number, run) = waiting.min_by_key(|(place, ..)| *place)?;
         let claim = run.waiting.pop_front()?.claim;
         run.held.insert(claim);
-        Some(SlotCommand::Grant { run: number, claim })
+        Some((number, claim))
     }
 }
 

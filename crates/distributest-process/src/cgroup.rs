@@ -12,7 +12,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -125,24 +128,103 @@ impl Delegation {
     ///
     /// [`CgroupError::Create`], also when it exists already.
     pub fn create_child(&self, name: &str) -> Result<Cgroup, CgroupError> {
-        let path = self.directory.join(name);
-        match fs::create_dir(&path) {
-            Ok(()) => Ok(Cgroup { directory: path }),
-            Err(source) => Err(CgroupError::Create { path, source }),
-        }
+        Ok(Cgroup { place: Arc::new(Place::make(self.directory.join(name))?), pool: Weak::new() })
     }
 }
 
-/// A cgroup of its own for one tree. Removed when dropped, if it is empty then.
+/// Cgroups for one tree after another; cheap to clone. To make and remove one costs as much as a small process, so those
+/// that are as new again are used again.
+#[derive(Clone, Debug)]
+pub struct CgroupPool(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    delegation: Delegation,
+    made: AtomicU64,
+    free: Mutex<Vec<Arc<Place>>>,
+}
+
+impl CgroupPool {
+    /// Cgroups below `delegation`. They are removed with the pool, or when they are dropped after it.
+    pub fn new(delegation: Delegation) -> CgroupPool {
+        let (made, free) = (AtomicU64::new(0), Mutex::default());
+        CgroupPool(Arc::new(Pool { delegation, made, free }))
+    }
+
+    /// A cgroup without members.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Create`].
+    pub fn take(&self) -> Result<Cgroup, CgroupError> {
+        let free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let place = match free {
+            Some(place) => place,
+            None => {
+                let number = self.0.made.fetch_add(1, Ordering::Relaxed);
+                let directory = self.0.delegation.directory.join(format!("tree-{number}"));
+                Arc::new(Place::make(directory)?)
+            }
+        };
+        Ok(Cgroup { place, pool: Arc::downgrade(&self.0) })
+    }
+}
+
+/// A cgroup of its own for one tree. When dropped it goes back to its pool if it is as new, else it is removed if it is
+/// empty.
 #[derive(Debug)]
 pub struct Cgroup {
+    place: Arc<Place>,
+    pool: Weak<Pool>,
+}
+
+/// A cgroup's directory, removed when dropped, and what is often needed of it, held open where it can be had.
+#[derive(Debug)]
+struct Place {
     directory: PathBuf,
+    /// `cgroup.procs`, to write to.
+    members: Option<Arc<File>>,
+    /// `cgroup.events`.
+    events: Option<File>,
+}
+
+impl Place {
+    fn make(directory: PathBuf) -> Result<Place, CgroupError> {
+        if let Err(source) = fs::create_dir(&directory) {
+            return Err(CgroupError::Create { path: directory, source });
+        }
+        let members = OpenOptions::new().write(true).open(directory.join("cgroup.procs")).ok();
+        let events = File::open(directory.join("cgroup.events")).ok();
+        Ok(Place { members: members.map(Arc::new), events, directory })
+    }
+
+    /// What the kernel says of its state: lines `name value`. `None` when it does not.
+    fn events(&self) -> Option<String> {
+        let mut bytes = [0; 256];
+        let count = self.events.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        String::from_utf8(bytes[..count].to_vec()).ok()
+    }
+
+    /// Whether the next tree finds it as the last one did: without processes, not frozen, without cgroups below it, and of
+    /// the kind that processes can be in.
+    fn is_as_new(&self) -> bool {
+        let says = |text: &str, line: &str| text.lines().any(|said| said == line);
+        let read = |name: &str| fs::read_to_string(self.directory.join(name)).unwrap_or_default();
+        self.events().is_some_and(|events| says(&events, "populated 0") && says(&events, "frozen 0"))
+            && says(&read("cgroup.stat"), "nr_descendants 0")
+            && says(&read("cgroup.type"), "domain")
+    }
 }
 
 impl Cgroup {
     /// The cgroup's directory.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.place.directory
+    }
+
+    /// Whether the kernel says that no process lives in it or below it.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.place.events().is_some_and(|events| events.lines().any(|line| line == "populated 0"))
     }
 
     /// The pids of the living members, those in cgroups below included.
@@ -168,7 +250,7 @@ impl Cgroup {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.kill_one_by_one(),
             written => written,
         };
-        attempt.map_err(|source| CgroupError::Kill { path: self.directory.clone(), source })
+        attempt.map_err(|source| CgroupError::Kill { path: self.directory().to_owned(), source })
     }
 
     fn kill_one_by_one(&self) -> io::Result<()> {
@@ -185,18 +267,24 @@ impl Cgroup {
     }
 
     /// Opens the file a process writes `0` to in order to join.
-    pub(crate) fn open_members_file(&self) -> io::Result<File> {
-        self.open_file("cgroup.procs")
+    pub(crate) fn members_file(&self) -> io::Result<Arc<File>> {
+        match &self.place.members {
+            Some(file) => Ok(file.clone()),
+            None => self.open_file("cgroup.procs").map(Arc::new),
+        }
     }
 
     fn open_file(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().write(true).open(self.directory.join(name))
+        OpenOptions::new().write(true).open(self.directory().join(name))
     }
 
     /// The living members, those in cgroups below included.
     pub(crate) fn processes(&self) -> io::Result<Vec<Process>> {
         let mut processes = Vec::new();
-        for directory in self.directories()? {
+        if self.is_deserted() {
+            return Ok(processes);
+        }
+        for directory in directories(self.directory())? {
             let listed = read_members(&directory)?;
             for pid in &listed {
                 processes.extend(Process::read(*pid)?);
@@ -207,33 +295,43 @@ impl Cgroup {
         }
         Ok(processes)
     }
-
-    /// This cgroup and those below it, deepest last.
-    fn directories(&self) -> io::Result<Vec<PathBuf>> {
-        let mut directories = vec![self.directory.clone()];
-        let mut next = 0;
-        while let Some(directory) = directories.get(next) {
-            match fs::read_dir(directory) {
-                Ok(entries) => {
-                    for entry in entries {
-                        let entry = entry?;
-                        if entry.file_type()?.is_dir() {
-                            directories.push(entry.path());
-                        }
-                    }
-                }
-                Err(error) if is_removed(&error) => {}
-                Err(error) => return Err(error),
-            }
-            next += 1;
-        }
-        Ok(directories)
-    }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let removed = self.directories().and_then(|directories| {
+        if let Some(pool) = self.pool.upgrade()
+            && self.place.is_as_new()
+        {
+            pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.place.clone());
+        }
+    }
+}
+
+/// A cgroup and those below it, deepest last.
+fn directories(cgroup: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut directories = vec![cgroup.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = directories.get(next) {
+        match fs::read_dir(directory) {
+            Ok(entries) => {
+                for entry in entries {
+                    let entry = entry?;
+                    if entry.file_type()?.is_dir() {
+                        directories.push(entry.path());
+                    }
+                }
+            }
+            Err(error) if is_removed(&error) => {}
+            Err(error) => return Err(error),
+        }
+        next += 1;
+    }
+    Ok(directories)
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let removed = directories(&self.directory).and_then(|directories| {
             directories.iter().rev().try_for_each(|directory| match fs::remove_dir(directory) {
                 Err(error) if !is_removed(&error) => Err(error),
                 _ => Ok(()),

@@ -7,7 +7,7 @@
 //! everything that can be looked up has been before. Calls that the C library carries out in all threads of a process
 //! (those that change the user) are made without it.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::sync::Arc;
 
 use libc::{c_char, c_int, c_uint, c_void};
 use rustix::io::Errno;
@@ -27,11 +28,12 @@ use rustix::process::{
 use crate::mark::Mark;
 use crate::spawn::CONTROL_DESCRIPTOR;
 
-/// The child's stack until it executes: many times what the system calls here need.
-const STACK_BYTES: usize = 64 * 1024;
+/// The child's stack until it executes: several times what the system calls here need, and little enough for the allocator
+/// to have it at hand each time.
+const STACK_BYTES: usize = 16 * 1024;
 
 /// What runs a script that names no interpreter, as execvp(3) does it.
-const SHELL: &std::ffi::CStr = c"/bin/sh";
+const SHELL: &CStr = c"/bin/sh";
 
 /// What is done to the child, everything looked up and opened already.
 pub(crate) struct Preparation {
@@ -39,7 +41,7 @@ pub(crate) struct Preparation {
     pub(crate) parent: Pid,
     pub(crate) directory: CString,
     /// The `cgroup.procs` of the cgroup to join.
-    pub(crate) cgroup: Option<File>,
+    pub(crate) cgroup: Option<Arc<File>>,
     pub(crate) mark: Option<Mark>,
     pub(crate) credentials: Option<Credentials>,
     /// The child's end of the control socket, with a descriptor number of at least [`CONTROL_DESCRIPTOR`].
@@ -68,14 +70,14 @@ pub(crate) enum Step {
 }
 
 /// A program to execute, as execve(2) wants it.
-pub(crate) struct Image {
+pub(crate) struct Image<'environment> {
     path: CString,
     arguments: Vec<CString>,
-    environment: Vec<CString>,
+    environment: Vec<&'environment CStr>,
 }
 
-impl Image {
-    /// The program at `path`, called `name`. Of a variable given twice the last value counts.
+impl<'environment> Image<'environment> {
+    /// The program at `path`, called `name`.
     ///
     /// # Errors
     ///
@@ -84,27 +86,18 @@ impl Image {
         path: &OsStr,
         name: &OsStr,
         arguments: &[OsString],
-        environment: impl Iterator<Item = (OsString, OsString)>,
-    ) -> io::Result<Image> {
+        environment: impl Iterator<Item = &'environment CStr>,
+    ) -> io::Result<Image<'environment>> {
         let text = |bytes: &OsStr| CString::new(bytes.as_bytes());
         let words = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
-        let variables: std::collections::BTreeMap<OsString, OsString> = environment.collect();
-        let assignments = variables.into_iter().map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            name
-        });
-        Ok(Image {
-            path: text(path)?,
-            arguments: words.map(text).collect::<Result<_, _>>()?,
-            environment: assignments.map(|assignment| text(&assignment)).collect::<Result<_, _>>()?,
-        })
+        let arguments = words.map(text).collect::<Result<_, _>>()?;
+        Ok(Image { path: text(path)?, arguments, environment: environment.collect() })
     }
 }
 
 /// Pointers to strings, ended by a null pointer.
-fn pointers<'text>(texts: impl IntoIterator<Item = &'text CString>) -> Vec<*const c_char> {
-    texts.into_iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+fn pointers<Text: AsRef<CStr>>(texts: impl IntoIterator<Item = Text>) -> Vec<*const c_char> {
+    texts.into_iter().map(|text| text.as_ref().as_ptr()).chain([ptr::null()]).collect()
 }
 
 /// What the child needs, in the memory of this process.
@@ -125,7 +118,7 @@ struct Task<'image> {
 /// # Errors
 ///
 /// The step that failed and the cause. Nothing is left of the process then.
-pub(crate) fn start(image: &Image, preparation: &Preparation) -> Result<Pid, (Step, io::Error)> {
+pub(crate) fn start(image: &Image<'_>, preparation: &Preparation) -> Result<Pid, (Step, io::Error)> {
     let shell = [SHELL.as_ptr(), image.path.as_ptr()];
     let mut task = Task {
         preparation,
@@ -253,7 +246,7 @@ impl Preparation {
         setsid().map_err(at(Step::Detach))?;
         reset_signals();
         if let Some(cgroup) = &self.cgroup {
-            rustix::io::write(cgroup, b"0").map_err(at(Step::JoinCgroup))?;
+            rustix::io::write(cgroup.as_ref(), b"0").map_err(at(Step::JoinCgroup))?;
         }
         if !self.mark.is_some_and(set_mark) {
             // Its orphans could not be told from those of other trees, so they stay below the root while it lives.
@@ -378,7 +371,7 @@ mod tests {
             standard: [null(), null(), null()],
         };
         preparation(&mut prepared);
-        let environment = [("A".into(), "1".into())].into_iter();
+        let environment = [c"A=1"].into_iter();
         let image = Image::new(program.as_ref(), "name".as_ref(), &[], environment).unwrap();
         super::start(&image, &prepared).map_err(|(step, cause)| (step, cause.raw_os_error()))
     }

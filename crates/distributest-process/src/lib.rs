@@ -52,11 +52,12 @@ mod spawn;
 mod tree;
 #[expect(unsafe_code, reason = "asks what a child used while it is waited for")]
 mod usage;
+mod variables;
 #[expect(unsafe_code, reason = "registers pidfds with the runtime")]
 mod watch;
 
 pub use activity::Activity;
-pub use cgroup::{Cgroup, CgroupError, Delegation};
+pub use cgroup::{Cgroup, CgroupError, CgroupPool, Delegation};
 pub use child::lead_session;
 pub use exit::Exit;
 pub use guardian::{GuardError, guard};
@@ -69,3 +70,4 @@ pub use roots::reap_orphans;
 pub use spawn::{CONTROL_DESCRIPTOR, ProcessSpec, SpawnError, become_subreaper};
 pub use tree::{LeakedProcess, ProcessTree, StopError};
 pub use usage::{ProcessUsage, wait_with_usage};
+pub use variables::Variables;

@@ -2,7 +2,7 @@
 //!
 //! A listing takes time while processes come and go: a child may be handed to a new parent that has already been
 //! looked at. So a listing counts once it came out the same twice in a row, zombies included, since a parent's end
-//! is what moves its children.
+//! is what moves its children; or once it came out empty and the kernel says that the tree's cgroup is, too.
 
 use std::collections::HashSet;
 use std::io;
@@ -37,7 +37,7 @@ pub(crate) struct Membership<'a> {
 /// The living members of a tree at some time.
 pub(crate) struct Listing {
     pub(crate) living: Vec<Process>,
-    /// It came out the same twice in a row.
+    /// It came out the same twice in a row, or its cgroup agrees that there are none.
     pub(crate) is_certain: bool,
 }
 
@@ -47,6 +47,10 @@ impl Membership<'_> {
     /// Orphans of this tree that have died as this process's children are waited for on the way.
     pub(crate) fn list(&self) -> io::Result<Listing> {
         let mut previous = self.list_once()?;
+        // Two witnesses that do not depend on each other.
+        if previous.is_empty() && self.root.is_none() && self.cgroup.is_some_and(Cgroup::is_deserted) {
+            return Ok(Listing { living: Vec::new(), is_certain: true });
+        }
         for _ in 0..LISTING_ROUNDS {
             let current = self.list_once()?;
             if current == previous {

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::process::{Pid, getpid, set_child_subreaper};
 use thiserror::Error;
@@ -19,6 +20,7 @@ use crate::child::{self, Credentials, Image, Preparation, Step};
 use crate::identity::User;
 use crate::mark::Mark;
 use crate::roots::Roots;
+use crate::variables::Variables;
 
 /// The number of the control socket's descriptor in the child; also in its environment, as `DISTRIBUTEST_FD`.
 pub const CONTROL_DESCRIPTOR: i32 = 3;
@@ -37,8 +39,8 @@ pub struct ProcessSpec {
     pub program: OsString,
     /// Its arguments, without its name.
     pub arguments: Vec<OsString>,
-    /// Its whole environment. Of a name given twice the last value counts.
-    pub environment: Vec<(OsString, OsString)>,
+    /// Its whole environment.
+    pub environment: Variables,
     /// The directory it starts in.
     pub directory: PathBuf,
     /// Whether it gets a control socket: a connected Unix stream socket as descriptor [`CONTROL_DESCRIPTOR`],
@@ -178,7 +180,7 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
         let source = io::ErrorKind::InvalidInput.into();
         return Err(SpawnError::BecomeUser { user: user.name.clone(), program, directory, source });
     }
-    let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.open_members_file())) {
+    let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.members_file())) {
         Some((_, Ok(file))) => Some(file),
         Some((cgroup, Err(source))) => {
             let cgroup = cgroup.directory().to_owned();
@@ -190,7 +192,7 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
 }
 
 /// Carries out what can only fail for reasons the operating system gives.
-fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<fs::File>) -> Result<Started, (Step, io::Error)> {
+fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<fs::File>>) -> Result<Started, (Step, io::Error)> {
     let before = |error: io::Error| (Step::Execute, error);
     become_subreaper().map_err(before)?;
     child::keep_exit_statuses();
@@ -199,11 +201,11 @@ fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<fs::File>) -> Result<Star
     let (control, child_control) =
         if spec.control { control_sockets().map_err(before)? } else { (None, None) };
     let mark = Mark::next();
-    let descriptor = child_control.as_ref().map(|_| {
-        let number = CONTROL_DESCRIPTOR.to_string();
-        (OsString::from(CONTROL_VARIABLE), OsString::from(number))
-    });
-    let environment = spec.environment.iter().cloned().chain(descriptor);
+    let descriptor = CString::new(format!("{CONTROL_VARIABLE}={CONTROL_DESCRIPTOR}"));
+    let descriptor = descriptor.map_err(|error| before(error.into()))?;
+    let replaced = spec.control.then_some(CONTROL_VARIABLE);
+    let own = spec.environment.assignments(replaced).map_err(before)?;
+    let environment = own.chain(spec.control.then_some(descriptor.as_c_str()));
     let image = Image::new(path.as_os_str(), &spec.program, &spec.arguments, environment).map_err(before)?;
     let preparation = Preparation {
         parent: getpid(),
@@ -257,8 +259,7 @@ fn resolve_program(spec: &ProcessSpec) -> io::Result<PathBuf> {
     if spec.program.as_bytes().contains(&b'/') {
         return Ok(program.to_owned());
     }
-    let path = spec.environment.iter().rev().find(|(name, _)| name == "PATH");
-    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+    let path = spec.environment.get("PATH").unwrap_or(OsStr::new(DEFAULT_PATH));
     let mut candidates = std::env::split_paths(path).map(|entry| {
         // An empty entry is the current directory; a path with a slash is not looked up once more.
         let entry = if entry.as_os_str().is_empty() { PathBuf::from(".") } else { entry };

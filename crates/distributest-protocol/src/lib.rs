@@ -5,6 +5,7 @@ pub mod client;
 mod compression;
 pub mod conversions;
 pub mod flow;
+pub mod gathering;
 mod pace;
 pub mod server;
 

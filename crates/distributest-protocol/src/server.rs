@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::compression;
 use crate::flow;
+use crate::gathering::{Gathered, Haste};
 use crate::pace::{self, Pace};
 use crate::wire;
 use crate::wire::agent_server::{Agent, AgentServer};
@@ -39,7 +40,7 @@ pub struct CoordinatorConnection {
     /// What the coordinator says; the first message is its `Hello`. Ends with the session or the connection.
     pub orders: mpsc::Receiver<wire::CoordinatorMessage>,
     /// The way to the coordinator; the first message is a `Welcome` or a `Refusal`.
-    pub updates: mpsc::Sender<wire::AgentMessage>,
+    pub updates: mpsc::Sender<(wire::AgentMessage, Haste)>,
     /// What hooks, workers and tests write. Waits while the coordinator does not read.
     pub output: mpsc::Sender<wire::OutputChunk>,
 }
@@ -112,7 +113,7 @@ where
     (CoordinatorConnection { orders, updates, output }, ServedConnection { close, opened, task })
 }
 
-type Session = (mpsc::Sender<wire::CoordinatorMessage>, mpsc::Receiver<wire::AgentMessage>);
+type Session = (mpsc::Sender<wire::CoordinatorMessage>, mpsc::Receiver<(wire::AgentMessage, Haste)>);
 
 /// The service of one connection: each of its calls can be made once.
 struct OneRun {
@@ -141,7 +142,7 @@ impl Agent for OneRun {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (orders, updates) = take_once(&self.session)?;
         tokio::spawn(forward(request.into_inner(), orders));
-        Ok(Response::new(Box::pin(ReceiverStream::new(updates).map(Ok))))
+        Ok(Response::new(Box::pin(Gathered::new(updates))))
     }
 
     async fn output(

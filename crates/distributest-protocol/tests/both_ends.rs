@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use distributest_protocol::client::{AgentConnection, connect};
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::server::{CoordinatorConnection, ServedConnection, accept};
 use distributest_protocol::wire;
 
@@ -33,7 +34,7 @@ async fn messages_and_output_travel_until_the_agent_closes() {
     assert!(matches!(hello, Some(wire::coordinator_message::Kind::Hello(hello)) if hello.run == "run-1"));
 
     let ended = update(wire::agent_message::Kind::RunEnded(wire::RunEnded {}));
-    agent.updates.send(ended.clone()).await.expect("the session is open");
+    agent.updates.send((ended.clone(), Haste::AtOnce)).await.expect("the session is open");
     let chunk =
         wire::OutputChunk { block: 1, stderr: true, data: vec![0xff; 200_000].into(), plain_bytes: 0 };
     agent.output.send(chunk.clone()).await.expect("the output is open");
@@ -81,7 +82,7 @@ async fn a_chunk_that_no_agent_sends_ends_the_output_and_nothing_else() {
         assert_eq!(coordinator.output.message().await.is_ok(), is_taken, "{megabytes} MB");
     }
     let ended = update(wire::agent_message::Kind::RunEnded(wire::RunEnded {}));
-    agent.updates.send(ended.clone()).await.expect("the session is open");
+    agent.updates.send((ended.clone(), Haste::AtOnce)).await.expect("the session is open");
     assert_eq!(coordinator.updates.message().await.expect("delivered"), Some(ended));
 }
 
@@ -90,7 +91,7 @@ async fn what_is_said_before_the_second_call_is_not_lost() {
     let (near, far) = tokio::io::duplex(4096);
     let (agent, served) = accept(far);
     let refusal = update(wire::agent_message::Kind::Refusal(wire::Refusal::default()));
-    agent.updates.send(refusal.clone()).await.expect("there is room");
+    agent.updates.send((refusal.clone(), Haste::AtOnce)).await.expect("there is room");
     drop(agent);
     let closing = tokio::spawn(served.close(LIMIT));
     let mut coordinator =
@@ -137,7 +138,7 @@ async fn unread_output_stops_its_writer_but_not_the_session() {
     });
     for _ in 0..100 {
         let heartbeat = update(wire::agent_message::Kind::Heartbeat(wire::Heartbeat {}));
-        agent.updates.send(heartbeat).await.expect("the session is open");
+        agent.updates.send((heartbeat, Haste::AtOnce)).await.expect("the session is open");
         let received = tokio::time::timeout(LIMIT, coordinator.updates.message()).await;
         assert!(received.expect("the session goes on").expect("delivered").is_some());
     }
@@ -229,7 +230,7 @@ async fn no_more_output_is_under_way_than_may_be_until_some_is_taken() {
         before = sent.load(Ordering::Relaxed);
         for _ in 0..100 {
             let heartbeat = update(wire::agent_message::Kind::Heartbeat(wire::Heartbeat {}));
-            agent.updates.send(heartbeat).await.expect("the session is open");
+            agent.updates.send((heartbeat, Haste::AtOnce)).await.expect("the session is open");
             coordinator.updates.message().await.expect("delivered");
         }
     }

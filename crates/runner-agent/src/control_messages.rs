@@ -21,6 +21,10 @@ pub(crate) enum ControlMessage {
     Idle(u64),
     /// To the session: may execute now.
     Grant(u64),
+    /// The same, and nobody waits: the slot may be used for one thing after another until it is wanted.
+    LastingGrant(u64),
+    /// To the session: somebody waits for a slot.
+    Wanted,
     /// To the session: here is a connection.
     Serve,
 }
@@ -35,6 +39,8 @@ impl ControlMessage {
             ControlMessage::Release(claim) => (b'r', claim),
             ControlMessage::Idle(milliseconds) => (b'i', milliseconds),
             ControlMessage::Grant(claim) => (b'g', claim),
+            ControlMessage::LastingGrant(claim) => (b'l', claim),
+            ControlMessage::Wanted => (b'w', 0),
             ControlMessage::Serve => (b's', 0),
         };
         let mut bytes = [kind; BYTES];
@@ -50,6 +56,8 @@ impl ControlMessage {
             b'r' => Ok(ControlMessage::Release(number)),
             b'i' => Ok(ControlMessage::Idle(number)),
             b'g' => Ok(ControlMessage::Grant(number)),
+            b'l' => Ok(ControlMessage::LastingGrant(number)),
+            b'w' => Ok(ControlMessage::Wanted),
             b's' => Ok(ControlMessage::Serve),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -80,7 +88,14 @@ impl ControlMessage {
 /// What a daemon says to its session.
 pub(crate) enum FromDaemon {
     /// A claim is granted.
-    Grant(u64),
+    Grant {
+        /// Its number.
+        claim: u64,
+        /// Whether the slot may be used for one thing after another, until it is wanted.
+        lasting: bool,
+    },
+    /// Somebody waits for a slot.
+    Wanted,
     /// A coordinator is to be served.
     Serve(Connection),
 }
@@ -102,7 +117,9 @@ impl FromDaemon {
             }
         }
         match ControlMessage::from_bytes(bytes)? {
-            ControlMessage::Grant(claim) => Ok(FromDaemon::Grant(claim)),
+            ControlMessage::Grant(claim) => Ok(FromDaemon::Grant { claim, lasting: false }),
+            ControlMessage::LastingGrant(claim) => Ok(FromDaemon::Grant { claim, lasting: true }),
+            ControlMessage::Wanted => Ok(FromDaemon::Wanted),
             ControlMessage::Serve => Connection::of_descriptors(descriptors).map(FromDaemon::Serve),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -134,6 +151,8 @@ mod tests {
             ControlMessage::Release(7),
             ControlMessage::Idle(600_000),
             ControlMessage::Grant(u64::MAX),
+            ControlMessage::LastingGrant(3),
+            ControlMessage::Wanted,
             ControlMessage::Serve,
         ] {
             message.write(&mut one).await.unwrap();
@@ -152,7 +171,8 @@ mod tests {
         ControlMessage::Grant(7).write(&mut daemon).await.unwrap();
         hand_over(&connection, &daemon).unwrap();
         drop(connection);
-        assert!(matches!(FromDaemon::read(&session).await.unwrap(), FromDaemon::Grant(7)));
+        let granted = FromDaemon::read(&session).await.unwrap();
+        assert!(matches!(granted, FromDaemon::Grant { claim: 7, lasting: false }));
         let FromDaemon::Serve(far) = FromDaemon::read(&session).await.unwrap() else { panic!() };
         let mut far = far.into_stream().unwrap();
         let (mut near_reader, mut near_writer) = near.into_split();

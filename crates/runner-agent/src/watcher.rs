@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use distributest_process::{
-    Cgroup, Exit, ProcessSpec, ProcessTree, RecordedTree, SpawnError, TreeRecords, User,
+    Cgroup, Exit, ProcessSpec, ProcessTree, RecordedTree, SpawnError, TreeRecords, User, Variables,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -42,7 +42,7 @@ pub(crate) struct SessionSpec {
     /// Who it runs as; `None`: as this process does.
     pub(crate) user: Option<User>,
     /// Its whole environment.
-    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) environment: Variables,
     /// A cgroup for it and all it starts.
     pub(crate) cgroup: Option<Cgroup>,
     /// Where it is on record, should this process be killed along with it.

@@ -1,7 +1,7 @@
 //! The slot arbiter: a test for each rule, and properties over generated histories of runs that come, claim
 //! and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use distributest_core::slots::{SlotArbiter, SlotCommand, SlotEvent};
 use proptest::prelude::*;
@@ -9,7 +9,17 @@ use proptest::prelude::*;
 fn handle(arbiter: &mut SlotArbiter, event: SlotEvent) -> Vec<(u64, u64)> {
     let mut commands = Vec::new();
     arbiter.handle(event, &mut commands);
-    commands.into_iter().map(|SlotCommand::Grant { run, claim }| (run, claim)).collect()
+    let granted = commands.into_iter().filter_map(|command| match command {
+        SlotCommand::Grant { run, claim, .. } => Some((run, claim)),
+        SlotCommand::Wanted { .. } => None,
+    });
+    granted.collect()
+}
+
+fn commands(arbiter: &mut SlotArbiter, event: SlotEvent) -> Vec<SlotCommand> {
+    let mut commands = Vec::new();
+    arbiter.handle(event, &mut commands);
+    commands
 }
 
 fn joined(run: u64) -> SlotEvent {
@@ -108,6 +118,23 @@ fn a_repeated_claim_is_granted_once() {
     assert_eq!(handle(&mut arbiter, claimed(1, 1)), [(1, 1)], "a number is free again after its release");
 }
 
+#[test]
+fn slots_last_until_somebody_waits() {
+    let grant = |run, claim, lasting| SlotCommand::Grant { run, claim, lasting };
+    let mut arbiter = arbiter(2, &[1, 2, 3]);
+    assert_eq!(commands(&mut arbiter, claimed(1, 1)), [grant(1, 1, true)]);
+    assert_eq!(commands(&mut arbiter, claimed(2, 1)), [grant(2, 1, true)]);
+    let wanted = [SlotCommand::Wanted { run: 1 }, SlotCommand::Wanted { run: 2 }];
+    assert_eq!(commands(&mut arbiter, claimed(3, 1)), wanted);
+    assert_eq!(commands(&mut arbiter, claimed(1, 2)), [], "they know");
+    assert_eq!(commands(&mut arbiter, released(1, 1)), [grant(3, 1, false)]);
+    assert_eq!(commands(&mut arbiter, released(2, 1)), [grant(1, 2, true)], "nobody waits any more");
+    assert_eq!(
+        commands(&mut arbiter, claimed(2, 2)),
+        [SlotCommand::Wanted { run: 1 }, SlotCommand::Wanted { run: 3 }]
+    );
+}
+
 /// What each run present holds and waits for, oldest claim first.
 #[derive(Default)]
 struct Model {
@@ -175,11 +202,24 @@ proptest! {
     ) {
         let mut arbiter = SlotArbiter::new(slots);
         let mut model = Model::default();
+        // Runs that may use a slot for more than one thing, as far as they know.
+        let mut lasts = BTreeSet::new();
         for event in numbers.into_iter().map(event_of) {
             model.observe_event(event);
-            for (run, claim) in handle(&mut arbiter, event) {
-                model.observe_grant(run, claim);
+            let commands = commands(&mut arbiter, event);
+            for command in &commands {
+                match *command {
+                    SlotCommand::Grant { run, claim, lasting } => {
+                        model.observe_grant(run, claim);
+                        if lasting {
+                            lasts.insert(run);
+                        }
+                    }
+                    SlotCommand::Wanted { run } => _ = lasts.remove(&run),
+                }
             }
+            lasts.retain(|run| model.runs.get(run).is_some_and(|(held, _)| !held.is_empty()));
+            prop_assert!(lasts.is_empty() || !model.is_anyone_waiting(), "who may go on knows when not to");
             prop_assert_eq!(arbiter.free() + model.held(), slots, "every slot is held or free");
             let is_idle = arbiter.free() > 0 && model.is_anyone_waiting();
             prop_assert!(!is_idle, "no slot is free while a claim waits");

@@ -67,7 +67,7 @@ pub(crate) fn program(program: &str, arguments: &[&str]) -> ProcessSpec {
     ProcessSpec {
         program: program.into(),
         arguments: arguments.iter().map(|argument| (*argument).into()).collect(),
-        environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        environment: [("PATH".into(), "/usr/bin:/bin".into())].into_iter().collect(),
         directory: "/".into(),
         ..ProcessSpec::default()
     }

@@ -4,5 +4,6 @@ mod common;
 mod ending;
 mod leaks;
 mod owners;
+mod pool;
 mod records;
 mod spawning;

@@ -61,8 +61,9 @@ async fn waiting_can_be_cancelled_and_repeated() {
 
 #[tokio::test]
 async fn the_environment_is_exactly_what_was_given() {
-    let environment: Vec<(OsString, OsString)> =
-        vec![("B".into(), "two words".into()), ("A".into(), "".into()), ("LINES".into(), "1\n2".into())];
+    let environment: [(OsString, OsString); 3] =
+        [("B".into(), "two words".into()), ("A".into(), "".into()), ("LINES".into(), "1\n2".into())];
+    let environment = environment.into_iter().collect();
     let spec = ProcessSpec { environment, ..program("/bin/cat", &["/proc/self/environ"]) };
     let given: BTreeSet<_> = ["A=", "B=two words", "LINES=1\n2"].map(String::from).into();
     let seen = |text: String| text.split_terminator('\0').map(String::from).collect::<BTreeSet<_>>();

@@ -11,6 +11,7 @@ use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
 use distributest_core::usage::Usage;
 use distributest_protocol::conversions::{finished_to_wire, test_to_wire};
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -90,7 +91,7 @@ async fn serve(stream: DuplexStream, cores: u32) -> u64 {
         ran += u64::from(matches!(order, Order::Dispatch(_)));
         for kind in answers(order, cores, ran) {
             // Nobody listens once the connection is gone, which ends the orders as well.
-            let _ = updates.send(wire::AgentMessage { kind: Some(kind) }).await;
+            let _ = updates.send((wire::AgentMessage { kind: Some(kind) }, Haste::AtOnce)).await;
         }
         if is_last {
             break;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire::agent_message::Kind;
 use distributest_protocol::wire::coordinator_message::Kind as OrderKind;
@@ -36,7 +37,9 @@ impl Dial for Scripted {
 
 async fn serve(stream: DuplexStream, script: Vec<Kind>) {
     let (CoordinatorConnection { mut orders, updates, output }, served) = server::accept(stream);
-    let say = async |kind| updates.send(wire::AgentMessage { kind: Some(kind) }).await.unwrap();
+    let say = async |kind| {
+        updates.send((wire::AgentMessage { kind: Some(kind) }, Haste::AtOnce)).await.unwrap();
+    };
     say(Kind::Welcome(wire::Welcome { cores: 1, ..wire::Welcome::default() })).await;
     while !matches!(orders.recv().await.unwrap().kind, Some(OrderKind::Prepare(_))) {}
     for kind in script {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -34,8 +35,8 @@ pub(crate) async fn serve(machine: Arc<Machine>, number: usize, plug: Plug) {
     let Some(hello) = hello(&mut orders).await else { return };
     let (update_queue, queued_updates) = mpsc::unbounded_channel();
     let (output_queue, queued_output) = mpsc::unbounded_channel();
-    tokio::spawn(forward(queued_updates, updates));
-    tokio::spawn(forward(queued_output, output));
+    tokio::spawn(forward(queued_updates, updates, with_haste));
+    tokio::spawn(forward(queued_output, output, |chunk| chunk));
     let mut session = Session::new(machine, number, &hello, update_queue, output_queue);
     session.drive(&mut orders).await;
     drop((session, orders));
@@ -61,12 +62,22 @@ async fn hello(orders: &mut mpsc::Receiver<wire::CoordinatorMessage>) -> Option<
     }
 }
 
-async fn forward<Message>(mut queue: mpsc::UnboundedReceiver<Message>, wire: mpsc::Sender<Message>) {
+async fn forward<Queued, Sent>(
+    mut queue: mpsc::UnboundedReceiver<Queued>,
+    wire: mpsc::Sender<Sent>,
+    packed: impl Fn(Queued) -> Sent,
+) {
     while let Some(message) = queue.recv().await {
-        if wire.send(message).await.is_err() {
+        if wire.send(packed(message)).await.is_err() {
             return;
         }
     }
+}
+
+/// What an agent says of a test or a start can wait; its ends have more haste here than where many files wait.
+fn with_haste(message: wire::AgentMessage) -> (wire::AgentMessage, Haste) {
+    let can_wait = matches!(message.kind, Some(Kind::TestFinished(_) | Kind::AttemptStarted(_)));
+    (message, if can_wait { Haste::Soon } else { Haste::AtOnce })
 }
 
 /// What is to happen next.

@@ -40,6 +40,7 @@ use self::idle_sessions::IdleSessions;
 use self::resident_run::ResidentRun;
 use self::socket::ListeningSocket;
 use crate::config::Config;
+use crate::control_messages::ControlMessage;
 use crate::runtime;
 use crate::socket as default_socket;
 
@@ -105,8 +106,8 @@ struct Daemon {
     accept_again: Option<Instant>,
     /// The last attempt to accept failed, which is logged already.
     failed_to_accept: bool,
-    /// The way to each run's session, for grants.
-    grants: HashMap<u64, mpsc::UnboundedSender<u64>>,
+    /// The way to each run's session, for what the arbiter says.
+    grants: HashMap<u64, mpsc::UnboundedSender<ControlMessage>>,
     /// The runs' tasks, which end with their numbers.
     runs: JoinSet<u64>,
     last_run: u64,
@@ -232,10 +233,17 @@ impl Daemon {
     fn arbitrate(&mut self, event: SlotEvent) {
         let mut commands = Vec::new();
         self.arbiter.handle(event, &mut commands);
-        for SlotCommand::Grant { run, claim } in commands {
+        for command in commands {
+            let (run, message) = match command {
+                SlotCommand::Grant { run, claim, lasting: false } => (run, ControlMessage::Grant(claim)),
+                SlotCommand::Grant { run, claim, lasting: true } => {
+                    (run, ControlMessage::LastingGrant(claim))
+                }
+                SlotCommand::Wanted { run } => (run, ControlMessage::Wanted),
+            };
             if let Some(grants) = self.grants.get(&run) {
                 // A run that is just ending does not hear it, and leaves in a moment.
-                let _ = grants.send(claim);
+                let _ = grants.send(message);
             }
         }
     }

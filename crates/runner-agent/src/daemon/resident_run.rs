@@ -2,13 +2,12 @@
 //! claims for slots, and sees to it that nothing is left when it ends but what may stay idle.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::chown;
 use std::time::Duration;
 
 use distributest_core::slots::SlotEvent;
-use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, TreeRecords, User};
+use distributest_process::{Cgroup, CgroupError, Delegation, IdentityError, TreeRecords, User, Variables};
 use rustix::net::{RecvFlags, recv};
 use rustix::process::geteuid;
 use tokio::io::Interest;
@@ -61,8 +60,8 @@ pub(crate) struct ResidentRun {
     pub(crate) events: mpsc::Sender<SlotEvent>,
     /// Sessions that wait for a run.
     pub(crate) idle_sessions: IdleSessions,
-    /// Claims that were granted. Its end is the order to stop.
-    pub(crate) grants: mpsc::UnboundedReceiver<u64>,
+    /// What the arbiter says to it. Its end is the order to stop.
+    pub(crate) grants: mpsc::UnboundedReceiver<ControlMessage>,
 }
 
 /// Why a connection was not served.
@@ -142,8 +141,8 @@ impl ResidentRun {
         let (mut reader, mut writer) = control.into_split();
         let ResidentRun { number, events, mut grants, admitted, idle_sessions, .. } = self;
         let stop_wanted = async {
-            while let Some(claim) = grants.recv().await {
-                if ControlMessage::Grant(claim).write(&mut writer).await.is_err() {
+            while let Some(message) = grants.recv().await {
+                if message.write(&mut writer).await.is_err() {
                     // The session is about to end.
                     std::future::pending::<()>().await;
                 }
@@ -217,7 +216,7 @@ fn make_cgroup(delegation: &Delegation, number: u64, user: &User) -> Result<Cgro
 }
 
 /// What a login would set, and nothing of the daemon's own.
-fn environment_of(user: &User) -> Vec<(OsString, OsString)> {
+fn environment_of(user: &User) -> Variables {
     let own_path = std::env::var_os("PATH").filter(|_| !geteuid().is_root());
     let mut environment = vec![
         ("HOME".into(), user.home.clone().into()),
@@ -227,7 +226,7 @@ fn environment_of(user: &User) -> Vec<(OsString, OsString)> {
         ("PATH".into(), own_path.unwrap_or_else(|| SYSTEM_PATH.into())),
     ];
     environment.extend(std::env::var_os(LOG_VARIABLE).map(|level| (LOG_VARIABLE.into(), level)));
-    environment
+    environment.into_iter().collect()
 }
 
 /// Passes a session's claims on until its run is over. Returns how long it is of use then, if it stays.

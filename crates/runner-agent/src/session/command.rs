@@ -8,15 +8,15 @@ use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::{TestResult, TestStatus};
 use distributest_core::usage::Usage;
-use distributest_process::{Exit, LeakedProcess, ProcessTree, SpawnError};
+use distributest_process::{Exit, LeakedProcess, ProcessTree, SpawnError, Variables};
 use distributest_protocol::conversions::test_to_wire;
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Ended};
 use super::context::{Program, RunContext, STOP_GRACE};
-use super::environment::Environment;
 use super::hang;
 use super::time_limit::overrun;
 use crate::failure::{self, Failure};
@@ -24,12 +24,13 @@ use crate::failure::{self, Failure};
 /// How long processes may take to leave by themselves after their attempt's end before they count as leaked.
 pub(crate) const LEAK_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Runs a file as a command. The failure, if any, concerns every other file as well: the runner can't go on.
+/// Runs a file as a command. `haste`: with the news of its start. The failure, if any, concerns every other file as well: the runner can't go on.
 pub(crate) async fn run(
     context: &RunContext,
-    environment: &Environment,
+    environment: &Variables,
     launch: &wire::CommandLaunch,
     attempt: &Attempt,
+    haste: Haste,
 ) -> (Ended, Option<wire::Failure>) {
     if let Some(unknown) = attempt.tests.iter().find(|test| **test != attempt.file) {
         return (no_such_test(&attempt.file, unknown), None);
@@ -37,12 +38,15 @@ pub(crate) async fn run(
     let begin = Instant::now();
     let (program, arguments) = command_line(launch, &attempt.file);
     let shown = program.to_string_lossy().into_owned();
-    let started = match context.start(Program { program, arguments, environment, control: false }) {
-        Ok(started) => started,
-        Err(error) => return could_not_start(launch, &shown, &error),
-    };
+    let started =
+        match context.start(Program { program, arguments, environment: environment.clone(), control: false })
+        {
+            Ok(started) => started,
+            Err(error) => return could_not_start(launch, &shown, &error),
+        };
     let (block, heard) = (started.capture.block_number(), started.capture.heard());
-    context.updates.send(Kind::AttemptStarted(wire::AttemptStarted { attempt: attempt.number, block })).await;
+    let begun = wire::AttemptStarted { attempt: attempt.number, block };
+    context.updates.send_in(haste, Kind::AttemptStarted(begun)).await;
 
     let mut ended = tokio::select! {
         biased;
@@ -205,7 +209,7 @@ async fn report_as_test(context: &RunContext, attempt: &Attempt, ended: &Ended) 
         file: Some(attempt.file.clone()),
         line: None,
     };
-    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, test))).await;
+    context.updates.send_in(Haste::Soon, Kind::TestFinished(test_to_wire(attempt.number, test))).await;
 }
 
 #[cfg(test)]

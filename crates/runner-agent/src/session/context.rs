@@ -4,18 +4,17 @@ use std::ffi::OsString;
 use std::future::pending;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use distributest_core::outcome::Interruption;
-use distributest_process::{Delegation, OutOfMemoryKills, ProcessSpec, ProcessTree, SpawnError};
+use distributest_process::{CgroupPool, OutOfMemoryKills, ProcessSpec, ProcessTree, SpawnError, Variables};
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Ended;
-use super::environment::Environment;
 use super::hooks::Hook;
 use super::identifiers::Identifiers;
 use super::output::{Capture, OutputSink};
@@ -51,8 +50,8 @@ pub(crate) struct RunContext {
     pub(crate) slots: Slots,
     /// Cancelled when the coordinator wants no more.
     pub(crate) ending: CancellationToken,
-    /// Cgroups for the run's process trees.
-    pub(crate) cgroups: Cgroups,
+    /// Cgroups for the run's process trees, where a part of the hierarchy was delegated.
+    pub(crate) cgroups: Option<CgroupPool>,
     /// Processes that the kernel killed for lack of memory since the run began.
     pub(crate) out_of_memory_kills: OutOfMemoryKills,
     /// Workers of earlier runs, and for later ones.
@@ -79,38 +78,23 @@ impl Launch {
 
 /// The way to the coordinator; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Updates(pub(crate) mpsc::Sender<wire::AgentMessage>);
+pub(crate) struct Updates(pub(crate) mpsc::Sender<(wire::AgentMessage, Haste)>);
 
 impl Updates {
     /// Tells the coordinator something. Once the connection has ended nobody is told, and the run is being ended.
     pub(crate) async fn send(&self, kind: Kind) {
-        let _ = self.0.send(wire::AgentMessage { kind: Some(kind) }).await;
+        self.send_in(Haste::AtOnce, kind).await;
+    }
+
+    /// As [`Updates::send`], with what may wait for others.
+    pub(crate) async fn send_in(&self, haste: Haste, kind: Kind) {
+        let _ = self.0.send((wire::AgentMessage { kind: Some(kind) }, haste)).await;
     }
 
     /// Shows that this side is alive, unless messages are waiting that do so themselves.
     pub(crate) fn heartbeat(&self) {
-        let _ = self.0.try_send(wire::AgentMessage { kind: Some(Kind::Heartbeat(wire::Heartbeat {})) });
-    }
-}
-
-/// Makes a cgroup for each process tree, where a part of the hierarchy was delegated; cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Cgroups {
-    delegation: Option<Delegation>,
-    made: Arc<AtomicU64>,
-}
-
-impl Cgroups {
-    /// Cgroups below `delegation`; none without one.
-    pub(crate) fn new(delegation: Option<Delegation>) -> Self {
-        Cgroups { delegation, made: Arc::default() }
-    }
-
-    fn make(&self) -> Option<distributest_process::Cgroup> {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let made = self.delegation.as_ref()?.create_child(&format!("tree-{number}"));
-        // The tree is held without a cgroup, too.
-        made.inspect_err(|error| tracing::warn!(%error, "failed to make a cgroup")).ok()
+        let heartbeat = wire::AgentMessage { kind: Some(Kind::Heartbeat(wire::Heartbeat {})) };
+        let _ = self.0.try_send((heartbeat, Haste::AtOnce));
     }
 }
 
@@ -123,13 +107,13 @@ pub(crate) struct Started {
 }
 
 /// A program to start in the workspace.
-pub(crate) struct Program<'a> {
+pub(crate) struct Program {
     /// With a slash: a path, relative to the workspace or absolute. Otherwise looked for in `PATH`.
     pub(crate) program: OsString,
     /// Its arguments.
     pub(crate) arguments: Vec<OsString>,
     /// Its whole environment.
-    pub(crate) environment: &'a Environment,
+    pub(crate) environment: Variables,
     /// Whether it gets a socket to talk to the agent.
     pub(crate) control: bool,
 }
@@ -148,15 +132,18 @@ impl RunContext {
     }
 
     /// Starts a program in the workspace.
-    pub(crate) fn start(&self, program: Program<'_>) -> Result<Started, SpawnError> {
-        let environment = program.environment.iter();
+    pub(crate) fn start(&self, program: Program) -> Result<Started, SpawnError> {
+        let cgroup = self.cgroups.as_ref().and_then(|cgroups| {
+            // The tree is held without a cgroup, too.
+            cgroups.take().inspect_err(|error| tracing::warn!(%error, "failed to make a cgroup")).ok()
+        });
         let mut tree = ProcessTree::spawn(ProcessSpec {
             program: program.program,
             arguments: program.arguments,
-            environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            environment: program.environment,
             directory: self.workspace.directory().to_owned(),
             control: program.control,
-            cgroup: self.cgroups.make(),
+            cgroup,
             user: None,
         })?;
         let pipes = tree.take_stdout().zip(tree.take_stderr());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::outcome::Interruption;
-use distributest_process::OutOfMemoryKills;
+use distributest_process::{CgroupPool, OutOfMemoryKills};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use distributest_protocol::wire::coordinator_message::Kind as Order;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PROC;
 use super::attempt::{Attempt, Ended};
-use super::context::{Cgroups, Launch, RunContext, Updates};
+use super::context::{Launch, RunContext, Updates};
 use super::environment::{Environment, RunFacts};
 use super::hooks::{Hook, Prepared, Subject};
 use super::identifiers::Identifiers;
@@ -66,7 +66,7 @@ pub(crate) struct Driver<'session> {
     /// Where the right to execute comes from.
     pub(crate) slots: Slots,
     /// Cgroups for process trees.
-    pub(crate) cgroups: Cgroups,
+    pub(crate) cgroups: Option<CgroupPool>,
     /// Workers of earlier runs.
     pub(crate) warm: &'session mut WarmWorkers,
 }
@@ -212,7 +212,7 @@ struct Setting<'session> {
     workspace: Workspace,
     output: OutputSink,
     slots: Slots,
-    cgroups: Cgroups,
+    cgroups: Option<CgroupPool>,
     warm: &'session mut WarmWorkers,
 }
 

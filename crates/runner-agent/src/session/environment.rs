@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use distributest_core::identity::runner_identifier;
+use distributest_process::Variables;
 use distributest_protocol::wire;
 
 /// The variable that names the file a hook may append `KEY=value` lines to.
@@ -78,6 +79,11 @@ impl Environment {
         environment.set("DB_PREFIX", format!("{identifier}_"));
         environment.set("TEST_ENV_NUMBER", if number == 1 { String::new() } else { number.to_string() });
         (environment, identifier)
+    }
+
+    /// What processes are started with that have this environment.
+    pub(crate) fn variables(&self) -> Variables {
+        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Sets one variable.

@@ -179,7 +179,7 @@ impl Hook {
             Subject::Runner { identifier, .. } => vec![OsString::from(identifier)],
         };
         let program = self.program.clone().into_os_string();
-        let program = Program { program, arguments, environment: &environment, control: false };
+        let program = Program { program, arguments, environment: environment.variables(), control: false };
         Ok((environment_file, context.start(program).map_err(HookError::Spawn)?))
     }
 

@@ -8,7 +8,9 @@
 use std::sync::Arc;
 
 use distributest_core::outcome::Interruption;
+use distributest_process::Variables;
 use distributest_protocol::conversions::microseconds;
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::time::Instant;
@@ -37,6 +39,8 @@ struct Lane {
     context: Arc<RunContext>,
     number: u16,
     environment: Environment,
+    /// The same, for processes.
+    variables: Variables,
     /// How each launch fares here.
     launches: Vec<LaunchState>,
     /// What `runner_setup` left running; ends with the lane.
@@ -115,7 +119,8 @@ impl Lane {
         }
         let launches: Vec<_> = context.launches.iter().map(|_| LaunchState::Dormant).collect();
         let first = usize::from(number - 1).checked_rem(launches.len());
-        let mut lane = Lane { context, number, environment, launches, left_running };
+        let variables = environment.variables();
+        let mut lane = Lane { context, number, environment, variables, launches, left_running };
         if let Some(first) = first
             && let Err(failure) = lane.ensure_worker(first).await
         {
@@ -130,7 +135,7 @@ impl Lane {
     async fn work(&mut self, attempts: &mut LaneReceiver) -> Result<(), RunnerFailure> {
         let ending = self.context.ending.clone();
         while let Some(Some(attempt)) = ending.run_until_cancelled(attempts.next()).await {
-            self.make(&attempt).await?;
+            self.make(&attempt, attempts).await?;
             // The next one is loaded while the coordinator looks for the next file.
             match ending.run_until_cancelled(self.ensure_worker(attempt.launch)).await {
                 Some(Ok(())) => {}
@@ -145,30 +150,35 @@ impl Lane {
     }
 
     /// Makes one attempt, from its slot to its last byte of output.
-    async fn make(&mut self, attempt: &Attempt) -> Result<(), RunnerFailure> {
+    async fn make(&mut self, attempt: &Attempt, others: &LaneReceiver) -> Result<(), RunnerFailure> {
         let context = self.context.clone();
         let claimed = attempt.cancelled.run_until_cancelled(context.slots.claim(attempt.number)).await;
-        let Some(_slot) = claimed else {
+        let Some(slot) = claimed else {
             let ended = Ended::cancelled().into_update(attempt.number);
             context.updates.send(ended).await;
             return Ok(());
         };
         let (ended, failure) = match &context.launches[attempt.launch] {
             launch if launch.runs_files() && context.is_gone(&attempt.file) => (context.file_gone(), None),
-            Launch::Command(launch) => command::run(&context, &self.environment, launch, attempt).await,
-            Launch::Worker(_) => self.run_on_worker(attempt).await,
+            Launch::Command(launch) => {
+                command::run(&context, &self.variables, launch, attempt, others.haste()).await
+            }
+            Launch::Worker(_) => self.run_on_worker(attempt, others.haste()).await,
         };
+        if !others.is_empty() {
+            context.slots.keep(slot);
+        }
         // The attempt's end makes the runner idle, so what it can't run is to be known before.
         let given_up = match failure {
             Some(failure) => self.give_up(attempt.launch, failure).await,
             None => Ok(()),
         };
-        context.updates.send(ended.into_update(attempt.number)).await;
+        context.updates.send_in(others.haste(), ended.into_update(attempt.number)).await;
         given_up
     }
 
     /// Runs a file on its launch's worker. The failure, if any, is why there is none.
-    async fn run_on_worker(&mut self, attempt: &Attempt) -> (Ended, Option<wire::Failure>) {
+    async fn run_on_worker(&mut self, attempt: &Attempt, haste: Haste) -> (Ended, Option<wire::Failure>) {
         self.context.warmth.note_test_file(&attempt.file);
         let is_used = |state: &LaunchState| matches!(state, LaunchState::Started(worker) if worker.has_run());
         if attempt.fresh_worker && is_used(&self.launches[attempt.launch]) {
@@ -183,7 +193,7 @@ impl Lane {
             Some(Ok(())) => {}
         }
         let worker = self.launches[attempt.launch].take_worker().expect("it was made sure of just now");
-        let (ended, worker) = worker.run(&self.context, attempt).await;
+        let (ended, worker) = worker.run(&self.context, attempt, haste).await;
         if let Some(worker) = worker {
             self.launches[attempt.launch] = LaunchState::Started(Box::new(worker));
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use distributest_protocol::gathering::Haste;
 use tokio::sync::Notify;
 
 use super::attempt::Attempt;
@@ -10,6 +11,9 @@ use super::attempt::Attempt;
 /// How many attempts may wait at a runner beside the one it is at work on. The coordinator is told, and never sends more
 /// than its window for the way there and back needs.
 pub(crate) const QUEUE_LIMIT: usize = 64;
+
+/// So many attempts or more keep a runner at work while the coordinator hears a little later what it has done.
+const FEW: usize = 2;
 
 /// Attempts a queue holds at most: the one at work may not have been taken yet.
 const CAPACITY: usize = QUEUE_LIMIT + 1;
@@ -105,6 +109,16 @@ impl LaneReceiver {
             }
             self.0.changed.notified().await;
         }
+    }
+
+    /// Whether none waits at this moment.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().waiting.is_empty()
+    }
+
+    /// How soon the coordinator should hear of this runner, which needs another attempt before long if few wait.
+    pub(crate) fn haste(&self) -> Haste {
+        if self.0.lock().waiting.len() < FEW { Haste::AtOnce } else { Haste::Soon }
     }
 
     /// Takes no more than what is there.

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
-use distributest_process::{Delegation, User, available_memory, become_subreaper, reap_orphans};
+use distributest_process::{CgroupPool, Delegation, User, available_memory, become_subreaper, reap_orphans};
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -47,11 +47,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::context::{Cgroups, Updates};
+use self::context::Updates;
 use self::driver::{Driver, RunOver};
 use self::lane_queue::QUEUE_LIMIT;
 use self::output::OutputSink;
-use self::slots::{SlotRequest, Slots};
+use self::slots::{SharedSlots, Slots};
 use self::warm::WarmWorkers;
 use self::workspace::Workspace;
 use crate::connection::Connection;
@@ -138,7 +138,8 @@ async fn serve(watcher: Watcher) -> Result<(), SessionError> {
     };
     tokio::pin!(cut_short);
     let delegation = options.filter(|options| options.cgroups).and_then(|_| find_delegation());
-    let mut host = Host { slots, options, cgroups: Cgroups::new(delegation), warm: WarmWorkers::default() };
+    let mut host =
+        Host { slots, options, cgroups: delegation.map(CgroupPool::new), warm: WarmWorkers::default() };
     loop {
         let connection = tokio::select! {
             connection = connections.recv() => connection,
@@ -164,7 +165,7 @@ async fn serve(watcher: Watcher) -> Result<(), SessionError> {
 struct Host {
     slots: Slots,
     options: Option<ResidentOptions>,
-    cgroups: Cgroups,
+    cgroups: Option<CgroupPool>,
     warm: WarmWorkers,
 }
 
@@ -184,6 +185,7 @@ impl Host {
         };
         // Aborts what runs and waits until it is gone; the trees they hold are killed with them.
         tasks.shutdown().await;
+        self.slots.release_kept();
         let in_order = matches!(over, RunOver::Ended | RunOver::Refused);
         served.close(if in_order { CLOSE_LIMIT } else { ABANDON_LIMIT }).await;
         Ok(over)
@@ -193,11 +195,11 @@ impl Host {
     /// keep, or anybody who watches over it, it is of none.
     async fn stays(&mut self) -> bool {
         self.warm.end().await;
-        let (Some(remaining), Slots::Shared(requests)) = (self.warm.remaining(), &self.slots) else {
+        let (Some(remaining), Slots::Shared(slots)) = (self.warm.remaining(), &self.slots) else {
             return false;
         };
         let milliseconds = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
-        requests.send(SlotRequest::Idle { milliseconds }).is_ok()
+        slots.be_idle(milliseconds)
     }
 
     /// Talks to the coordinator from its hello to the end of the run.
@@ -273,8 +275,9 @@ fn watch(watcher: Watcher) -> Result<Watched, SessionError> {
         Watcher::Daemon(control, options) => {
             let control = UnixStream::from_std(control).map_err(SessionError::Start)?;
             let (requests, receiver) = mpsc::unbounded_channel();
-            let gone = Box::pin(slots::exchange(control, receiver, handed_over));
-            Ok(Watched { slots: Slots::Shared(requests), options: Some(options), connections, gone })
+            let slots = SharedSlots::new(requests);
+            let gone = Box::pin(slots::exchange(control, slots.clone(), receiver, handed_over));
+            Ok(Watched { slots: Slots::Shared(slots), options: Some(options), connections, gone })
         }
     }
 }

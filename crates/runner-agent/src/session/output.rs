@@ -2,23 +2,20 @@
 //!
 //! Every process tree has one [`Capture`], which always has exactly one block open. Closing a block takes
 //! everything that was written up to that moment into it and opens the next one; so what a worker writes between
-//! two files opens the block of the next file, and what it writes after its last file has a block of its own. Memory is bounded by one chunk per pipe and the output stream's own few chunks:
+//! two files opens the block of the next file, and what it writes after its last file has a block of its own. Memory is bounded by what a pipe holds, for each pipe, and the output stream's own few chunks:
 //! when the coordinator does not read, the pipes fill and the writers wait.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use distributest_process::drain_available;
 use distributest_protocol::wire::{OutputBlock, OutputChunk};
-use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::time_limit::LastHeard;
-
-/// The most bytes one chunk carries.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Where a session's output goes; cheap to clone.
 #[derive(Clone)]
@@ -184,27 +181,34 @@ impl Reader {
 struct Pipe {
     receiver: Receiver,
     is_stderr: bool,
-    /// Empty, with room for a chunk.
-    buffer: Vec<u8>,
     ended: bool,
 }
 
 impl Pipe {
     fn new(receiver: Receiver, is_stderr: bool) -> Self {
-        Pipe { receiver, is_stderr, buffer: Vec::with_capacity(CHUNK_BYTES), ended: false }
+        Pipe { receiver, is_stderr, ended: false }
     }
 
     /// Waits for bytes. None at the end; a pipe that can't be read has ended. Cancel-safe.
     async fn read(&mut self) -> Vec<u8> {
-        let count = self.receiver.read_buf(&mut self.buffer).await.unwrap_or(0);
-        self.ended = count == 0;
-        if count > CHUNK_BYTES / 2 {
-            return std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
+        loop {
+            let readable = self.receiver.readable().await;
+            // No more room than there are bytes: many processes never write any.
+            let bytes = self.drain();
+            if !bytes.is_empty() {
+                return bytes;
+            }
+            let mut byte = [0];
+            match readable.and_then(|()| self.receiver.try_read(&mut byte)) {
+                // Others have read what made it readable.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => {
+                    self.ended = true;
+                    return Vec::new();
+                }
+                Ok(_) => return byte.into(),
+            }
         }
-        // A few bytes must not take the room of a chunk on their way.
-        let bytes = self.buffer.clone();
-        self.buffer.clear();
-        bytes
     }
 
     /// Takes what is in the pipe at this moment.

@@ -1,10 +1,12 @@
 //! The session's end of slot sharing: the right to execute, asked of the daemon that shares it among runs.
 //!
-//! A claim's number is its attempt's. A private agent has nobody to share with and does not ask: its coordinator
+//! A claim's number is its attempt's. A slot that nobody else waits for stays for the next attempt, without asking: it is
+//! *kept* as long as there is one. A private agent has nobody to share with and does not ask at all: its coordinator
 //! decides how much runs at once by the number of runners.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +20,47 @@ pub(crate) enum Slots {
     /// Every claim is granted at once.
     Unlimited,
     /// The daemon grants.
-    Shared(mpsc::UnboundedSender<SlotRequest>),
+    Shared(SharedSlots),
+}
+
+/// The way to the daemon, and what is there without asking; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SharedSlots {
+    requests: mpsc::UnboundedSender<SlotRequest>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// Slots that nothing executes with at the moment.
+#[derive(Default)]
+struct Kept {
+    /// Whether there may be any: nobody else waits.
+    lasting: bool,
+    slots: Vec<Slot>,
+}
+
+impl SharedSlots {
+    /// `requests` are carried to the daemon by [`exchange`].
+    pub(crate) fn new(requests: mpsc::UnboundedSender<SlotRequest>) -> Self {
+        SharedSlots { requests, kept: Arc::default() }
+    }
+
+    /// Tells the daemon that the run is over, and for how long its session stays. Whether there is a daemon.
+    pub(crate) fn be_idle(&self, milliseconds: u64) -> bool {
+        self.requests.send(SlotRequest::Idle { milliseconds }).is_ok()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Slots may be kept from now on, or not any more.
+    fn set_lasting(&self, lasting: bool) {
+        let mut kept = self.kept();
+        kept.lasting = lasting;
+        if !lasting {
+            kept.slots.clear();
+        }
+    }
 }
 
 /// What a session asks of the daemon. Bounded by the number of runners: each has one claim at a time.
@@ -48,7 +90,11 @@ impl Drop for Slot {
 impl Slots {
     /// Waits for the right to execute. `claim` is free for use again once the slot is dropped.
     pub(crate) async fn claim(&self, claim: u64) -> Slot {
-        let Slots::Shared(requests) = self else { return Slot { release: None } };
+        let Slots::Shared(shared) = self else { return Slot { release: None } };
+        if let Some(slot) = shared.kept().slots.pop() {
+            return slot;
+        }
+        let requests = &shared.requests;
         // Made before the wait, so that giving up the wait gives up the claim.
         let slot = Slot { release: Some((requests.clone(), claim)) };
         let (granted, grant) = oneshot::channel();
@@ -59,6 +105,23 @@ impl Slots {
         }
         slot
     }
+
+    /// Takes back a slot that is wanted again in a moment. It is released, unless nobody else waits for it.
+    pub(crate) fn keep(&self, slot: Slot) {
+        if let Slots::Shared(shared) = self {
+            let mut kept = shared.kept();
+            if kept.lasting {
+                kept.slots.push(slot);
+            }
+        }
+    }
+
+    /// Releases what is kept.
+    pub(crate) fn release_kept(&self) {
+        if let Slots::Shared(shared) = self {
+            shared.kept().slots.clear();
+        }
+    }
 }
 
 /// Carries requests and grants between the session and the daemon, and the connections to serve. Returns when the daemon
@@ -68,6 +131,7 @@ impl Slots {
 /// connection of the next one.
 pub(crate) async fn exchange(
     control: UnixStream,
+    slots: SharedSlots,
     mut requests: mpsc::UnboundedReceiver<SlotRequest>,
     connections: mpsc::UnboundedSender<Connection>,
 ) {
@@ -76,12 +140,14 @@ pub(crate) async fn exchange(
     let take_grants = async {
         while let Ok(message) = FromDaemon::read(reader.as_ref()).await {
             match message {
-                FromDaemon::Grant(claim) => {
+                FromDaemon::Grant { claim, lasting } => {
+                    slots.set_lasting(lasting);
                     // A claim that was given up meanwhile is released already.
                     if let Some(granted) = waiting.borrow_mut().remove(&claim) {
                         let _ = granted.send(());
                     }
                 }
+                FromDaemon::Wanted => slots.set_lasting(false),
                 FromDaemon::Serve(connection) => _ = connections.send(connection),
             }
         }
@@ -119,7 +185,8 @@ mod tests {
     async fn claims_and_releases_reach_the_daemon_and_grants_the_lane() {
         let (session, mut daemon) = UnixStream::pair().unwrap();
         let (sender, receiver) = mpsc::unbounded_channel();
-        let slots = Slots::Shared(sender);
+        let shared = SharedSlots::new(sender);
+        let slots = Slots::Shared(shared.clone());
         let conversation = async {
             let lane = async {
                 drop(slots.claim(7).await);
@@ -140,7 +207,47 @@ mod tests {
             tokio::join!(lane, daemon_side)
         };
         let (connections, _) = mpsc::unbounded_channel();
-        tokio::join!(exchange(session, receiver, connections), conversation);
+        tokio::join!(exchange(session, shared, receiver, connections), conversation);
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_nobody_waits_for_stays() {
+        let (session, mut daemon) = UnixStream::pair().unwrap();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let shared = SharedSlots::new(sender);
+        let slots = Slots::Shared(shared.clone());
+        let conversation = async {
+            let lane = async {
+                slots.keep(slots.claim(1).await);
+                slots.keep(slots.claim(2).await);
+                // The first grant does not say that nobody waits, the second does.
+                drop(slots.claim(3).await);
+            };
+            let daemon_side = async {
+                let expect = async |daemon: &mut UnixStream, expected| {
+                    assert_eq!(ControlMessage::read(daemon).await.unwrap(), expected);
+                };
+                expect(&mut daemon, ControlMessage::Claim(1)).await;
+                ControlMessage::Grant(1).write(&mut daemon).await.unwrap();
+                expect(&mut daemon, ControlMessage::Release(1)).await;
+                expect(&mut daemon, ControlMessage::Claim(2)).await;
+                ControlMessage::LastingGrant(2).write(&mut daemon).await.unwrap();
+                expect(&mut daemon, ControlMessage::Release(2)).await;
+            };
+            tokio::join!(lane, daemon_side);
+            // Kept slots go when somebody wants one.
+            let lane = async { slots.keep(slots.claim(4).await) };
+            let daemon_side = async {
+                assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), ControlMessage::Claim(4));
+                ControlMessage::LastingGrant(4).write(&mut daemon).await.unwrap();
+            };
+            tokio::join!(lane, daemon_side);
+            ControlMessage::Wanted.write(&mut daemon).await.unwrap();
+            assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), ControlMessage::Release(4));
+            drop(daemon);
+        };
+        let (connections, _) = mpsc::unbounded_channel();
+        tokio::join!(exchange(session, shared, receiver, connections), conversation);
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use distributest_core::run_event::AttemptResult;
 use distributest_core::test_result::TestResult;
 use distributest_process::{Exit, SpawnError};
 use distributest_protocol::conversions::test_to_wire;
+use distributest_protocol::gathering::Haste;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::time::Instant;
@@ -248,7 +249,7 @@ impl Worker {
         let spawned = context.start(Program {
             program: program.clone().into(),
             arguments: launch.arguments.clone(),
-            environment: &environment,
+            environment: environment.variables(),
             control: true,
         });
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
@@ -306,13 +307,18 @@ impl Worker {
         self.started.tree.poll_exit().is_none()
     }
 
-    /// Runs a file. The worker comes back if it can run another one.
-    pub(crate) async fn run(mut self, context: &RunContext, attempt: &Attempt) -> (Ended, Option<Worker>) {
+    /// Runs a file. `haste`: with the news of its start. The worker comes back if it can run another one.
+    pub(crate) async fn run(
+        mut self,
+        context: &RunContext,
+        attempt: &Attempt,
+        haste: Haste,
+    ) -> (Ended, Option<Worker>) {
         self.has_run = true;
         let begin = Instant::now();
         let block = self.started.capture.block_number();
         let started = wire::AttemptStarted { attempt: attempt.number, block };
-        context.updates.send(Kind::AttemptStarted(started)).await;
+        context.updates.send_in(haste, Kind::AttemptStarted(started)).await;
         let Attempt { file, tests, part: wire::FilePart { only, except }, .. } = attempt;
         let order = WorkerOrder::Run { file, tests, only, except };
         let ending = match self.link.send(&order).await {
@@ -364,7 +370,10 @@ impl Worker {
                 (Event::Message(WorkerMessage::Test(test)), cut) => {
                     cut_short = cut;
                     tests += 1;
-                    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, *test))).await;
+                    context
+                        .updates
+                        .send_in(Haste::Soon, Kind::TestFinished(test_to_wire(attempt.number, *test)))
+                        .await;
                 }
                 // A forked child that dies while it writes leaves half a line; what its worker says next, perhaps
                 // after a word on the test it died in, is that it died.
@@ -418,7 +427,10 @@ impl Worker {
                 let (last_tests, finished) = self.last_words().await;
                 let any_tests = tests + last_tests.len() > 0;
                 for test in last_tests {
-                    context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, test))).await;
+                    context
+                        .updates
+                        .send_in(Haste::Soon, Kind::TestFinished(test_to_wire(attempt.number, test)))
+                        .await;
                 }
                 let died = |when| Ended::outcome(Outcome::Crashed, format!("the worker died{when}: {exit}"));
                 let ended = match finished {
@@ -558,7 +570,7 @@ async fn tell_what_timed_out(
         test.id.clone()
     });
     for test in tests {
-        context.updates.send(Kind::TestFinished(test_to_wire(attempt.number, test))).await;
+        context.updates.send_in(Haste::Soon, Kind::TestFinished(test_to_wire(attempt.number, test))).await;
     }
     id
 }
