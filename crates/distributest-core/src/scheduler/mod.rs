@@ -356,7 +356,8 @@ impl Scheduler {
         }
         self.stopping = Some(why.clone());
         let running = self.attempts.iter().filter(|(_, attempt)| attempt.role != Role::Superseded);
-        commands.extend(running.map(|(attempt, _)| Command::Cancel { attempt: *attempt }));
+        // The last ones first: a runner must not begin with what waits behind what it is at work on.
+        commands.extend(running.rev().map(|(attempt, _)| Command::Cancel { attempt: *attempt }));
         for host in self.trust.suspects() {
             let held = self.trust.take_held(host);
             self.count_all(held, commands);

@@ -398,9 +398,9 @@ scripts! {
         ready(0, 2) => [dispatch(2, 1, 0, 2)];
         ready(0, 3) => [dispatch(3, 2, 0, 3)];
         Event::StopRequested => [
-            Command::Cancel { attempt: AttemptId(1) },
-            Command::Cancel { attempt: AttemptId(2) },
             Command::Cancel { attempt: AttemptId(3) },
+            Command::Cancel { attempt: AttemptId(2) },
+            Command::Cancel { attempt: AttemptId(1) },
             not_run(3, NotRunReason::Stopped)
         ];
         Event::StopRequested => [];

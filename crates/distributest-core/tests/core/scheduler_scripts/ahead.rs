@@ -1,8 +1,9 @@
 //! Files that wait at busy runners: how many, and when they are taken back.
 
-use distributest_core::outcome::Outcome;
+use distributest_core::identity::AttemptId;
+use distributest_core::outcome::{NotRunReason, Outcome};
 use distributest_core::scheduler::SchedulerOptions;
-use distributest_core::scheduler_messages::Command;
+use distributest_core::scheduler_messages::{Command, Event};
 
 use super::Script;
 use crate::observed_run::ObservedRun;
@@ -22,6 +23,20 @@ scripts! {
         finished(5, Outcome::Passed) => [ran(4, Outcome::Passed, 5)];
         finished(6, Outcome::Passed) => [ran(5, Outcome::Passed, 6), dispatch(7, 2, 0, 1)];
         finished(7, Outcome::Passed) => [ran(2, Outcome::Passed, 7), Command::Finish];
+    }
+
+    what_is_queued_is_cancelled_before_what_it_waits_behind([RUBY; 3], milliseconds [1; 3], 1 hosts) {
+        expect_queues(0, 1, 2) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        started(1) => [queue(2, 1, 0, 1), queue(3, 2, 0, 1)];
+        Event::StopRequested => [
+            Command::Cancel { attempt: AttemptId(3) },
+            Command::Cancel { attempt: AttemptId(2) },
+            Command::Cancel { attempt: AttemptId(1) }
+        ];
+        cancelled(3) => [not_run(2, NotRunReason::Stopped)];
+        cancelled(2) => [not_run(1, NotRunReason::Stopped)];
+        cancelled(1) => [not_run(0, NotRunReason::Stopped), Command::Finish];
     }
 
     what_takes_long_is_not_queued([RUBY; 3], milliseconds [900, 800, 700], 1 hosts) {
