@@ -33,6 +33,13 @@ impl Workload {
     pub fn lower_bound(&self, runners: u32) -> Duration {
         self.longest.max(self.total / runners.max(1))
     }
+
+    /// The same for runners of these speeds: those of 2 take half of each duration. All speeds are above zero.
+    pub fn lower_bound_at(&self, speeds: &[f64]) -> Duration {
+        let together: f64 = speeds.iter().sum();
+        let Some(fastest) = speeds.iter().copied().reduce(f64::max) else { return self.lower_bound(0) };
+        self.longest.div_f64(fastest).max(self.total.div_f64(together))
+    }
 }
 
 impl FromIterator<Duration> for Workload {
@@ -59,6 +66,14 @@ mod tests {
     #[test]
     fn one_long_file_bounds_the_run_by_itself() {
         assert_eq!(seconds(&[1, 9, 2]).lower_bound(4), Duration::from_secs(9));
+    }
+
+    #[test]
+    fn fast_runners_do_more_and_the_fastest_has_the_longest() {
+        assert_eq!(seconds(&[4, 4, 4]).lower_bound_at(&[1.0, 0.5]), Duration::from_secs(8));
+        assert_eq!(seconds(&[8, 1]).lower_bound_at(&[2.0, 1.0]), Duration::from_secs(4));
+        assert_eq!(seconds(&[3, 4]).lower_bound_at(&[]), Duration::from_secs(7));
+        assert_eq!(seconds(&[4, 4, 4, 4]).lower_bound_at(&[1.0; 2]), seconds(&[4; 4]).lower_bound(2));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use distributest::cli::{self, Cli, Command};
+use distributest::cli::{self, Cli, Command, RunArgs};
 use distributest::error::UserError;
 use distributest::terminal;
 
@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     let ended = match command {
         None => cli::run::run(&run),
         Some(Command::Run(run)) => cli::run::run(&run),
+        Some(Command::Plan(run)) => cli::run::run(&RunArgs { dry_run: true, ..*run }),
         Some(Command::Config(args)) => cli::config::run(&args).map(print),
         Some(Command::Init(args)) => cli::init::run(&args).map(print),
         Some(Command::Agent(args)) => return ExitCode::from(runner_agent::private_agent(args.arguments)),

@@ -24,7 +24,7 @@ Examples:
   distributest tests/test_user.py        run one file
   distributest --local --runners 2       two runners on this machine, no other host
   distributest --hosts build1,build2     only on these of the configured hosts
-  distributest --dry-run                 show the plan, run nothing
+  distributest plan                      show the files in order and each runner's share
   distributest --resume                  run what the last run did not finish
   distributest -- --tag slow             pass arguments on to the framework
   distributest init                      write a configuration file for this project
@@ -45,6 +45,11 @@ Exit status:
     3  not everything could be run
     4  no tests found
   130  interrupted";
+
+const PLAN_NOTES: &str = "\
+The files stand in the order in which they would be handed out, each with what it should take: what it took in earlier
+runs, a new one as much as the slower ones of the others. A run can take no less than its longest file, nor than all of them
+shared evenly among the runners. The summary of a run says what it took beside that, and where the rest went.";
 
 /// Run a test suite on every machine you may use, slowest files first.
 #[derive(Debug, Parser)]
@@ -96,6 +101,9 @@ pub enum Command {
     /// Run tests (what distributest does without a command)
     #[command(after_help = EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Show what a run would do, and how long it should take at least and why (`run --dry-run`)
+    #[command(after_help = PLAN_NOTES)]
+    Plan(Box<RunArgs>),
     /// Show the merged configuration and where each value comes from
     Config(Box<config::ConfigArgs>),
     /// Write a commented configuration file for this project

@@ -401,6 +401,8 @@ fn redactions(root: &Path) -> insta::Settings {
         (root.as_str(), "SANDBOX"),
         (r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d+Z_[0-9a-f]+-[0-9a-f]+\.log", "DATE_RUN.log"),
         (r"\d+\.\d+ s\b", "TIME"),
+        // A runner's share of the plan.
+        (r"(\d files?) +TIME(  ━+)?\n", "$1  TIME  BAR\n"),
         (r"\d+\.\d+ × the least", "RATIO × the least"),
         (r"busy \d+ %", "busy SHARE"),
         // What the summary makes of the times, and where a busy machine makes a run say how far it is.

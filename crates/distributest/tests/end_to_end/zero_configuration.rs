@@ -161,11 +161,12 @@ fn the_plan_before_the_first_run_and_after_it() {
          2      TIME  pytest    test_big.py
 
     runners:
-      localhost 1: 1 file, TIME
-      localhost 2: 1 file, TIME
+      localhost 1:    1 file  TIME  BAR
+      localhost 2:    1 file  TIME  BAR
 
     testing should take TIME; the least possible is TIME: the longest file, test_slow.py
     ");
+    assert_eq!(sandbox.run(&["plan", "--runners", "2"]), sandbox.run(&["--dry-run", "--runners", "2"]));
 }
 
 #[test]
