@@ -85,5 +85,25 @@ fn runs(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, runs);
+/// Files and fleets between which the cost of a file is compared: hosts, runners on each.
+const GROWTH_FILES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const GROWTH_FLEETS: [(u32, u16); 3] = [(4, 4), (64, 16), (250, 64)];
+
+/// How the cost of a file grows with files and runners; `scripts/bench growth` draws it.
+fn growth(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("growth");
+    group.sample_size(10);
+    for (hosts, runners) in GROWTH_FLEETS {
+        for files in GROWTH_FILES {
+            group.throughput(Throughput::Elements(files.into()));
+            let name = BenchmarkId::new((hosts * u32::from(runners)).to_string(), files);
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| assert_eq!(run(files, hosts, runners, false), files));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, runs, growth);
 criterion_main!(benches);
