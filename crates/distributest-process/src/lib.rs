@@ -37,6 +37,8 @@ mod accounts;
 mod activity;
 #[expect(unsafe_code, reason = "prepares the child between fork and exec")]
 mod child;
+#[expect(unsafe_code, reason = "walks the program's segments, and takes pages of them out of memory")]
+mod code_pages;
 mod exit;
 #[expect(unsafe_code, reason = "forks, and waits for signals")]
 mod guardian;
@@ -59,6 +61,7 @@ mod watch;
 pub use activity::Activity;
 pub use cgroup::{Cgroup, CgroupError, CgroupPool, Delegation};
 pub use child::lead_session;
+pub use code_pages::release_code;
 pub use exit::Exit;
 pub use guardian::{GuardError, guard};
 pub use identity::{IdentityError, User, peer_uid};

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use distributest_core::slots::{SlotArbiter, SlotCommand, SlotEvent};
-use distributest_process::{Delegation, TreeRecords, become_subreaper, peer_uid, reap_orphans};
+use distributest_process::{Delegation, TreeRecords, become_subreaper, peer_uid, reap_orphans, release_code};
 use rustix::process::geteuid;
 use sd_notify::NotifyState;
 use tokio::net::UnixStream;
@@ -139,6 +139,7 @@ impl Daemon {
         let reaper = reap_orphans();
         tokio::pin!(reaper);
         notify(&[NotifyState::Ready]);
+        release_code();
         loop {
             let accept_again = self.accept_again;
             let has_room = self.runs.len() < RUN_LIMIT && accept_again.is_none();
@@ -227,6 +228,10 @@ impl Daemon {
         if let Some(run) = run {
             self.grants.remove(&run);
             self.arbitrate(SlotEvent::RunLeft { run });
+        }
+        if self.runs.is_empty() {
+            // It may rest for days.
+            release_code();
         }
     }
 
