@@ -5,6 +5,7 @@
 //!
 //! - Only where the coordinator asks for it. On one machine nothing is gained.
 //! - Chunks that are short, or of which little is saved, go as they are.
+//! - What is taken apart came from somebody else, so that is done in safe code. What is put together is our own.
 //! - A chunk says how long it is without compression, and is never longer than one that is not compressed may be; so a
 //!   broken agent can't make the coordinator use more memory.
 
