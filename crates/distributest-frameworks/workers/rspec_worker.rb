@@ -55,7 +55,16 @@ module DistributestWorker
       end
 
       helpers_spec_files_require.each { |helper| preload(helper) }
-      load_what_examples_need
+    end
+
+    # RSpec loads these when the first example group is defined, which is in every fork. Which ones is still open then.
+    def load_what_forks_need
+      configuration.mock_framework
+      configuration.expectation_frameworks
+      matchers = defined?(RSpec::Matchers::BuiltIn) ? RSpec::Matchers::BuiltIn : Module.new
+      matchers.constants.each { |name| matchers.const_get(name) }
+      %i[DeprecationFormatter ExceptionPresenter].each { |name| RSpec::Core::Formatters.const_get(name) }
+      RSpec::Support.require_rspec_core("profiler")
     end
 
     # Runs one file and returns its result; its examples are reported on the way.
@@ -183,16 +192,6 @@ module DistributestWorker
     rescue StandardError, ScriptError => e
       # The file that requires it will report the same error as its own.
       warn "distributest: #{helper} can't be loaded ahead: #{e.class}: #{e.message}"
-    end
-
-    # RSpec loads these when the first example group is defined, which is in every fork. Which ones is still open then.
-    def load_what_examples_need
-      configuration.mock_framework
-      configuration.expectation_frameworks
-      matchers = defined?(RSpec::Matchers::BuiltIn) ? RSpec::Matchers::BuiltIn : Module.new
-      matchers.constants.each { |name| matchers.const_get(name) }
-      %i[DeprecationFormatter ExceptionPresenter].each { |name| RSpec::Core::Formatters.const_get(name) }
-      RSpec::Support.require_rspec_core("profiler")
     end
   end
 

@@ -6,6 +6,7 @@
 # - `name`, as distributest calls it, and `title`, as people do;
 # - `require_framework`, which loads it, or raises `Unable`, and `version`;
 # - `load`, which reads options and loads what all files share;
+# - `load_what_forks_need`, where it is worth having before each file has a fork of its own, and is of no use otherwise;
 # - `run(order, witness, agent)`, which runs an order, reports each test, and returns the file's result;
 # - `renew`, where there is something that every run has anew;
 # - `depends_on`, files, also such that are not there, that it would read if it were loaded now.
@@ -86,7 +87,10 @@ module DistributestWorker
     AtExit.keep_to_this_process do
       or_give_up(framework, agent) do
         framework.require_framework
-        framework.load if preload
+        if preload
+          framework.load
+          framework.load_what_forks_need if framework.respond_to?(:load_what_forks_need)
+        end
       end
     end
     start_anew_without_preloading(agent) if preload && Connections.in_memory?

@@ -152,6 +152,7 @@ module DistributestWorker
 
   # As much of JSON as the protocol needs.
   module Json
+    SPECIAL = /["\\\u0000-\u001f]/
     ESCAPES = { '"' => '\\"', "\\" => "\\\\", "\n" => "\\n", "\t" => "\\t", "\r" => "\\r" }.freeze
     UNESCAPES = { "n" => "\n", "t" => "\t", "r" => "\r", "b" => "\b", "f" => "\f" }.freeze
 
@@ -162,18 +163,20 @@ module DistributestWorker
       when Array then "[#{value.map { |item| generate(item) }.join(',')}]"
       when Hash then "{#{value.map { |key, item| "#{generate(key)}:#{generate(item)}" }.join(',')}}"
       else
-        escaped = Text.clean(value).gsub(/["\\\u0000-\u001f]/) { |c| ESCAPES[c] || format("\\u%04x", c.ord) }
-        "\"#{escaped}\""
+        text = Text.clean(value)
+        text = text.gsub(SPECIAL) { |c| ESCAPES[c] || format("\\u%04x", c.ord) } if text.match?(SPECIAL)
+        "\"#{text}\""
       end
     end
 
     STRING = /"(?:[^"\\]|\\.)*"/m
     LIST = /\[(?>\s*#{STRING}\s*,?)*\s*\]/m
+    PAIR = /(#{STRING})\s*:\s*(?:(#{STRING})|(#{LIST}))/.freeze
 
     # The values of an object that are strings or lists of strings.
     def self.parse(text)
       text = text.dup.force_encoding("UTF-8")
-      text.scan(/(#{STRING})\s*:\s*(?:(#{STRING})|(#{LIST}))/).to_h do |key, string, list|
+      text.scan(PAIR).to_h do |key, string, list|
         [unescape(key), string ? unescape(string) : list.scan(STRING).map { |item| unescape(item) }]
       end
     end
@@ -194,6 +197,8 @@ module DistributestWorker
   module Text
     def self.clean(value)
       text = value.to_s
+      return text if text.encoding == Encoding::UTF_8 && text.valid_encoding?
+
       text = text.dup.force_encoding("UTF-8") if text.encoding == Encoding::BINARY
       text.encode("UTF-8", invalid: :replace, undef: :replace).scrub
     end
@@ -229,7 +234,9 @@ module DistributestWorker
     end
 
     def begin(file)
-      write("file" => file)
+      # Between any two tests: it is the same each time.
+      @beginning = [file, Marshal.dump("file" => file)] unless @beginning && @beginning[0] == file
+      write_text(@beginning[1])
     end
 
     def enter_test(file, test)
@@ -258,11 +265,12 @@ module DistributestWorker
     private
 
     def write(notes)
-      return unless Process.pid == @writer
+      write_text(Marshal.dump(notes))
+    end
 
-      text = Marshal.dump(notes)
-      @notes.pwrite(text, 0)
-      @notes.truncate(text.bytesize)
+    # What is left behind it of a longer one is not read.
+    def write_text(text)
+      @notes.pwrite(text, 0) if Process.pid == @writer
     end
   end
 
