@@ -47,9 +47,10 @@ Exit status:
   130  interrupted";
 
 const PLAN_NOTES: &str = "\
-The files stand in the order in which they would be handed out, each with what it should take: what it took in earlier
-runs, a new one as much as the slower ones of the others. A run can take no less than its longest file, nor than all of them
-shared evenly among the runners. The summary of a run says what it took beside that, and where the rest went.";
+    The files stand in the order in which they would be handed out, each with what it should take: what it took in \
+    earlier runs, a new one as much as the slower ones of the others. A run can take no less than its longest file, nor \
+    than all of them shared evenly among the runners. The summary of a run says what it took beside that, and where the \
+    rest went.";
 
 /// Run a test suite on every machine you may use, slowest files first.
 #[derive(Debug, Parser)]

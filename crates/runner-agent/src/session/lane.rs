@@ -161,9 +161,9 @@ impl Lane {
         let (ended, failure) = match &context.launches[attempt.launch] {
             launch if launch.runs_files() && context.is_gone(&attempt.file) => (context.file_gone(), None),
             Launch::Command(launch) => {
-                command::run(&context, &self.variables, launch, attempt, others.haste()).await
+                command::run(&context, &self.variables, launch, attempt, others.haste_of_start()).await
             }
-            Launch::Worker(_) => self.run_on_worker(attempt, others.haste()).await,
+            Launch::Worker(_) => self.run_on_worker(attempt, others.haste_of_start()).await,
         };
         if !others.is_empty() {
             context.slots.keep(slot);

@@ -21,7 +21,7 @@ const CAPACITY: usize = QUEUE_LIMIT + 1;
 /// Makes the queue of a runner: the driver's end and the lane's.
 pub(crate) fn lane_queue() -> (LaneSender, LaneReceiver) {
     let shared = Arc::new(Shared { state: Mutex::default(), changed: Notify::new() });
-    (LaneSender(shared.clone()), LaneReceiver(shared))
+    (LaneSender(shared.clone()), LaneReceiver { shared, was_idle: true })
 }
 
 struct Shared {
@@ -92,14 +92,19 @@ impl Drop for LaneSender {
 }
 
 /// The end that takes. Dropping it loses what waits.
-pub(crate) struct LaneReceiver(Arc<Shared>);
+pub(crate) struct LaneReceiver {
+    shared: Arc<Shared>,
+    /// The last attempt was not there when it was asked for.
+    was_idle: bool,
+}
 
 impl LaneReceiver {
     /// The next attempt, once there is one; `None` when no more can come. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Attempt> {
+        self.was_idle = false;
         loop {
             {
-                let mut state = self.0.lock();
+                let mut state = self.shared.lock();
                 if let Some(attempt) = state.waiting.pop_front() {
                     return Some(attempt);
                 }
@@ -107,31 +112,38 @@ impl LaneReceiver {
                     return None;
                 }
             }
-            self.0.changed.notified().await;
+            self.was_idle = true;
+            self.shared.changed.notified().await;
         }
     }
 
     /// Whether none waits at this moment.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.lock().waiting.is_empty()
+        self.shared.lock().waiting.is_empty()
     }
 
     /// How soon the coordinator should hear of this runner, which needs another attempt before long if few wait.
     pub(crate) fn haste(&self) -> Haste {
-        if self.0.lock().waiting.len() < FEW { Haste::AtOnce } else { Haste::Soon }
+        if self.shared.lock().waiting.len() < FEW { Haste::AtOnce } else { Haste::Soon }
+    }
+
+    /// How soon it should hear that the runner has begun with the last attempt: by that of an idle one, it learns how long
+    /// the way is.
+    pub(crate) fn haste_of_start(&self) -> Haste {
+        if self.was_idle { Haste::AtOnce } else { self.haste() }
     }
 
     /// Takes no more than what is there.
     pub(crate) fn close(&mut self) {
-        self.0.close();
+        self.shared.close();
     }
 }
 
 impl Drop for LaneReceiver {
     fn drop(&mut self) {
-        self.0.close();
+        self.shared.close();
         // Whoever can cancel them learns that they are over.
-        self.0.lock().waiting.clear();
+        self.shared.lock().waiting.clear();
     }
 }
 
@@ -179,6 +191,25 @@ mod tests {
         tokio::task::yield_now().await;
         drop(sender);
         assert_eq!(taken.await.unwrap(), (Some(1), None));
+    }
+
+    #[tokio::test]
+    async fn the_coordinator_hears_at_once_of_a_runner_that_was_idle_or_soon_will_be() {
+        let (sender, mut receiver) = lane_queue();
+        let put = |numbers: std::ops::RangeInclusive<u64>| {
+            numbers.for_each(|number| sender.put(attempt(number)).unwrap());
+        };
+        put(1..=4);
+        let mut hastes = async || {
+            receiver.next().await.unwrap();
+            (receiver.haste_of_start(), receiver.haste())
+        };
+        assert_eq!(hastes().await, (Haste::Soon, Haste::Soon));
+        assert_eq!(hastes().await, (Haste::Soon, Haste::Soon));
+        assert_eq!(hastes().await, (Haste::AtOnce, Haste::AtOnce), "one more waits");
+        assert_eq!(hastes().await, (Haste::AtOnce, Haste::AtOnce));
+        let (begun, ()) = tokio::join!(hastes(), async { put(5..=8) });
+        assert_eq!(begun, (Haste::AtOnce, Haste::Soon), "it had to wait");
     }
 
     #[test]
