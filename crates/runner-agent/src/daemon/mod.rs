@@ -138,8 +138,8 @@ impl Daemon {
         let (events_sender, mut events) = mpsc::channel(EVENTS_IN_FLIGHT);
         let reaper = reap_orphans();
         tokio::pin!(reaper);
-        notify(&[NotifyState::Ready]);
         release_code();
+        notify(&[NotifyState::Ready]);
         loop {
             let accept_again = self.accept_again;
             let has_room = self.runs.len() < RUN_LIMIT && accept_again.is_none();

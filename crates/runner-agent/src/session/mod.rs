@@ -36,7 +36,9 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
-use distributest_process::{CgroupPool, Delegation, User, available_memory, become_subreaper, reap_orphans};
+use distributest_process::{
+    CgroupPool, Delegation, User, available_memory, become_subreaper, reap_orphans, release_code,
+};
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
@@ -158,6 +160,7 @@ async fn serve(watcher: Watcher) -> Result<(), SessionError> {
         if !in_order || !host.stays().await {
             return Ok(());
         }
+        release_code();
     }
 }
 
