@@ -2,7 +2,7 @@
 //!
 //! A message by itself costs its two ends and everything between them (an ssh, an sshd, the kernels) a turn of the
 //! processor each, which is many times what its bytes cost. Where a file takes a millisecond, its messages cost more than
-//! it does. So messages that nobody waits for are held for up to [`LONGEST`], and leave with the first one that is urgent.
+//! it does. So messages that nobody waits for are held for up to 5 ms, and leave with the first one that is urgent.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
