@@ -24,7 +24,8 @@ use crate::failure::{self, Failure};
 /// How long processes may take to leave by themselves after their attempt's end before they count as leaked.
 pub(crate) const LEAK_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Runs a file as a command. `haste`: with the news of its start. The failure, if any, concerns every other file as well: the runner can't go on.
+/// Runs a file as a command. `haste`: with the news of its start. The failure, if any, concerns every other file as well:
+/// the runner can't go on.
 pub(crate) async fn run(
     context: &RunContext,
     environment: &Variables,

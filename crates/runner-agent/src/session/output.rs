@@ -2,7 +2,8 @@
 //!
 //! Every process tree has one [`Capture`], which always has exactly one block open. Closing a block takes
 //! everything that was written up to that moment into it and opens the next one; so what a worker writes between
-//! two files opens the block of the next file, and what it writes after its last file has a block of its own. Memory is bounded by what a pipe holds, for each pipe, and the output stream's own few chunks:
+//! two files opens the block of the next file, and what it writes after its last file has a block of its own. Memory is
+//! bounded by what a pipe holds, for each pipe, and the output stream's own few chunks:
 //! when the coordinator does not read, the pipes fill and the writers wait.
 
 use std::io::ErrorKind;

@@ -181,6 +181,10 @@ pub(crate) async fn exchange(
 mod tests {
     use super::*;
 
+    async fn expect(daemon: &mut UnixStream, expected: ControlMessage) {
+        assert_eq!(ControlMessage::read(daemon).await.unwrap(), expected);
+    }
+
     #[tokio::test]
     async fn claims_and_releases_reach_the_daemon_and_grants_the_lane() {
         let (session, mut daemon) = UnixStream::pair().unwrap();
@@ -195,12 +199,12 @@ mod tests {
                 assert!(given_up.is_err());
             };
             let daemon_side = async {
-                assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), ControlMessage::Claim(7));
+                expect(&mut daemon, ControlMessage::Claim(7)).await;
                 ControlMessage::Grant(7).write(&mut daemon).await.unwrap();
                 for expected in
                     [ControlMessage::Release(7), ControlMessage::Claim(8), ControlMessage::Release(8)]
                 {
-                    assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), expected);
+                    expect(&mut daemon, expected).await;
                 }
                 drop(daemon);
             };
@@ -224,9 +228,6 @@ mod tests {
                 drop(slots.claim(3).await);
             };
             let daemon_side = async {
-                let expect = async |daemon: &mut UnixStream, expected| {
-                    assert_eq!(ControlMessage::read(daemon).await.unwrap(), expected);
-                };
                 expect(&mut daemon, ControlMessage::Claim(1)).await;
                 ControlMessage::Grant(1).write(&mut daemon).await.unwrap();
                 expect(&mut daemon, ControlMessage::Release(1)).await;
@@ -238,12 +239,12 @@ mod tests {
             // Kept slots go when somebody wants one.
             let lane = async { slots.keep(slots.claim(4).await) };
             let daemon_side = async {
-                assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), ControlMessage::Claim(4));
+                expect(&mut daemon, ControlMessage::Claim(4)).await;
                 ControlMessage::LastingGrant(4).write(&mut daemon).await.unwrap();
             };
             tokio::join!(lane, daemon_side);
             ControlMessage::Wanted.write(&mut daemon).await.unwrap();
-            assert_eq!(ControlMessage::read(&mut daemon).await.unwrap(), ControlMessage::Release(4));
+            expect(&mut daemon, ControlMessage::Release(4)).await;
             drop(daemon);
         };
         let (connections, _) = mpsc::unbounded_channel();
