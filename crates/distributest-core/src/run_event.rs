@@ -11,6 +11,7 @@
 //! Such attempts are known by their numbers ([`AttemptId::is_of_former_run`]); they took no time of this run.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::identity::{AttemptId, FileId, HostId, RunnerId};
@@ -308,8 +309,8 @@ pub enum RunEvent {
         project: String,
         /// The hosts; [`HostId`] is the index here.
         hosts: Vec<HostPlan>,
-        /// The files.
-        files: Vec<FilePlan>,
+        /// The files, which everybody who needs their names shares.
+        files: Arc<[FilePlan]>,
     },
     /// The run continues a former one; the events of the files that one finished follow at once.
     RunResumed(FormerRun),

@@ -3,10 +3,11 @@
 //! In a git checkout, what `.gitignore` names is left out; `.git` always is. Links to directories are followed, as the
 //! frameworks do; those that lead back to where they are in are not. A directory that can't be read is an error: tests could be in it.
 
+use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ignore::WalkBuilder;
+use ignore::{DirEntry, WalkBuilder};
 
 use crate::error::DiscoverError;
 
@@ -30,7 +31,7 @@ pub(crate) fn files(
         .git_global(true)
         .follow_links(true)
         .filter_entry(move |entry| {
-            if entry.depth() == 0 || !entry.path().is_dir() {
+            if entry.depth() == 0 || !has_type(entry, FileType::is_dir) {
                 return true;
             }
             entry.file_name() != ".git"
@@ -41,7 +42,7 @@ pub(crate) fn files(
     let mut files = Vec::new();
     for entry in walk {
         match entry {
-            Ok(entry) if entry.path().is_file() => {
+            Ok(entry) if has_type(&entry, FileType::is_file) => {
                 files.extend(entry.path().strip_prefix(project).map(Path::to_owned));
             }
             Ok(_) => {}
@@ -52,8 +53,13 @@ pub(crate) fn files(
     Ok(files)
 }
 
+/// Whether an entry, or what it is a link to, is of a type. The walk knows it already.
+fn has_type(entry: &DirEntry, is: fn(&FileType) -> bool) -> bool {
+    entry.file_type().is_some_and(|kind| is(&kind))
+}
+
 /// Whether an entry is a link to a directory that it is in itself.
-fn leads_back(entry: &ignore::DirEntry) -> bool {
+fn leads_back(entry: &DirEntry) -> bool {
     let (Some(parent), true) = (entry.path().parent(), entry.path_is_symlink()) else { return false };
     match (parent.canonicalize(), entry.path().canonicalize()) {
         (Ok(parent), Ok(target)) => parent.starts_with(target),

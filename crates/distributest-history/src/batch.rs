@@ -1,5 +1,6 @@
 //! Writes rows of one run, a batch in a transaction, and trims what they displaced.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -28,15 +29,15 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub(crate) struct RunRecord {
     pub(crate) info: RunInfo,
     pub(crate) hosts: Vec<HostPlan>,
-    pub(crate) files: Vec<FilePlan>,
+    pub(crate) files: Arc<[FilePlan]>,
 }
 
 /// One row to write, or a change to one written before.
 #[derive(Debug)]
 pub(crate) enum Row {
-    /// An attempt ended.
-    Attempt(AttemptRow),
-    /// An attempt's outcome became its file's verdict.
+    /// An attempt ended; with its tests, if its outcome became its file's verdict before this was written.
+    Attempt { attempt: AttemptRow, deciding: Option<Vec<TestRow>> },
+    /// The outcome of an attempt that is written became its file's verdict.
     Deciding { attempt: AttemptId, tests: Vec<TestRow> },
     /// An attempt that decided its file may stand for a later run of it.
     Pass(NewPass),
@@ -58,8 +59,8 @@ impl Row {
     /// Rows it becomes in the database, for the size of a batch.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Row::Attempt(_) | Row::Pass(_) | Row::RunFinished { .. } => 1,
-            Row::Deciding { tests, .. } => 1 + tests.len(),
+            Row::Attempt { deciding: None, .. } | Row::Pass(_) | Row::RunFinished { .. } => 1,
+            Row::Attempt { deciding: Some(tests), .. } | Row::Deciding { tests, .. } => 1 + tests.len(),
         }
     }
 }
@@ -114,9 +115,13 @@ pub(crate) fn write(
         Some(row) => row,
         None => insert_run(&transaction, run, project)?,
     };
+    let hosts = host_rows(&transaction, run, rows)?;
     for row in rows {
         match row {
-            Row::Attempt(attempt) => insert_attempt(&transaction, run, project, run_row, attempt)?,
+            Row::Attempt { attempt, deciding } => {
+                let places = Places { project, run: run_row, hosts: &hosts };
+                insert_attempt(&transaction, run, &places, attempt, deciding.as_deref())?;
+            }
             Row::Deciding { attempt, tests } => decide(&transaction, run_row, *attempt, tests)?,
             Row::Pass(pass) => insert_pass(&transaction, run_row, pass)?,
             Row::RunFinished { wall, testing, lower_bound, exit_status } => {
@@ -163,33 +168,41 @@ fn insert_run(transaction: &Transaction<'_>, run: &RunRecord, project: i64) -> r
     Ok(transaction.last_insert_rowid())
 }
 
+/// The rows that an attempt's row names.
+struct Places<'a> {
+    project: i64,
+    run: i64,
+    /// Those of the run's hosts, as far as they are named.
+    hosts: &'a [Option<i64>],
+}
+
+/// Writes an attempt and, if it decided its file, its tests.
 fn insert_attempt(
     transaction: &Transaction<'_>,
     run: &RunRecord,
-    project: i64,
-    run_row: i64,
+    places: &Places<'_>,
     attempt: &AttemptRow,
+    deciding: Option<&[TestRow]>,
 ) -> rusqlite::Result<()> {
     // An event that names a file or host the run did not announce has nothing to be remembered under.
-    let (Some(file), Some(host)) =
-        (run.files.get(attempt.file.0 as usize), run.hosts.get(attempt.host.0 as usize))
-    else {
+    let host_row = places.hosts.get(attempt.host.0 as usize).copied().flatten();
+    let (Some(file), Some(host_row)) = (run.files.get(attempt.file.0 as usize), host_row) else {
         return Ok(());
     };
-    let file_row = file_row(transaction, project, file)?;
-    let host_row = host_row(transaction, &host.name)?;
+    let (file_row, is_new) = file_row(transaction, places.project, file)?;
     let result = match attempt.result {
         AttemptResult::Outcome(outcome) => outcome.word(),
         AttemptResult::Interrupted(interruption) => interruption.word(),
     };
     let finished_ms = i64::try_from(attempt.finished.as_millis()).unwrap_or(i64::MAX);
-    transaction
+    let attempt_row = transaction
         .prepare_cached(
             "INSERT INTO attempts (run_id, number, file_id, host_id, runner, result, started, duration, predicted, \
-             finished_at, processor, peak_memory) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             finished_at, deciding, processor, peak_memory) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
-        .execute(params![
-            run_row,
+        .insert(params![
+            places.run,
             attempt.attempt.0.cast_signed(),
             file_row,
             host_row,
@@ -199,30 +212,59 @@ fn insert_attempt(
             micros(attempt.duration),
             file.predicted.map(micros),
             run.info.started_at_unix_ms.saturating_add(finished_ms),
+            deciding.is_some(),
             attempt.usage.processor.map(micros),
             attempt.usage.peak_memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         ])?;
-    // The one that this one displaced.
-    transaction
+    if let Some(tests) = deciding {
+        insert_tests(transaction, attempt_row, tests)?;
+    }
+    if is_new {
+        // Its first attempt displaces none.
+        return Ok(());
+    }
+    let displaced = transaction
         .prepare_cached(
-            "DELETE FROM attempts WHERE id = (SELECT id FROM attempts WHERE file_id = ?1 \
-             ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2)",
+            "SELECT id FROM attempts WHERE file_id = ?1 ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2",
         )?
-        .execute(params![file_row, ATTEMPTS_KEPT])?;
-    Ok(())
+        .query_row(params![file_row, ATTEMPTS_KEPT], |row| row.get::<_, i64>(0))
+        .optional()?;
+    if let Some(displaced) = displaced {
+        transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?.execute([displaced])?;
+    }
+    if deciding.is_some() { forget_displaced_tests(transaction, file_row) } else { Ok(()) }
 }
 
-fn file_row(transaction: &Transaction<'_>, project: i64, file: &FilePlan) -> rusqlite::Result<i64> {
+/// The file's row, and whether it was made just now.
+fn file_row(transaction: &Transaction<'_>, project: i64, file: &FilePlan) -> rusqlite::Result<(i64, bool)> {
     let known = transaction
         .prepare_cached("SELECT id FROM files WHERE project_id = ?1 AND path = ?2")?
         .query_row(params![project, file.path], |row| row.get(0))
         .optional()?;
     if let Some(id) = known {
-        return Ok(id);
+        return Ok((id, false));
     }
-    transaction
+    let id = transaction
         .prepare_cached("INSERT INTO files (project_id, path, framework) VALUES (?1, ?2, ?3)")?
-        .insert(params![project, file.path, file.framework])
+        .insert(params![project, file.path, file.framework])?;
+    Ok((id, true))
+}
+
+/// The rows of those hosts, by their ids, that these rows name.
+fn host_rows(
+    transaction: &Transaction<'_>,
+    run: &RunRecord,
+    rows: &[Row],
+) -> rusqlite::Result<Vec<Option<i64>>> {
+    let mut found = vec![None; run.hosts.len()];
+    for row in rows {
+        let Row::Attempt { attempt, .. } = row else { continue };
+        let host = attempt.host.0 as usize;
+        if let (Some(plan), Some(place @ None)) = (run.hosts.get(host), found.get_mut(host)) {
+            *place = Some(host_row(transaction, &plan.name)?);
+        }
+    }
+    Ok(found)
 }
 
 fn host_row(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> {
@@ -236,6 +278,7 @@ fn host_row(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> 
     }
 }
 
+/// Makes a written attempt the one that decided its file.
 fn decide(
     transaction: &Transaction<'_>,
     run_row: i64,
@@ -252,6 +295,14 @@ fn decide(
         .optional()?;
     // Newer attempts of a neighbour may have displaced it already.
     let Some((attempt_row, file_row)) = decided else { return Ok(()) };
+    insert_tests(transaction, attempt_row, tests)?;
+    forget_displaced_tests(transaction, file_row)
+}
+
+fn insert_tests(transaction: &Transaction<'_>, attempt_row: i64, tests: &[TestRow]) -> rusqlite::Result<()> {
+    if tests.is_empty() {
+        return Ok(());
+    }
     let mut insert = transaction.prepare_cached(
         "INSERT INTO tests (attempt_id, position, identifier, name, status, duration) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -266,13 +317,22 @@ fn decide(
             micros(test.duration)
         ])?;
     }
-    // Those of the attempt that this one displaced. A pass without its tests stands for nothing.
-    for table in ["tests", "passes"] {
-        let displaced = format!(
-            "DELETE FROM {table} WHERE attempt_id = (SELECT id FROM attempts WHERE file_id = ?1 AND deciding = 1 \
-             ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2)"
-        );
-        transaction.prepare_cached(&displaced)?.execute(params![file_row, TESTS_KEPT])?;
+    Ok(())
+}
+
+/// Forgets the tests of the attempt that a file's newest deciding one displaced, and that it may stand for a later run: a
+/// pass without its tests stands for nothing.
+fn forget_displaced_tests(transaction: &Transaction<'_>, file_row: i64) -> rusqlite::Result<()> {
+    let displaced = transaction
+        .prepare_cached(
+            "SELECT id FROM attempts WHERE file_id = ?1 AND deciding = 1 \
+             ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row(params![file_row, TESTS_KEPT], |row| row.get::<_, i64>(0))
+        .optional()?;
+    if let Some(displaced) = displaced {
+        transaction.prepare_cached("DELETE FROM tests WHERE attempt_id = ?1")?.execute([displaced])?;
+        transaction.prepare_cached("DELETE FROM passes WHERE attempt_id = ?1")?.execute([displaced])?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! At the end it is given five seconds.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId};
@@ -50,6 +51,8 @@ pub struct Recorder {
     run: RunRecord,
     run_row: Option<i64>,
     started: HashMap<AttemptId, Duration>,
+    /// Of each file, whether it has its verdict.
+    is_decided: Vec<bool>,
     /// Tests of the attempts on files that are not decided yet.
     undecided: HashMap<FileId, HashMap<AttemptId, Vec<TestRow>>>,
     split_files: SplitFiles,
@@ -65,9 +68,10 @@ impl Recorder {
     pub fn new(history: History, run: RunInfo) -> Recorder {
         Recorder {
             history: Some(history),
-            run: RunRecord { info: run, hosts: Vec::new(), files: Vec::new() },
+            run: RunRecord { info: run, hosts: Vec::new(), files: Arc::default() },
             run_row: None,
             started: HashMap::new(),
+            is_decided: Vec::new(),
             undecided: HashMap::new(),
             split_files: SplitFiles::default(),
             pending: Vec::new(),
@@ -122,27 +126,30 @@ impl Recorder {
         match event {
             RunEvent::RunStarted { hosts, files, .. } => {
                 self.run.hosts.clone_from(hosts);
-                self.run.files.clone_from(files);
-                let undecided = (0..).map(FileId).zip(files).map(|(file, _)| (file, HashMap::new()));
-                self.undecided = undecided.collect();
+                self.run.files = Arc::clone(files);
+                self.is_decided = vec![false; files.len()];
                 self.split_files = SplitFiles::new(files);
             }
             RunEvent::AttemptStarted { attempt, .. } => {
                 self.started.insert(*attempt, now);
             }
             RunEvent::TestFinished { attempt, file, test } => {
-                if let Some(attempts) = self.undecided.get_mut(file) {
+                if self.is_decided.get(file.0 as usize) == Some(&false) {
+                    let attempts = self.undecided.entry(*file).or_default();
                     attempts.entry(*attempt).or_default().push(TestRow::from(test));
                 }
             }
             RunEvent::AttemptFinished(report) => self.note_attempt(now, report),
             RunEvent::FileVerdict { file, verdict, attempt, .. } if self.is_whole(*file) => {
+                if let Some(is_decided) = self.is_decided.get_mut(file.0 as usize) {
+                    *is_decided = true;
+                }
                 let mut attempts = self.undecided.remove(file).unwrap_or_default();
                 let tests = attempt.and_then(|attempt| attempts.remove(&attempt)).unwrap_or_default();
                 if self.split_files.has(*file) {
                     self.part_decided(*file, verdict, *attempt, tests);
                 } else if let Some(attempt) = *attempt {
-                    self.push(Row::Deciding { attempt, tests });
+                    self.decided_by(attempt, tests);
                 }
             }
             RunEvent::RunFinished(summary) => self.push(Row::finished(summary)),
@@ -169,7 +176,7 @@ impl Recorder {
         if self.split_files.has(report.file) {
             self.split_files.attempt_finished(row);
         } else {
-            self.push(Row::Attempt(row));
+            self.push(Row::Attempt { attempt: row, deciding: None });
         }
     }
 
@@ -181,9 +188,22 @@ impl Recorder {
         tests: Vec<TestRow>,
     ) {
         if let Some((row, tests)) = self.split_files.decided(file, verdict, attempt, tests) {
-            let attempt = row.attempt;
-            self.push(Row::Attempt(row));
-            self.push(Row::Deciding { attempt, tests });
+            self.push(Row::Attempt { attempt: row, deciding: Some(tests) });
+        }
+    }
+
+    /// An attempt decided its file: mostly one whose row is still to be written, and then one of the last.
+    fn decided_by(&mut self, decider: AttemptId, decided: Vec<TestRow>) {
+        let place = self.pending.iter_mut().rev().find_map(|row| match row {
+            Row::Attempt { attempt, deciding } if attempt.attempt == decider => Some(deciding),
+            _ => None,
+        });
+        match place {
+            Some(deciding) => {
+                self.pending_weight += decided.len();
+                *deciding = Some(decided);
+            }
+            None => self.push(Row::Deciding { attempt: decider, tests: decided }),
         }
     }
 

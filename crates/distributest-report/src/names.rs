@@ -1,15 +1,17 @@
 //! The names behind the indices of a run, remembered from its first event.
 
+use std::sync::Arc;
+
 use distributest_core::identity::{FileId, HostId, RunnerId};
 use distributest_core::run_event::{FilePart, FilePlan, HostPlan, RunEvent};
 
 use crate::format::{self, display_path};
 
-/// What [`RunEvent::RunStarted`] said about hosts and files. Every consumer keeps its own.
+/// What [`RunEvent::RunStarted`] said about hosts and files. Every consumer keeps its own, but for the files.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     hosts: Vec<HostPlan>,
-    files: Vec<FilePlan>,
+    files: Arc<[FilePlan]>,
 }
 
 impl Names {
@@ -17,7 +19,7 @@ impl Names {
     pub(crate) fn learn(&mut self, event: &RunEvent) {
         if let RunEvent::RunStarted { hosts, files, .. } = event {
             self.hosts = hosts.clone();
-            self.files = files.clone();
+            self.files = Arc::clone(files);
         }
     }
 

@@ -82,13 +82,14 @@ fn run_started() -> RunEvent {
         run: "run".to_owned(),
         project: "shop".to_owned(),
         hosts: vec![HostPlan { name: "h1".to_owned(), runners: None }],
-        files: vec![FilePlan {
+        files: [FilePlan {
             path: "tests/test_a.py".to_owned(),
             framework: "pytest".to_owned(),
             tests: Vec::new(),
             predicted: None,
             part: None,
-        }],
+        }]
+        .into(),
     }
 }
 

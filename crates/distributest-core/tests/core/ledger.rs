@@ -1,5 +1,6 @@
 //! The ledger: the summary and the exit status of small runs, event by event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
@@ -233,7 +234,7 @@ fn the_exit_status_follows_its_table() {
 fn a_file_in_parts_counts_once_by_the_worst_of_them() {
     let mut start = run_started(4, &["h1"]);
     if let RunEvent::RunStarted { files, .. } = &mut start {
-        for (number, file) in (1..).zip(&mut files[..3]) {
+        for (number, file) in (1..).zip(&mut Arc::make_mut(files)[..3]) {
             file.path = "split".to_owned();
             file.part = Some(FilePart { number, of: 3 });
         }

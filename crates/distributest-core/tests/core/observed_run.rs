@@ -52,7 +52,8 @@ impl ObservedRun {
                     part: None,
                 };
                 file_count
-            ],
+            ]
+            .into(),
         });
         let mut commands = Vec::new();
         run.scheduler.start(&mut commands);

@@ -69,7 +69,7 @@ impl Run {
             run: "run-1".to_string(),
             project: "blog".to_string(),
             hosts: vec![HostPlan { name: "elm".to_string(), runners: Some(2) }],
-            files,
+            files: files.into(),
         });
         run
     }
