@@ -35,7 +35,7 @@ pub mod output;
 #[expect(unsafe_code, reason = "calls the C library's account functions, which take raw buffers")]
 mod accounts;
 mod activity;
-#[expect(unsafe_code, reason = "prepares the child between fork and exec")]
+#[expect(unsafe_code, reason = "prepares the child until it executes")]
 mod child;
 #[expect(unsafe_code, reason = "walks the program's segments, and takes pages of them out of memory")]
 mod code_pages;
@@ -44,6 +44,8 @@ mod exit;
 mod guardian;
 #[expect(unsafe_code, reason = "takes ownership of a descriptor by its number")]
 mod inherited;
+#[expect(unsafe_code, reason = "makes the child, which shares this process's memory until it executes")]
+mod launch;
 mod mark;
 mod members;
 mod memory;

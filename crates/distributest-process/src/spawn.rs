@@ -16,8 +16,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::cgroup::Cgroup;
-use crate::child::{self, Credentials, Image, Preparation, Step};
+use crate::child::{self, Credentials, Preparation, Step};
 use crate::identity::User;
+use crate::launch::{Image, Launch};
 use crate::mark::Mark;
 use crate::roots::Roots;
 use crate::variables::Variables;
@@ -159,16 +160,19 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// A root that has just been started, with this process's ends of everything.
+/// A root on its way to its program, with this process's ends of everything.
 pub(crate) struct Started {
     pub(crate) root: Pid,
+    pub(crate) launch: Launch,
+    /// The program that was found.
+    pub(crate) path: PathBuf,
     pub(crate) mark: Option<Mark>,
     pub(crate) stdout: Receiver,
     pub(crate) stderr: Receiver,
     pub(crate) control: Option<UnixStream>,
 }
 
-/// Starts the root.
+/// Starts the root. What it does on its way to its program can still fail.
 pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
     let (program, directory) = (PathBuf::from(&spec.program), spec.directory.clone());
     let path = match resolve_program(spec) {
@@ -201,12 +205,13 @@ fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<fs::File>>) -> Result
     let (control, child_control) =
         if spec.control { control_sockets().map_err(before)? } else { (None, None) };
     let mark = Mark::next();
-    let descriptor = CString::new(format!("{CONTROL_VARIABLE}={CONTROL_DESCRIPTOR}"));
-    let descriptor = descriptor.map_err(|error| before(error.into()))?;
-    let replaced = spec.control.then_some(CONTROL_VARIABLE);
-    let own = spec.environment.assignments(replaced).map_err(before)?;
-    let environment = own.chain(spec.control.then_some(descriptor.as_c_str()));
-    let image = Image::new(path.as_os_str(), &spec.program, &spec.arguments, environment).map_err(before)?;
+    let own = spec.control.then(|| CString::new(format!("{CONTROL_VARIABLE}={CONTROL_DESCRIPTOR}")));
+    let own = own.transpose().map_err(|error| before(error.into()))?;
+    let own = own.map(|assignment| (CONTROL_VARIABLE, assignment));
+    let environment = spec.environment.clone();
+    let image =
+        Image::new(path.as_os_str(), &spec.program, &spec.arguments, environment, own).map_err(before)?;
+    let child_stdin = empty_input().map_err(before)?;
     let preparation = Preparation {
         parent: getpid(),
         directory: CString::new(spec.directory.as_os_str().as_bytes())
@@ -218,13 +223,14 @@ fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<fs::File>>) -> Result
             gid: user.gid,
             groups: user.groups.clone(),
         }),
-        control: child_control,
-        standard: [empty_input().map_err(before)?, child_stdout, child_stderr],
+        control: child_control.as_ref().map(AsRawFd::as_raw_fd),
+        standard: [&child_stdin, &child_stdout, &child_stderr].map(AsRawFd::as_raw_fd),
     };
+    let passed = [child_stdin, child_stdout, child_stderr].into_iter().chain(child_control).collect();
     let mut roots = Roots::lock();
-    let root = child::start(&image, &preparation)?;
+    let (root, launch) = Launch::start(image, preparation, passed).map_err(before)?;
     roots.add(root);
-    Ok(Started { root, mark, stdout, stderr, control })
+    Ok(Started { root, launch, path: path.to_owned(), mark, stdout, stderr, control })
 }
 
 /// A descriptor that holds nothing to read.
@@ -273,7 +279,7 @@ fn resolve_program(spec: &ProcessSpec) -> io::Result<PathBuf> {
 }
 
 /// Names what a failed start means.
-fn explain(spec: &ProcessSpec, path: &Path, step: Step, source: io::Error) -> SpawnError {
+pub(crate) fn explain(spec: &ProcessSpec, path: &Path, step: Step, source: io::Error) -> SpawnError {
     let (program, directory) = (PathBuf::from(&spec.program), spec.directory.clone());
     if source.raw_os_error() == Some(libc::EAGAIN) {
         return SpawnError::OutOfProcesses { program, directory, source };

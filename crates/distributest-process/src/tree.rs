@@ -23,7 +23,7 @@ use crate::mark::Mark;
 use crate::members::{Membership, send};
 use crate::process_table::Process;
 use crate::roots::Roots;
-use crate::spawn::{ProcessSpec, SpawnError, start};
+use crate::spawn::{ProcessSpec, SpawnError, explain, start};
 use crate::usage::{ProcessUsage, wait_for};
 use crate::watch::Watch;
 
@@ -107,40 +107,50 @@ pub struct ProcessTree {
 }
 
 impl ProcessTree {
-    /// Starts a program as the root of a new tree.
+    /// Starts a program as the root of a new tree, and waits until it is executed.
     ///
     /// Its standard input is empty, its standard output and error are pipes of their own, it leads a new session,
     /// all signals have their default action, and no other descriptor but the control socket's is passed on. It is
     /// killed when the calling thread dies. The calling process becomes a subreaper.
     ///
-    /// Must be called within a tokio runtime with I/O and time enabled.
+    /// Must be called within a tokio runtime with I/O and time enabled. Cancelling it kills what was started.
     ///
     /// # Errors
     ///
     /// [`SpawnError`] says what is wrong, with the program or around it.
-    pub fn spawn(spec: ProcessSpec) -> Result<ProcessTree, SpawnError> {
+    pub async fn spawn(mut spec: ProcessSpec) -> Result<ProcessTree, SpawnError> {
         let started = start(&spec)?;
         let watched =
             pidfd_open(started.root, PidfdFlags::empty()).map_err(io::Error::from).and_then(Watch::new);
-        match watched {
-            Ok(root_watch) => Ok(ProcessTree {
-                root: started.root,
-                root_watch,
-                exit: Mutex::new(None),
-                is_gone: AtomicBool::new(false),
-                mark: started.mark,
-                cgroup: spec.cgroup,
-                stdout: Some(started.stdout),
-                stderr: Some(started.stderr),
-                control: started.control,
-            }),
+        let root_watch = match watched {
+            Ok(root_watch) => root_watch,
             Err(source) => {
                 // Not waited for yet, so the pid is still its own.
                 let _ = kill_process(started.root, Signal::KILL);
                 wait_for_root(started.root, WaitOptions::empty());
-                Err(SpawnError::Other { program: spec.program.into(), directory: spec.directory, source })
+                return Err(SpawnError::Other {
+                    program: spec.program.into(),
+                    directory: spec.directory,
+                    source,
+                });
             }
-        }
+        };
+        let mut tree = ProcessTree {
+            root: started.root,
+            root_watch,
+            exit: Mutex::new(None),
+            is_gone: AtomicBool::new(false),
+            mark: started.mark,
+            cgroup: spec.cgroup.take(),
+            stdout: Some(started.stdout),
+            stderr: Some(started.stderr),
+            control: started.control,
+        };
+        let executed = started.launch.executed().await;
+        let Err((step, source)) = executed else { return Ok(tree) };
+        tree.wait().await;
+        spec.cgroup = tree.cgroup.take();
+        Err(explain(&spec, &started.path, step, source))
     }
 
     pub(crate) fn root(&self) -> Pid {

@@ -59,7 +59,7 @@ pub(crate) struct WatchedSession {
 
 impl WatchedSession {
     /// Starts a session process. The socket is the way to talk to it.
-    pub(crate) fn start(spec: SessionSpec) -> Result<(Self, UnixStream), WatchError> {
+    pub(crate) async fn start(spec: SessionSpec) -> Result<(Self, UnixStream), WatchError> {
         let mut tree = ProcessTree::spawn(ProcessSpec {
             program: OWN_PROGRAM.into(),
             arguments: session_arguments(spec.options),
@@ -68,7 +68,8 @@ impl WatchedSession {
             control: true,
             cgroup: spec.cgroup,
             user: spec.user,
-        })?;
+        })
+        .await?;
         // A full disk keeps nobody's tests from running.
         let recorded = spec.records.add(&tree).inspect_err(|error| {
             tracing::warn!(%error, "failed to put a session on record; a next agent would not find what it leaves");

@@ -15,7 +15,8 @@ const LONG: Duration = Duration::from_secs(20);
 async fn a_stop_ends_the_whole_tree_before_the_grace_is_over() {
     for mode in Mode::available() {
         let word = unique();
-        let tree = ProcessTree::spawn(mode.shell(&format!("{} wait", three_descendants(&word)))).unwrap();
+        let tree =
+            ProcessTree::spawn(mode.shell(&format!("{} wait", three_descendants(&word)))).await.unwrap();
         // The shell itself carries the word in its script.
         until_there_are(4, &word).await;
         let start = Instant::now();
@@ -30,7 +31,7 @@ async fn a_stop_ends_the_whole_tree_before_the_grace_is_over() {
 async fn a_stop_lets_a_handler_finish() {
     for mode in Mode::available() {
         let script = "trap 'echo cleaned; exit 7' TERM; echo ready; while :; do sleep 0.05; done";
-        let mut tree = ProcessTree::spawn(mode.shell(script)).unwrap();
+        let mut tree = ProcessTree::spawn(mode.shell(script)).await.unwrap();
         let mut lines = BufReader::new(tree.take_stdout().unwrap()).lines();
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "ready");
         tree.stop(LONG).await.unwrap();
@@ -45,7 +46,7 @@ async fn who_ignores_the_request_is_killed_after_the_grace() {
         let word = unique();
         // The daemons inherit the ignored signal.
         let script = format!("trap '' TERM HUP INT; {} wait", three_descendants(&word));
-        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(&script)).await.unwrap();
         until_there_are(4, &word).await;
         let (start, grace) = (Instant::now(), Duration::from_millis(300));
         tree.stop(grace).await.unwrap();
@@ -60,7 +61,7 @@ async fn stopped_processes_hear_the_request_too() {
     for mode in Mode::available() {
         let word = unique();
         let script = format!("sleep {word} & trap 'exit 6' TERM; kill -STOP $!; kill -STOP $$; wait");
-        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(&script)).await.unwrap();
         let status = format!("/proc/{}/status", tree.pid());
         until("stopped", || std::fs::read_to_string(&status).unwrap().contains("State:\tT")).await;
         tree.stop(LONG).await.unwrap();
@@ -74,7 +75,7 @@ async fn a_dropped_tree_is_killed() {
     for mode in Mode::available() {
         let word = unique();
         let script = format!("trap '' TERM; {} wait", three_descendants(&word));
-        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(&script)).await.unwrap();
         until_there_are(4, &word).await;
         let root = tree.pid();
         drop(tree);
@@ -87,7 +88,7 @@ async fn a_dropped_tree_is_killed() {
 async fn a_dropped_tree_whose_root_is_gone_is_killed() {
     for mode in Mode::available() {
         let word = unique();
-        let tree = ProcessTree::spawn(mode.shell(&three_descendants(&word))).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(&three_descendants(&word))).await.unwrap();
         assert_eq!(tree.wait().await, Exit::Code(0));
         until_there_are(3, &word).await;
         drop(tree);
@@ -100,7 +101,7 @@ async fn the_root_survives_the_end_of_what_is_below_it() {
     for mode in Mode::available() {
         let word = unique();
         let script = "while read line; do eval \"$line\"; echo done; done <&3 >&3";
-        let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..mode.shell(script) }).unwrap();
+        let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..mode.shell(script) }).await.unwrap();
         let mut control = BufReader::new(tree.take_control().unwrap());
         for round in 0..3 {
             let mut answer = String::new();
@@ -121,7 +122,7 @@ async fn the_root_survives_the_end_of_what_is_below_it() {
 async fn a_flood_nobody_reads_does_not_hold_up_the_stop() {
     for mode in Mode::available() {
         let word = unique();
-        let tree = ProcessTree::spawn(mode.shell(&format!("yes {word} & yes {word} >&2"))).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(&format!("yes {word} & yes {word} >&2"))).await.unwrap();
         until_there_are(3, &word).await;
         tree.stop(LONG).await.unwrap();
         assert_eq!(processes_with(&word), [], "{mode:?}");
@@ -131,7 +132,7 @@ async fn a_flood_nobody_reads_does_not_hold_up_the_stop() {
 #[tokio::test]
 async fn a_flood_arrives_unharmed() {
     let script = "i=0; while [ $i -lt 20000 ]; do echo 'a line of thirty-two characters'; i=$((i+1)); done";
-    let mut tree = ProcessTree::spawn(crate::common::shell(script)).unwrap();
+    let mut tree = ProcessTree::spawn(crate::common::shell(script)).await.unwrap();
     let mut out = Vec::new();
     tree.take_stdout().unwrap().read_to_end(&mut out).await.unwrap();
     assert_eq!(out.len(), 20_000 * 32);
@@ -148,7 +149,7 @@ const EIGHT_CHAINS: &str = r#"for chain in 1 2 3 4 5 6 7 8; do sh -c "$0" "$0" "
 async fn chains_of_short_lived_processes_are_ended() {
     for mode in Mode::available() {
         let word = unique();
-        let tree = ProcessTree::spawn(mode.program("sh", &["-c", EIGHT_CHAINS, CHAIN, &word])).unwrap();
+        let tree = ProcessTree::spawn(mode.program("sh", &["-c", EIGHT_CHAINS, CHAIN, &word])).await.unwrap();
         let reaping = tokio::spawn(reap_orphans());
         until("the chains run", || processes_with(&word).len() >= 4).await;
         tree.stop(Duration::from_millis(50)).await.unwrap();
@@ -170,7 +171,7 @@ async fn nobody_lives_to_see_another_killed() {
             pipe = pipe.display(),
             witness = witness.display(),
         );
-        let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(&script)).await.unwrap();
         // The pipe's two ends, those in between, and the root.
         until_there_are(63, &word).await;
         tree.stop(Duration::ZERO).await.unwrap();
@@ -202,7 +203,7 @@ async fn a_fork_bomb_is_ended() {
         // The limit is set from outside, so that it can't fail unseen.
         let arguments = ["--nproc=60", "python3", "-c", FORK_BOMB, &word];
         let spec = ProcessSpec { user, ..mode.program("prlimit", &arguments) };
-        let tree = ProcessTree::spawn(spec).unwrap();
+        let tree = ProcessTree::spawn(spec).await.unwrap();
         let reaping = tokio::spawn(reap_orphans());
         until("the bomb has spread", || processes_with(&word).len() >= 40).await;
         let start = Instant::now();

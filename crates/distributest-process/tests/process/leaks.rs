@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 async fn what_outlives_the_root_is_found_and_ended() {
     for mode in Mode::available() {
         let word = unique();
-        let tree = ProcessTree::spawn(mode.shell(&three_descendants(&word))).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(&three_descendants(&word))).await.unwrap();
         assert_eq!(tree.wait().await, Exit::Code(0));
         until_there_are(3, &word).await;
         let leaked = tree.leaked(PATIENCE).await.unwrap();
@@ -37,7 +37,8 @@ async fn what_outlives_the_root_is_found_and_ended() {
 async fn what_runs_below_a_living_root_is_found() {
     for mode in Mode::available() {
         let word = unique();
-        let tree = ProcessTree::spawn(mode.shell(&format!("{} wait", three_descendants(&word)))).unwrap();
+        let tree =
+            ProcessTree::spawn(mode.shell(&format!("{} wait", three_descendants(&word)))).await.unwrap();
         until_there_are(4, &word).await;
         let leaked = tree.leaked(PATIENCE).await.unwrap();
         let mut found: Vec<u32> = leaked.iter().map(|process| process.pid).collect();
@@ -57,7 +58,7 @@ async fn a_daemon_without_an_environment_is_its_own_trees_leak() {
         let mut trees = Vec::new();
         for word in &words {
             let script = format!("(env -i /usr/bin/setsid /bin/sleep {word} >/dev/null 2>&1 &)");
-            let tree = ProcessTree::spawn(mode.shell(&script)).unwrap();
+            let tree = ProcessTree::spawn(mode.shell(&script)).await.unwrap();
             assert_eq!(tree.wait().await, Exit::Code(0));
             until_there_are(1, word).await;
             trees.push(tree);
@@ -80,7 +81,7 @@ async fn zombies_are_no_leaks() {
     for mode in Mode::available() {
         // The child ends at once and the program that takes the shell's place never waits for it.
         let script = "sh -c : & exec sleep 86400";
-        let tree = ProcessTree::spawn(mode.shell(script)).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(script)).await.unwrap();
         let children = format!("/proc/{0}/task/{0}/children", tree.pid());
         let is_zombie = || {
             let child = std::fs::read_to_string(&children).unwrap();
@@ -96,7 +97,7 @@ async fn zombies_are_no_leaks() {
 #[tokio::test]
 async fn a_process_that_is_about_to_leave_is_no_leak() {
     for mode in Mode::available() {
-        let tree = ProcessTree::spawn(mode.shell("sleep 0.2 & exit 0")).unwrap();
+        let tree = ProcessTree::spawn(mode.shell("sleep 0.2 & exit 0")).await.unwrap();
         assert_eq!(tree.wait().await, Exit::Code(0));
         let long = Duration::from_secs(20);
         assert_eq!(tree.leaked(long).await.unwrap(), [], "{mode:?}");
@@ -108,7 +109,7 @@ async fn a_leaked_daemon_keeps_its_output_open_until_it_is_ended() {
     for mode in Mode::available() {
         let word = unique();
         let mut tree =
-            ProcessTree::spawn(mode.shell(&format!("(setsid sleep {word} &) ; echo out"))).unwrap();
+            ProcessTree::spawn(mode.shell(&format!("(setsid sleep {word} &) ; echo out"))).await.unwrap();
         let mut stdout = tree.take_stdout().unwrap();
         assert_eq!(tree.wait().await, Exit::Code(0));
         until_there_are(1, &word).await;
@@ -129,7 +130,7 @@ async fn a_tree_within_a_tree_belongs_to_both() {
         let script = format!("(env -i /usr/bin/setsid /bin/sleep {word} >/dev/null 2>&1 &)");
         let owner = env!("CARGO_BIN_EXE_process-fixture");
         // The inner owner ends without a look at its tree; the orphan of its orphan comes to this process.
-        let tree = ProcessTree::spawn(mode.program(owner, &["abandon", &script])).unwrap();
+        let tree = ProcessTree::spawn(mode.program(owner, &["abandon", &script])).await.unwrap();
         assert_eq!(tree.wait().await, Exit::Code(0));
         until_there_are(1, &word).await;
         let leaked = tree.leaked(PATIENCE).await.unwrap();
@@ -146,7 +147,7 @@ async fn orphans_that_end_disappear() {
         let script = "pid=$(sh -c '(setsid sleep 86400 >/dev/null 2>&1 & echo $!)'); kill $pid; \
                       while kill -0 $pid 2>/dev/null; do sleep 0.01; done";
         let reaping = tokio::spawn(reap_orphans());
-        let tree = ProcessTree::spawn(mode.shell(script)).unwrap();
+        let tree = ProcessTree::spawn(mode.shell(script)).await.unwrap();
         // This process waits for what others started in it, roots included, and nobody else does.
         let mut other = std::process::Command::new("sh").args(["-c", "exit 9"]).spawn().unwrap();
         let exit = tokio::time::timeout(Duration::from_secs(20), tree.wait()).await;

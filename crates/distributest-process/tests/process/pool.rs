@@ -37,7 +37,7 @@ async fn run(pool: &CgroupPool, script: impl FnOnce(&Path) -> String) -> PathBuf
     let cgroup = pool.take().unwrap();
     let directory = cgroup.directory().to_owned();
     let spec = ProcessSpec { cgroup: Some(cgroup), ..shell(&script(&directory)) };
-    let tree = ProcessTree::spawn(spec).unwrap();
+    let tree = ProcessTree::spawn(spec).await.unwrap();
     tree.wait().await;
     assert_eq!(tree.leaked(std::time::Duration::ZERO).await.unwrap().len(), 0);
     directory

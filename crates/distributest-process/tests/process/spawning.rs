@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 /// Runs to the end and returns the standard output.
 async fn output_of(spec: ProcessSpec) -> String {
-    let mut tree = ProcessTree::spawn(spec).unwrap();
+    let mut tree = ProcessTree::spawn(spec).await.unwrap();
     let (mut out, mut err) = (Vec::new(), String::new());
     tree.take_stdout().unwrap().read_to_end(&mut out).await.unwrap();
     tree.take_stderr().unwrap().read_to_string(&mut err).await.unwrap();
@@ -29,7 +29,7 @@ async fn output_of(spec: ProcessSpec) -> String {
 #[tokio::test]
 async fn output_and_exit_status_come_back() {
     for mode in Mode::available() {
-        let mut tree = ProcessTree::spawn(mode.shell("echo out; echo err >&2; exit 3")).unwrap();
+        let mut tree = ProcessTree::spawn(mode.shell("echo out; echo err >&2; exit 3")).await.unwrap();
         let (mut out, mut err) = (String::new(), String::new());
         tree.take_stdout().unwrap().read_to_string(&mut out).await.unwrap();
         tree.take_stderr().unwrap().read_to_string(&mut err).await.unwrap();
@@ -41,14 +41,14 @@ async fn output_and_exit_status_come_back() {
 
 #[tokio::test]
 async fn a_signal_is_told_from_a_status() {
-    let tree = ProcessTree::spawn(shell("kill -SEGV $$")).unwrap();
+    let tree = ProcessTree::spawn(shell("kill -SEGV $$")).await.unwrap();
     assert_eq!(tree.wait().await, Exit::Signal(11));
 }
 
 #[tokio::test]
 async fn waiting_can_be_cancelled_and_repeated() {
     let mut tree =
-        ProcessTree::spawn(ProcessSpec { control: true, ..shell("read line <&3; exit 5") }).unwrap();
+        ProcessTree::spawn(ProcessSpec { control: true, ..shell("read line <&3; exit 5") }).await.unwrap();
     for _ in 0..3 {
         timeout(Duration::from_millis(1), tree.wait()).await.unwrap_err();
         assert_eq!(tree.poll_exit(), None);
@@ -111,7 +111,7 @@ async fn no_descriptor_leaks_in() {
 #[tokio::test]
 async fn the_control_socket_goes_both_ways() {
     let script = "read line <&$DISTRIBUTEST_FD; echo \"got $line\" >&$DISTRIBUTEST_FD; echo out";
-    let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..shell(script) }).unwrap();
+    let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..shell(script) }).await.unwrap();
     let (mut control, stdout) = (tree.take_control().unwrap(), tree.take_stdout().unwrap());
     assert!(tree.take_control().is_none());
     control.write_all(b"hello\n").await.unwrap();
@@ -128,7 +128,7 @@ async fn the_control_socket_goes_both_ways() {
 async fn a_program_of_ours_takes_its_control_socket_once() {
     for mode in ["answer", "guarded-answer"] {
         let spec = program(env!("CARGO_BIN_EXE_process-fixture"), &[mode, ""]);
-        let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..spec }).unwrap();
+        let mut tree = ProcessTree::spawn(ProcessSpec { control: true, ..spec }).await.unwrap();
         let mut control = tree.take_control().unwrap();
         control.write_all(b"hello\n").await.unwrap();
         let mut answer = String::new();
@@ -137,7 +137,7 @@ async fn a_program_of_ours_takes_its_control_socket_once() {
         assert_eq!(tree.wait().await, Exit::Code(0));
     }
     let without = program(env!("CARGO_BIN_EXE_process-fixture"), &["answer", ""]);
-    assert_eq!(ProcessTree::spawn(without).unwrap().wait().await, Exit::Code(1));
+    assert_eq!(ProcessTree::spawn(without).await.unwrap().wait().await, Exit::Code(1));
 }
 
 #[tokio::test]
@@ -176,24 +176,24 @@ async fn the_reasons_of_a_failed_start_are_told_apart() {
     };
     let plain = file("plain", b"text", 0o644);
     let script = file("script", b"#!/no/such/interpreter\n", 0o755);
-    let error = |spec: ProcessSpec| ProcessTree::spawn(spec).unwrap_err();
+    let error = async |spec: ProcessSpec| ProcessTree::spawn(spec).await.unwrap_err();
     let at = |directory: &str| ProcessSpec { directory: directory.into(), ..program("true", &[]) };
 
-    let found = error(program("no-such-program", &[]));
+    let found = error(program("no-such-program", &[])).await;
     assert!(matches!(found, SpawnError::ProgramNotFound { .. }), "{found:?}");
     assert_eq!(found.to_string(), "find the program \"no-such-program\" to run in \"/\"");
-    assert!(matches!(error(program("/no/such/program", &[])), SpawnError::ProgramNotFound { .. }));
-    assert!(matches!(error(program(&script, &[])), SpawnError::InterpreterNotFound { .. }));
-    assert!(matches!(error(program(&plain, &[])), SpawnError::NotExecutable { .. }));
-    assert!(matches!(error(program("/usr", &[])), SpawnError::NotExecutable { .. }));
+    assert!(matches!(error(program("/no/such/program", &[])).await, SpawnError::ProgramNotFound { .. }));
+    assert!(matches!(error(program(&script, &[])).await, SpawnError::InterpreterNotFound { .. }));
+    assert!(matches!(error(program(&plain, &[])).await, SpawnError::NotExecutable { .. }));
+    assert!(matches!(error(program("/usr", &[])).await, SpawnError::NotExecutable { .. }));
     for directory in ["/no such directory", &plain] {
-        let found = error(at(directory));
+        let found = error(at(directory)).await;
         assert!(matches!(found, SpawnError::BadDirectory { .. }), "{found:?}");
         assert!(found.to_string().contains(directory) && found.to_string().contains("true"), "{found}");
     }
-    assert!(matches!(error(program("/bin/true", &["a\0b"])), SpawnError::Other { .. }));
+    assert!(matches!(error(program("/bin/true", &["a\0b"])).await, SpawnError::Other { .. }));
     let too_long = "x".repeat(1 << 20);
-    assert!(matches!(error(program("/bin/true", &[&too_long])), SpawnError::Other { .. }));
+    assert!(matches!(error(program("/bin/true", &[&too_long])).await, SpawnError::Other { .. }));
 }
 
 /// A user without any rights, and a directory it may enter; `None`, loudly, when this is not root.
@@ -245,7 +245,7 @@ async fn a_user_that_can_not_be_become_runs_nothing() {
     }
     for user in users {
         let error =
-            ProcessTree::spawn(ProcessSpec { user: Some(user.clone()), ..shell(&script) }).unwrap_err();
+            ProcessTree::spawn(ProcessSpec { user: Some(user.clone()), ..shell(&script) }).await.unwrap_err();
         assert!(
             matches!(&error, SpawnError::BecomeUser { user: named, .. } if *named == user.name),
             "{error:?}"
@@ -260,11 +260,12 @@ async fn a_full_process_table_is_named() {
     // The first process of this user takes the only place. Limits are the child's: a shell sets them, then this
     // crate would have to spawn in it; so the limit is set on this thread's process for the length of one spawn.
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let holder =
-        ProcessTree::spawn(ProcessSpec { user: Some(user.clone()), ..program("sleep", &["86400"]) }).unwrap();
+    let holder = ProcessTree::spawn(ProcessSpec { user: Some(user.clone()), ..program("sleep", &["86400"]) })
+        .await
+        .unwrap();
     let before = getrlimit(Resource::Nproc);
     setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: before.maximum }).unwrap();
-    let outcome = ProcessTree::spawn(ProcessSpec { user: Some(user), ..program("sleep", &["86400"]) });
+    let outcome = ProcessTree::spawn(ProcessSpec { user: Some(user), ..program("sleep", &["86400"]) }).await;
     setrlimit(Resource::Nproc, before).unwrap();
     assert!(matches!(outcome, Err(SpawnError::OutOfProcesses { .. })), "{outcome:?}");
     holder.stop(Duration::ZERO).await.unwrap();

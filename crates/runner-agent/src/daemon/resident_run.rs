@@ -131,7 +131,7 @@ impl ResidentRun {
         }
         let spec = self.session_spec(admission)?;
         let user = spec.user.clone();
-        let (session, control) = WatchedSession::start(spec)?;
+        let (session, control) = WatchedSession::start(spec).await?;
         hand_over(&connection, &control).map_err(ResidentRunError::HandOver)?;
         Ok(IdleSession { session, control, user })
     }

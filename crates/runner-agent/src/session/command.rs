@@ -39,12 +39,11 @@ pub(crate) async fn run(
     let begin = Instant::now();
     let (program, arguments) = command_line(launch, &attempt.file);
     let shown = program.to_string_lossy().into_owned();
-    let started =
-        match context.start(Program { program, arguments, environment: environment.clone(), control: false })
-        {
-            Ok(started) => started,
-            Err(error) => return could_not_start(launch, &shown, &error),
-        };
+    let program = Program { program, arguments, environment: environment.clone(), control: false };
+    let started = match context.start(program).await {
+        Ok(started) => started,
+        Err(error) => return could_not_start(launch, &shown, &error),
+    };
     let (block, heard) = (started.capture.block_number(), started.capture.heard());
     let begun = wire::AttemptStarted { attempt: attempt.number, block };
     context.updates.send_in(haste, Kind::AttemptStarted(begun)).await;

@@ -132,7 +132,7 @@ impl RunContext {
     }
 
     /// Starts a program in the workspace.
-    pub(crate) fn start(&self, program: Program) -> Result<Started, SpawnError> {
+    pub(crate) async fn start(&self, program: Program) -> Result<Started, SpawnError> {
         let cgroup = self.cgroups.as_ref().and_then(|cgroups| {
             // The tree is held without a cgroup, too.
             cgroups.take().inspect_err(|error| tracing::warn!(%error, "failed to make a cgroup")).ok()
@@ -145,7 +145,8 @@ impl RunContext {
             control: program.control,
             cgroup,
             user: None,
-        })?;
+        })
+        .await?;
         let pipes = tree.take_stdout().zip(tree.take_stderr());
         let (stdout, stderr) = pipes.expect("a new tree has both pipes");
         let capture = Capture::start(stdout, stderr, self.output.clone());

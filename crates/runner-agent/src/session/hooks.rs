@@ -138,7 +138,7 @@ impl Hook {
         memory: &str,
         environment: &Environment,
     ) -> (Result<Prepared, HookError>, wire::OutputBlock) {
-        let started = match self.start(context, subject, memory, environment) {
+        let started = match self.start(context, subject, memory, environment).await {
             Ok(started) => started,
             Err(error) => return (Err(error), wire::OutputBlock::default()),
         };
@@ -160,7 +160,7 @@ impl Hook {
         (prepared, block)
     }
 
-    fn start(
+    async fn start(
         &self,
         context: &RunContext,
         subject: Subject<'_>,
@@ -180,7 +180,7 @@ impl Hook {
         };
         let program = self.program.clone().into_os_string();
         let program = Program { program, arguments, environment: environment.variables(), control: false };
-        Ok((environment_file, context.start(program).map_err(HookError::Spawn)?))
+        Ok((environment_file, context.start(program).await.map_err(HookError::Spawn)?))
     }
 
     /// Takes what a successful hook gave and remembers it.

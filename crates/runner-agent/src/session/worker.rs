@@ -221,7 +221,7 @@ impl Worker {
     ) -> (Result<Worker, StartFailure>, Option<wire::OutputBlock>) {
         let explain = |error: WorkerError| StartFailure::new(&error, &launch.framework);
         let begin = Instant::now();
-        let mut worker = match Worker::spawn(context, environment, launch) {
+        let mut worker = match Worker::spawn(context, environment, launch).await {
             Ok(worker) => worker,
             Err(error) => return (Err(explain(error)), None),
         };
@@ -237,7 +237,7 @@ impl Worker {
         (ready.map(|()| worker).map_err(explain), Some(block))
     }
 
-    fn spawn(
+    async fn spawn(
         context: &RunContext,
         environment: &Environment,
         launch: &WorkerLaunch,
@@ -246,12 +246,14 @@ impl Worker {
         let origin = launch.origin(&program, environment);
         let mut environment = environment.clone();
         environment.set("DISTRIBUTEST_ISOLATION", isolation_word(launch.isolation));
-        let spawned = context.start(Program {
-            program: program.clone().into(),
-            arguments: launch.arguments.clone(),
-            environment: environment.variables(),
-            control: true,
-        });
+        let spawned = context
+            .start(Program {
+                program: program.clone().into(),
+                arguments: launch.arguments.clone(),
+                environment: environment.variables(),
+                control: true,
+            })
+            .await;
         let mut started = spawned.map_err(|error| WorkerError::Spawn(program, error))?;
         let control = started.tree.take_control().expect("it was asked for");
         let (link, isolation, helpers) = (WorkerLink::new(control), launch.isolation, Known::default());
