@@ -86,7 +86,7 @@ apt_install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Tim
     perl
     phpunit
   )
-  BENCH_PACKAGES=(make findutils parallel ruby-parallel-tests)
+  BENCH_PACKAGES=(make findutils parallel ruby-parallel-tests valgrind)
   LAB_PACKAGES_HERE=(systemd-container mmdebstrap nftables iproute2 iputils-ping netcat-openbsd util-linux procps)
 }
 

@@ -1,9 +1,12 @@
 """What cases build on: the programs to measure, a scratch directory, and ways to run and check."""
 
+import contextlib
 import os
 import pathlib
+import socket
 import sqlite3
 import subprocess
+import time
 
 import stopwatch
 from measure import Run, Variant
@@ -74,6 +77,43 @@ class Bench:
             run.expect(recorded == (files, tests), f"{recorded} files and tests passed by the history, not {files, tests}")
 
         return Variant(name, self.command(command, project, own | (environment or {})), check)
+
+    def with_kept_workers(self, name, agent, *arguments):
+        """The same with a resident agent, which has kept the workers of the run before; they must be used."""
+        variant = self.distributest(name, *arguments, environment=agent)
+
+        def seconds(run):
+            run.expect("kept from an earlier run" in run.output, "no worker was kept")
+            return run.seconds
+
+        variant.value = seconds
+        return variant
+
+    @contextlib.contextmanager
+    def resident_agent(self):
+        """A resident agent of this user, as long as it is needed, for those with the environment that this yields."""
+        home = self.directory("resident")
+        path = home / ".cache/distributest/runner-agent.sock"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = home / "agent.toml"
+        config.write_text("allow_root = true\nslots = 4\n")
+        command = [self.program.parent / "runner-agent", "serve", "--config", config, "--socket", path]
+        with subprocess.Popen(command, env=self.environment | {"RUNNER_AGENT_LOG": "warn"}) as agent:
+            try:
+                wait_until_it_listens(agent, path)
+                yield {"HOME": str(home)}
+            finally:
+                agent.terminate()
+
+
+def wait_until_it_listens(process, path):
+    while True:
+        if process.poll() is not None:
+            raise SystemExit(f"the agent that should listen at {path} has ended")
+        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+            client.connect(str(path))
+            return
+        time.sleep(0.01)
 
 
 def recorded_results(history):

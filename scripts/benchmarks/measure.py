@@ -76,7 +76,7 @@ class Measurement:
     variants: Sequence[Variant]
     goals: Sequence[Goal] = ()
     unit: str = "s"
-    """Of the values: "s", "B", "B/s", or "×" for what is a ratio already."""
+    """Of the values: "s", "B", "B/s", "instructions", or "×" for what is a ratio already."""
     pieces: int = 0
     """Into how many equal pieces the work can be divided, to say what one takes."""
 

@@ -5,6 +5,7 @@ SCALES = {
     "B": [(2**20, "MB"), (2**10, "KB"), (1, "B")],
     "B/s": [(1e6, "MB/s"), (1e3, "kB/s")],
     "×": [(1, "×")],
+    "instructions": [(1, "instructions")],
 }
 
 
@@ -38,4 +39,5 @@ def quantity(value, unit):
     for scale, word in SCALES[unit]:
         if abs(value) >= scale:
             break
-    return f"{value / scale:.3g} {word}"
+    number = value / scale
+    return f"{number:,.0f} {word}" if abs(number) >= 1000 else f"{number:.3g} {word}"

@@ -28,24 +28,27 @@ def measurements(bench):
     def all_passed(output):
         return re.search(rf"^=* ?{tests} passed in ", output, re.MULTILINE)
 
-    for runners in (2, 4):
-        modes = {
-            f"xdist {mode}": bench.peer(
-                f"xdist {mode}", ["pytest", "-q", "-n", runners, "--dist", mode], project, all_passed
+    with bench.resident_agent() as agent:
+        for runners in (2, 4):
+            modes = {
+                f"xdist {mode}": bench.peer(
+                    f"xdist {mode}", ["pytest", "-q", "-n", runners, "--dist", mode], project, all_passed
+                )
+                for mode in ("load", "loadfile", "worksteal")
+            }
+            yield Measurement(
+                f"pytest: {files} files, {tests} tests, {runners} runners",
+                [
+                    bench.distributest("fork", ["--runners", runners], project, files, tests),
+                    bench.distributest("shared", ["--runners", runners, "--isolation", "shared"], project, files, tests),
+                    bench.with_kept_workers("fork, kept", agent, ["--runners", runners], project, files, tests),
+                    bench.peer("pytest", ["pytest", "-q", "-p", "no:xdist"], project, all_passed),
+                    *modes.values(),
+                ],
+                [
+                    Goal("fork", 0.7, list(modes), "the best of xdist"),
+                    Goal("shared", 0.5, list(modes), "the best of xdist"),
+                    Goal("fork, kept", 0.4, list(modes), "the best of xdist"),
+                ],
+                pieces=files,
             )
-            for mode in ("load", "loadfile", "worksteal")
-        }
-        yield Measurement(
-            f"pytest: {files} files, {tests} tests, {runners} runners",
-            [
-                bench.distributest("fork", ["--runners", runners], project, files, tests),
-                bench.distributest("shared", ["--runners", runners, "--isolation", "shared"], project, files, tests),
-                bench.peer("pytest", ["pytest", "-q", "-p", "no:xdist"], project, all_passed),
-                *modes.values(),
-            ],
-            [
-                Goal("fork", 0.7, list(modes), "the best of xdist"),
-                Goal("shared", 0.5, list(modes), "the best of xdist"),
-            ],
-            pieces=files,
-        )

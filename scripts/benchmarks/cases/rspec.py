@@ -22,31 +22,34 @@ def measurements(bench):
     sample = bench.size(8, 4)
     (project / "sample").write_text("".join(f"{name}\n" for name in names[:sample]))
 
-    for runners in (2, 4):
-        yield Measurement(
-            f"rspec: {files} files, {examples} examples, {runners} runners (a process per file: from {sample} files)",
-            [
-                bench.distributest("fork", ["--runners", runners], project, files, examples),
-                bench.distributest("shared", ["--runners", runners, "--isolation", "shared"], project, files, examples),
-                bench.peer("rspec", ["rspec"], project, lambda output: f"{examples} examples, 0 failures" in output),
-                bench.peer(
-                    "parallel_rspec",
-                    ["parallel_rspec", "-n", runners, "spec"],
-                    project,
-                    lambda output: f"{examples} examples, 0 failures" in output,
-                ),
-                bench.peer(
-                    "a process per file",
-                    ["xargs", "-a", "sample", f"-P{runners}", "-n1", "rspec"],
-                    project,
-                    lambda output: output.count("5 examples, 0 failures") == sample,
-                    scale=files / sample,
-                ),
-            ],
-            [
-                Goal("fork", 1.0, ["parallel_rspec"]),
-                Goal("shared", 0.85, ["parallel_rspec"]),
-                Goal("fork", 0.03, ["a process per file"]),
-            ],
-            pieces=files,
-        )
+    with bench.resident_agent() as agent:
+        for runners in (2, 4):
+            yield Measurement(
+                f"rspec: {files} files, {examples} examples, {runners} runners (a process per file: from {sample} files)",
+                [
+                    bench.distributest("fork", ["--runners", runners], project, files, examples),
+                    bench.distributest("shared", ["--runners", runners, "--isolation", "shared"], project, files, examples),
+                    bench.with_kept_workers("fork, kept", agent, ["--runners", runners], project, files, examples),
+                    bench.peer("rspec", ["rspec"], project, lambda output: f"{examples} examples, 0 failures" in output),
+                    bench.peer(
+                        "parallel_rspec",
+                        ["parallel_rspec", "-n", runners, "spec"],
+                        project,
+                        lambda output: f"{examples} examples, 0 failures" in output,
+                    ),
+                    bench.peer(
+                        "a process per file",
+                        ["xargs", "-a", "sample", f"-P{runners}", "-n1", "rspec"],
+                        project,
+                        lambda output: output.count("5 examples, 0 failures") == sample,
+                        scale=files / sample,
+                    ),
+                ],
+                [
+                    Goal("fork", 1.0, ["parallel_rspec"]),
+                    Goal("shared", 0.85, ["parallel_rspec"]),
+                    Goal("fork, kept", 0.6, ["parallel_rspec"]),
+                    Goal("fork", 0.03, ["a process per file"]),
+                ],
+                pieces=files,
+            )
