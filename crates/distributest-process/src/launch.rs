@@ -181,7 +181,7 @@ fn clone(shared: &Shared, top: *mut c_void) -> io::Result<Pid> {
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
         (pid, error)
     };
-    Pid::from_raw(pid).filter(|_| pid > 0).ok_or(error)
+    if pid > 0 { Pid::from_raw(pid).ok_or(error) } else { Err(error) }
 }
 
 /// What the child does. Returns only when it fails, and exits with that.

@@ -49,14 +49,13 @@ impl Process {
         let fields: Vec<&str> = std::str::from_utf8(rest).ok()?.split_ascii_whitespace().collect();
         // proc(5) counts from 1 and the state is its field 3.
         let field = |number: usize| fields.get(number - 3).copied();
-        let parent: i32 = field(4)?.parse().ok()?;
-        let session: i32 = field(6)?.parse().ok()?;
         // A leader that called pthread_exit is in state Z too while its other threads live on.
         let threads: i64 = field(20)?.parse().ok()?;
         Some(Process {
             pid,
-            parent: Pid::from_raw(parent),
-            session: Pid::from_raw(session),
+            // One that is leaving the table at this moment has parent 0 and session -1.
+            parent: parse_pid(field(4)?),
+            session: parse_pid(field(6)?),
             zombie: matches!(field(3)?, "Z" | "X") && threads <= 1,
             start_time: field(22)?.parse().ok()?,
         })
@@ -236,6 +235,13 @@ mod tests {
         let process = Process::parse(pid, line).unwrap();
         assert_eq!((process.parent, process.session), (Pid::from_raw(7), Pid::from_raw(43)));
         assert_eq!((process.zombie, process.start_time), (false, 12345));
+    }
+
+    #[test]
+    fn a_process_that_leaves_the_table_has_neither_parent_nor_session() {
+        let line = b"42 (x) X 0 -1 -1 0 -1 4 1 2 3 4 5 6 7 8 20 0 0 0 12345 1 2";
+        let process = Process::parse(Pid::from_raw(42).unwrap(), line).unwrap();
+        assert_eq!((process.parent, process.session), (None, None));
     }
 
     #[test]
