@@ -329,8 +329,9 @@ impl Scheduler {
         if let Some(runner) = concerned {
             let before = commands.len();
             self.queue_ahead(runner, commands);
-            // That may have been the last file that waited, and full hosts have something else to do from then on.
-            if commands.len() > before && self.packing.is_tight() {
+            // That may have been the last file that waited, and full hosts have something else to do from then on. Or the run
+            // takes longer with it, and a slow host has the time now for one that it had left to faster ones.
+            if commands.len() > before && (self.packing.is_tight() || self.forecast.is_uneven()) {
                 self.settle(commands);
             }
         }
@@ -386,7 +387,8 @@ impl Scheduler {
             let has_counted = self.count_what_nothing_can_tell(commands);
             self.probe(commands);
             self.give_up_hopeless(commands);
-            // What was decided may have ended the run early, brought a host back or put a file into the queue.
+            // What was decided may have ended the run early, brought a host back or put a file into the queue; what was
+            // doubled may end later than all else, so that a slow host has the time for another file.
             if !has_counted && commands[before..].iter().all(|command| !is_consequential(command)) {
                 break;
             }
@@ -536,7 +538,6 @@ fn is_consequential(command: &Command) -> bool {
         Command::Dispatch { .. }
             | Command::Cancel { .. }
             | Command::Withdraw { .. }
-            | Command::Double { .. }
             | Command::Reserve { .. }
             | Command::Release { .. }
     )
