@@ -20,6 +20,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::child::{FailedStep, Preparation, Program, SHELL, Step};
+use crate::spawn::{CONTROL_DESCRIPTOR, numbered_from};
 use crate::variables::Variables;
 
 /// The child's stack until it executes: several times what the system calls there need.
@@ -117,6 +118,8 @@ impl Launch {
             original_dumpability();
         }
         let (reader, writer) = io::pipe()?;
+        // Nothing that is passed takes its place.
+        let writer = numbered_from(CONTROL_DESCRIPTOR + 1, writer.into())?;
         let executed = Receiver::from_owned_fd(reader.into())?;
         let program = image.program()?;
         let mut shared = Box::new(Shared {

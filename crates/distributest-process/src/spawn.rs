@@ -246,10 +246,15 @@ fn output_pipe() -> io::Result<(Receiver, OwnedFd)> {
 
 /// The same descriptor with a number above those of standard input and outputs, should it have one of theirs.
 fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
-    if descriptor.as_raw_fd() >= CONTROL_DESCRIPTOR {
+    numbered_from(CONTROL_DESCRIPTOR, descriptor)
+}
+
+/// The same descriptor with a number of at least `first`.
+pub(crate) fn numbered_from(first: i32, descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() >= first {
         return Ok(descriptor);
     }
-    Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, CONTROL_DESCRIPTOR)?)
+    Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, first)?)
 }
 
 /// Makes the control socket: this process's end, and the child's with a number of at least [`CONTROL_DESCRIPTOR`].
@@ -329,5 +334,14 @@ mod tests {
         assert_eq!(resolve("sh", Some("/nowhere")), None);
         assert_eq!(resolve("bin", Some("/usr")), None, "a directory is no program");
         assert!(resolve("sh", None).is_some());
+    }
+
+    #[test]
+    fn a_descriptor_is_moved_only_where_it_has_to_be() {
+        let first = OwnedFd::from(fs::File::open("/dev/null").unwrap());
+        let number = first.as_raw_fd();
+        let same = numbered_from(number, first).unwrap();
+        assert_eq!(same.as_raw_fd(), number);
+        assert!(numbered_from(number + 100, same).unwrap().as_raw_fd() >= number + 100);
     }
 }
