@@ -219,10 +219,12 @@ fn insert_attempt(
     if let Some(tests) = deciding {
         insert_tests(transaction, attempt_row, tests)?;
     }
-    if is_new {
-        // Its first attempt displaces none.
-        return Ok(());
-    }
+    // A file's first attempt displaces none.
+    if is_new { Ok(()) } else { forget_displaced(transaction, file_row, deciding.is_some()) }
+}
+
+/// Forgets what the newest attempt of a file displaced; `is_deciding`: it decided the file.
+fn forget_displaced(transaction: &Transaction<'_>, file_row: i64, is_deciding: bool) -> rusqlite::Result<()> {
     let displaced = transaction
         .prepare_cached(
             "SELECT id FROM attempts WHERE file_id = ?1 ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?2",
@@ -232,7 +234,7 @@ fn insert_attempt(
     if let Some(displaced) = displaced {
         transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?.execute([displaced])?;
     }
-    if deciding.is_some() { forget_displaced_tests(transaction, file_row) } else { Ok(()) }
+    if is_deciding { forget_displaced_tests(transaction, file_row) } else { Ok(()) }
 }
 
 /// The file's row, and whether it was made just now.
