@@ -133,11 +133,9 @@ impl Recorder {
             RunEvent::AttemptStarted { attempt, .. } => {
                 self.started.insert(*attempt, now);
             }
-            RunEvent::TestFinished { attempt, file, test } => {
-                if self.is_decided.get(file.0 as usize) == Some(&false) {
-                    let attempts = self.undecided.entry(*file).or_default();
-                    attempts.entry(*attempt).or_default().push(TestRow::from(test));
-                }
+            RunEvent::TestFinished { attempt, file, test } if self.is_undecided(*file) => {
+                let attempts = self.undecided.entry(*file).or_default();
+                attempts.entry(*attempt).or_default().push(TestRow::from(test));
             }
             RunEvent::AttemptFinished(report) => self.note_attempt(now, report),
             RunEvent::FileVerdict { file, verdict, attempt, .. } if self.is_whole(*file) => {
@@ -205,6 +203,11 @@ impl Recorder {
             }
             None => self.push(Row::Deciding { attempt: decider, tests: decided }),
         }
+    }
+
+    /// Whether this is a file of the run without a verdict.
+    fn is_undecided(&self, file: FileId) -> bool {
+        self.is_decided.get(file.0 as usize) == Some(&false)
     }
 
     /// Whether all tests of a file are run. How long some of them took says nothing about next time.
