@@ -1,4 +1,4 @@
-"""The scheduler alone: instructions of a file with all its events, counted by callgrind: the same on every machine."""
+"""The scheduler alone: instructions of a file with all its events, counted by callgrind, however busy the machine is."""
 
 import re
 
