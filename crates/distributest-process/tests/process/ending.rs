@@ -1,5 +1,8 @@
 //! The stop ladder and the end of an owner: whatever the members do, nothing is left.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use distributest_process::{Exit, ProcessSpec, ProcessTree, User, reap_orphans};
@@ -81,6 +84,20 @@ async fn a_dropped_tree_is_killed() {
         drop(tree);
         assert_eq!(processes_with(&word), [], "{mode:?}");
         assert!(!std::path::Path::new(&format!("/proc/{root}")).exists(), "the root was not waited for");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_nothing() {
+    for mode in Mode::available() {
+        let word = unique();
+        {
+            let mut start = pin!(ProcessTree::spawn(mode.shell(&three_descendants(&word))));
+            // It has made the process, but the runtime has had no time to hear of its exec.
+            let begun = poll_fn(|context| Poll::Ready(start.as_mut().poll(context))).await;
+            assert!(begun.is_pending());
+        }
+        assert_eq!(processes_with(&word), [], "{mode:?}");
     }
 }
 
