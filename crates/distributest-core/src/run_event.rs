@@ -132,8 +132,8 @@ pub enum HostChange {
     Heard,
     /// The connection to it broke, for this reason, and is being made anew; attempts on it are interrupted separately.
     Away(String),
-    /// So many of its files failed in a row, which hosts as good as others do not do: it is given nothing for now, and
-    /// those files are run elsewhere, where there is an elsewhere, before they count.
+    /// More of its files failed in a row than fail on a sound host: it is given nothing for now, and those files are run
+    /// elsewhere, where there is an elsewhere, before they count.
     Fenced {
         /// How many they are.
         failures: u32,

@@ -59,11 +59,6 @@ impl Forecast {
         }
     }
 
-    /// Whether some hosts are faster than others.
-    pub(super) fn is_uneven(&self) -> bool {
-        !self.is_even
-    }
-
     /// The place of each host in the order of their speeds, the fastest being 0.
     pub(super) fn ranks(&self) -> Vec<u32> {
         let faster_than = |speed: f64| self.speeds.iter().filter(move |other| **other > speed).count() as u32;

@@ -329,9 +329,8 @@ impl Scheduler {
         if let Some(runner) = concerned {
             let before = commands.len();
             self.queue_ahead(runner, commands);
-            // That may have been the last file that waited, and full hosts have something else to do from then on. Or the run
-            // takes longer with it, and a slow host has the time now for one that it had left to faster ones.
-            if commands.len() > before && (self.packing.is_tight() || self.forecast.is_uneven()) {
+            // That may have been the last file that waited, and full hosts have something else to do from then on.
+            if commands.len() > before && self.packing.is_tight() {
                 self.settle(commands);
             }
         }
