@@ -97,7 +97,8 @@ pub(crate) struct Launch {
     executed: Receiver,
 }
 
-// SAFETY: the pointers in it lead to what it owns itself, and nothing of that is ever changed.
+// SAFETY: the pointers in it lead to what it owns itself, and nothing of that is ever changed but the child's stack, at
+// which nobody else looks.
 unsafe impl Send for Launch {}
 // SAFETY: as above; what the child changes is atomic.
 unsafe impl Sync for Launch {}

@@ -148,6 +148,8 @@ impl ProcessTree {
         };
         let executed = started.launch.executed().await;
         let Err((step, source)) = executed else { return Ok(tree) };
+        // It has ended by itself, unless nobody can say what became of it.
+        let _ = kill_process(started.root, Signal::KILL);
         tree.wait().await;
         spec.cgroup = tree.cgroup.take();
         Err(explain(&spec, &started.path, step, source))
