@@ -97,7 +97,9 @@ class Bench:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = home / "agent.toml"
         config.write_text("allow_root = true\nslots = 4\n")
-        command = [self.program.parent / "runner-agent", "serve", "--config", config, "--socket", path]
+        # It goes with this process, however that ends.
+        serve = [self.program.parent / "runner-agent", "serve", "--config", config, "--socket", path]
+        command = ["setpriv", "--pdeathsig", "TERM", *serve]
         with subprocess.Popen(command, env=self.environment | {"RUNNER_AGENT_LOG": "warn"}) as agent:
             try:
                 wait_until_it_listens(agent, path)
