@@ -18,7 +18,7 @@ defmodule DistributestWorker.Agent do
   def start_link do
     descriptor = String.to_integer(System.fetch_env!("DISTRIBUTEST_FD"))
     notes = Path.join(System.fetch_env!("DISTRIBUTEST_SCRATCH"), "notes")
-    Enum.each(~w(DISTRIBUTEST_FD DISTRIBUTEST_SCRATCH DISTRIBUTEST_ISOLATION), &System.delete_env/1)
+    Enum.each(~w(DISTRIBUTEST_FD DISTRIBUTEST_SCRATCH DISTRIBUTEST_ISOLATION DISTRIBUTEST_MAY_STAY), &System.delete_env/1)
     GenServer.start_link(__MODULE__, {descriptor, notes}, name: @name)
   end
 

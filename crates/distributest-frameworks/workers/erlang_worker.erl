@@ -17,7 +17,7 @@
 start_agent() ->
     Descriptor = list_to_integer(os:getenv("DISTRIBUTEST_FD")),
     Scratch = os:getenv("DISTRIBUTEST_SCRATCH"),
-    [os:unsetenv(Name) || Name <- ["DISTRIBUTEST_FD", "DISTRIBUTEST_SCRATCH", "DISTRIBUTEST_ISOLATION"]],
+    [os:unsetenv(Name) || Name <- ["DISTRIBUTEST_FD", "DISTRIBUTEST_SCRATCH", "DISTRIBUTEST_ISOLATION", "DISTRIBUTEST_MAY_STAY"]],
     Worker = self(),
     % By SIGQUIT the agent asks those for their stacks who catch it, and the virtual machine would end on it.
     ok = os:set_signal(sigquit, default),

@@ -540,5 +540,6 @@ function work(framework) {
   }
   delete process.env.DISTRIBUTEST_CHANNEL;
   delete process.env.DISTRIBUTEST_ISOLATION;
+  delete process.env.DISTRIBUTEST_MAY_STAY;
   return new Runner(framework, words, key, isolation).serve();
 }

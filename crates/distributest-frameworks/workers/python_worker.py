@@ -1,12 +1,14 @@
-"""What every worker program in Python needs: the conversation with the agent, and a process to run tests in.
+"""What every worker program in Python needs: the conversation with the agent, and the order in which files are run.
 
-A worker program is this file, `python_loading.py` and the one of its framework, as one text (see proto/worker.md); nothing in it
-is imported by tests.
+A worker program is this file, `python_processes.py`, `python_keeping.py` and the one of its framework, as one text (see
+proto/worker.md); nothing in it is imported by tests.
 
-How it works. Tests run in a child process that `Supervisor` forks, watches, and ends when the agent goes away. What must
-survive that child's death is in a `Witness`: four unnamed files, open in both processes, with what the child was
-doing, with output it had captured but not written yet, and with its stacks where the agent has asked for them. So a test that kills its process is named, and its last
-words are in the log.
+How it works. What is loaded once and where files are run depends on the isolation:
+
+- fork: the first process loads; each file is run in a fork of it.
+- shared, process: the first process loads nothing, and watches over a fork that loads and runs one file after another.
+- shared, where it may stay for another run: that fork only loads, if a fork of its own is as good as it is, and watches over that one, which
+  runs the files of one run.
 
 A framework's program gives `Worker.serve` an object that has loaded the framework and the project:
 
@@ -83,8 +85,9 @@ class Agent:
             os._exit(1)
 
     def ready(self, version, keeps=False):
+        stays = {"keeps": True, "process": os.getpid()} if keeps else {}
         self.send(
-            type="ready", protocol=PROTOCOL, framework=self.framework, version=version, runtime=runtime(), keeps=keeps
+            type="ready", protocol=PROTOCOL, framework=self.framework, version=version, runtime=runtime(), **stays
         )
 
     def finished(self, result):
@@ -98,22 +101,27 @@ class Agent:
         with contextlib.suppress(OSError):
             self.socket.sendall(b"\n")
 
-    def orders(self, others=None):
-        """What to run, file by file, until the agent has no more or is gone. `others` are functions that take other
-        messages, by their types."""
+    def messages(self):
+        """What the agent says, until that is `quit` or it is gone."""
         while True:
             self.end_stray()
             line = self.incoming.readline()
-            if not line:
-                return
             message = json.loads(line) if line.strip() else {}
-            kind = message.get("type")
-            if kind == "quit":
+            if not line or message.get("type") == "quit":
                 return
+            yield message
+
+    def orders(self, keep=None, renew=None):
+        """What to run, file by file, until the agent has no more or is gone. The other two messages are passed to the
+        functions for them; when `keep` returns true, nothing comes after that."""
+        for message in self.messages():
+            kind = message.get("type")
             if kind == "run":
                 yield Order(message["file"], *(message.get(key) or None for key in ("tests", "only", "except")))
-            elif others and kind in others:
-                others[kind](message)
+            elif kind == "keep" and keep and keep():
+                return
+            elif kind == "renew" and renew:
+                renew(message)
 
     def end_stray(self, status=0):
         """Ends this process, exit handlers left out, if a test forked it and let it come back from there."""
@@ -150,229 +158,7 @@ def clean(text):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Processes
-
-
-class Witness:
-    """What stays of a process that runs tests when it dies: what it was doing, and output nobody has written yet.
-
-    Four unnamed files, open in the process that runs tests and in its parent.
-    """
-
-    def __init__(self):
-        self.writer = os.getpid()
-        self.captured = {1: tempfile.TemporaryFile(buffering=0), 2: tempfile.TemporaryFile(buffering=0)}
-        self.outputs = {1: os.dup(1), 2: os.dup(2)}
-        self.notes = tempfile.TemporaryFile(buffering=0)
-        self.stacks = tempfile.TemporaryFile(buffering=0)
-
-    def begin(self, file):
-        self.write(file=file, test=None)
-
-    def enter_test(self, file, test):
-        self.write(file=file, test=test)
-
-    def clear(self):
-        self.write()
-
-    def begin_end(self):
-        self.write(ending=True)
-
-    def finish(self, outcome, advice):
-        self.write(result=outcome, advice=advice)
-
-    def write(self, **notes):
-        if os.getpid() != self.writer:
-            return
-        text = json.dumps(notes).encode("ascii")
-        os.pwrite(self.notes.fileno(), text, 0)
-        os.ftruncate(self.notes.fileno(), len(text))
-
-    def read(self):
-        text = read_all(self.notes.fileno())
-        try:
-            return json.loads(text) if text else {}
-        except ValueError:
-            return {}
-
-    def note_stacks_when_asked(self):
-        """Done by a handler in C, so that it works whatever the process is stuck in."""
-        faulthandler.register(STACKS_SIGNAL, file=self.stacks, all_threads=True, chain=False)
-
-    def replay(self, descriptor, data):
-        """Writes captured output where it would have gone."""
-        if os.getpid() == self.writer:
-            write_all(self.outputs[descriptor], data)
-
-    def close(self):
-        """Writes what is left of the captured output where it belongs, and forgets everything."""
-        for descriptor, file in self.captured.items():
-            write_all(self.outputs[descriptor], read_all(file.fileno()))
-            file.close()
-        # By the pipe that most output takes, so that they come last.
-        write_all(self.outputs[1], innermost_calls(read_all(self.stacks.fileno())))
-        for descriptor in self.outputs.values():
-            os.close(descriptor)
-        self.stacks.close()
-        self.notes.close()
-
-
-class End:
-    """How a process that ran tests ended."""
-
-    def __init__(self, status, usage, notes):
-        self.status = status
-        self.usage = usage
-        self.result = notes.get("result")
-        self.during = notes.get("file")
-        self.advice = notes.get("advice")
-        self.test = notes.get("test")
-        self.while_ending = notes.get("ending", False)
-
-    def is_to_be_repeated(self):
-        return self.result is None and self.advice is not None
-
-    def final_result(self):
-        """What the process said of its file, unless it passed it and then left as one that failed."""
-        final = self.result
-        if self.status != 0 and final["outcome"] == "passed":
-            final = result("failed", "no test failed, but the process running this file {}".format(self.how()))
-        return {**final, **self.usage}
-
-    def death(self):
-        """What there is to say of a file whose process died."""
-        number = {"signal": os.WTERMSIG(self.status)} if os.WIFSIGNALED(self.status) else {}
-        return {**result("crashed", self.describe()), **self.usage, **number}
-
-    def how(self):
-        if os.WIFSIGNALED(self.status):
-            number = os.WTERMSIG(self.status)
-            try:
-                return "died of signal {} ({})".format(number, signal.Signals(number).name)
-            except ValueError:
-                return "died of signal {}".format(number)
-        return "left with exit status {}".format(os.WEXITSTATUS(self.status))
-
-    def describe(self):
-        where = "while {} ran".format(self.test["id"]) if self.test else "before its tests were done"
-        return "the process running this file {} {}".format(self.how(), where)
-
-
-def used(processor_seconds, peak_memory_bytes):
-    return {"processor_seconds": processor_seconds, "peak_memory_bytes": peak_memory_bytes}
-
-
-class Meter:
-    """What this process uses from now on, with the children it waits for: a process that runs many files.
-
-    The most memory it had is told anew from now on, where the kernel can do that; otherwise it is not known.
-    """
-
-    def __init__(self):
-        self.before = self.processor_time()
-        try:
-            with open("/proc/self/clear_refs", "w") as clear:
-                clear.write("5")
-            self.knows_memory = True
-        except OSError:
-            self.knows_memory = False
-
-    def read(self):
-        processor = self.processor_time() - self.before
-        peak = self.peak_memory() if self.knows_memory else None
-        return {"processor_seconds": processor} if peak is None else used(processor, peak)
-
-    @staticmethod
-    def processor_time():
-        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-    @staticmethod
-    def peak_memory():
-        try:
-            with open("/proc/self/status") as status:
-                lines = [line.split() for line in status if line.startswith("VmHWM:")]
-        except OSError:
-            return None
-        return int(lines[0][1]) * 1024 if lines else None
-
-
-class Supervisor:
-    """Forks a process, waits for it, and ends it when the agent goes away."""
-
-    def __init__(self, agent):
-        self.agent = agent
-        self.told_to_end = None  # by this signal
-        self.child = None
-
-    def run(self, work, file=None):
-        """Has `work(witness)` done in a forked process that leads a session of its own, and tells how it ended."""
-        witness = Witness()
-        if file is not None:
-            witness.begin(file)
-        wake_up, wake_up_sender = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(signal.SIGTERM, lambda number, frame: self.end_child(signal.SIGTERM))
-        signal.set_wakeup_fd(wake_up_sender, warn_on_full_buffer=False)
-        self.child = os.fork()
-        if self.child == 0:
-            os.setsid()
-            self.agent.speaker = witness.writer = os.getpid()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            witness.note_stacks_when_asked()
-            os.close(wake_up)
-            os.close(wake_up_sender)
-            work_and_leave(lambda: work(witness))
-        status, usage = self.wait(wake_up)
-        self.child = None
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.close(wake_up)
-        os.close(wake_up_sender)
-        end = End(status, usage, witness.read())
-        witness.close()
-        if self.told_to_end == signal.SIGTERM:
-            self.report_test(end)
-        if self.told_to_end:
-            sys.exit(1)
-        return end
-
-    def wait(self, wake_up):
-        poll = select.poll()
-        poll.register(wake_up, select.POLLIN)
-        poll.register(self.agent.socket, 0)  # reports nothing but the other end's going away
-        while True:
-            pid, status, usage = os.wait4(self.child, os.WNOHANG)
-            if pid:
-                return status, used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
-            for descriptor, _ in poll.poll():
-                if descriptor == wake_up:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(wake_up, 512)
-                else:
-                    self.end_child(signal.SIGKILL)
-                    poll.unregister(self.agent.socket)
-
-    def end_child(self, number):
-        self.told_to_end = number
-        if self.child is None:
-            return
-        for kill in (os.killpg, os.kill):
-            # It leads its process group, unless it had no time yet to become the leader.
-            with contextlib.suppress(ProcessLookupError):
-                kill(self.child, number)
-
-    def report_death(self, end):
-        self.report_test(end)
-        self.agent.finished(end.death())
-
-    def report_test(self, end):
-        """Reports the test the process died in."""
-        self.agent.end_line()
-        if end.test:
-            self.agent.send(type="test", status="error", seconds=0, message=end.describe(), details="", **end.test)
+# Work
 
 
 class Unable(Exception):
@@ -392,6 +178,7 @@ class Worker:
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(write_through=True, errors="backslashreplace")
         self.isolation = os.environ.pop("DISTRIBUTEST_ISOLATION", "fork")
+        self.may_stay = os.environ.pop("DISTRIBUTEST_MAY_STAY", "0") == "1"
         self.forks = self.isolation == "fork"
         self.agent = Agent(int(os.environ.pop("DISTRIBUTEST_FD")), framework)
         self.supervisor = Supervisor(self.agent)
@@ -403,17 +190,13 @@ class Worker:
         """Has `work()` done, which loads the project and calls `serve`, in the process where that belongs."""
         if self.forks:
             self.work_or_give_up(work)
-            return
-        # The supervisor has loaded nothing yet: the child is as good as a process of its own.
-        death = self.supervisor.run(lambda witness: self.work_under(witness, work))
-        if death.during is not None:
-            death.usage = {}  # that of all its files
-            self.supervisor.report_death(death)
-        elif death.while_ending and death.status != 0:
-            self.agent.end_failed("behind the last file, the process that ran the files {}".format(death.how()))
+        else:
+            # The supervisor has loaded nothing yet: the child is as good as a process of its own.
+            self.report_end(self.supervisor.run(lambda witness: self.work_under(witness, work)))
 
     def work_under(self, witness, work):
         self.witness = witness
+        self.loading = Loading() if self.may_stay else None
         self.work_or_give_up(work)
 
     def work_or_give_up(self, work):
@@ -427,37 +210,24 @@ class Worker:
         """Runs files until the agent has no more."""
         if self.forks:
             self.serve_by_forking(prepared)
+        elif self.loading is None:
+            self.agent.ready(prepared.version)
+            self.run_files(prepared)
         else:
-            self.serve_in_this_process(prepared)
+            self.serve_and_stay(prepared)
 
     def serve_by_forking(self, prepared):
         project_seeded_random = random.getstate() != self.random_state
         warn_of_threads()
         freeze()
-        self.agent.ready(prepared.version, keeps=True)
-
-        def keep(_):
-            reason = self.loading.reason_to_leave() or prepared.reason_to_leave()
-            if reason is not None:
-                self.agent.send(type="unable", message=reason)
-                return
-            files = self.loading.files() + prepared.depends_on()
-            self.agent.send(type="kept", files=files, all=self.loading.is_all())
-
-        def renew(message):
-            for variable in message["environment"]:
-                name, is_set, value = variable.partition("=")
-                if is_set:
-                    os.environ[name] = value
-                else:
-                    os.environ.pop(name, None)
-            self.agent.ready(prepared.version, keeps=True)
+        staying = Staying(self.agent, self.loading, prepared)
+        staying.ready()
 
         def run_file(witness, order):
             begin_own_life(project_seeded_random)
             witness.finish(prepared.run(order, witness, self.agent), prepared.advice)
 
-        for order in self.agent.orders({"keep": keep, "renew": renew}):
+        for order in self.agent.orders(staying.keep, staying.renew):
             end = self.supervisor.run(lambda witness: run_file(witness, order), order.file)
             while end.is_to_be_repeated():
                 prepared.heed(end.advice)
@@ -469,10 +239,46 @@ class Worker:
             prepared.heed(end.advice)
         self.close(prepared)
 
-    def serve_in_this_process(self, prepared):
-        self.agent.ready(prepared.version)
-        is_used = False
-        for order in self.agent.orders():
+    def serve_and_stay(self, prepared):
+        """Runs all files of a run in one fork, if that is as good as this process, which stays as it is for the next run."""
+        staying = Staying(self.agent, self.loading, prepared)
+        reason = staying.reason_not_to_fork()
+        if reason is not None:
+            staying.ready()
+            self.run_files(prepared, lambda: staying.refuse(reason))
+            return
+        project_seeded_random = random.getstate() != self.random_state
+        freeze()
+        faulthandler.unregister(STACKS_SIGNAL)
+        self.witness.begin_watch()
+
+        def run_files(witness):
+            begin_own_life(project_seeded_random)
+            self.witness = witness
+            self.run_files(prepared, lambda: True)
+
+        staying.ready()
+        while True:
+            end = self.supervisor.run(run_files)
+            self.report_end(end)
+            if not end.stays:
+                return
+            staying.keep()
+            message = next(self.agent.messages(), None)
+            if message is None:
+                return
+            staying.renew(message)
+
+    def run_files(self, prepared, keep=None):
+        """Runs files in this process."""
+        is_used = is_kept = False
+
+        def stay():
+            nonlocal is_kept
+            is_kept = keep()
+            return is_kept
+
+        for order in self.agent.orders(stay if keep else None):
             self.witness.begin(order.file)
             meter = Meter()
             try:
@@ -486,8 +292,16 @@ class Worker:
                 outcome = result("broken", reason.message, reason.details)
             self.witness.clear()
             self.agent.finished({**outcome, **meter.read()})
-        self.witness.begin_end()
+        self.witness.begin_end(is_kept)
         self.close(prepared)
+
+    def report_end(self, end):
+        """Tells how a process ended that ran many files, unless it did so in order."""
+        if end.during is not None:
+            end.usage = {}  # that of all its files
+            self.supervisor.report_death(end)
+        elif end.while_ending and end.status != 0:
+            self.agent.end_failed("behind the last file, the process that ran the files {}".format(end.how()))
 
     def close(self, prepared):
         for message in prepared.close():
@@ -566,35 +380,6 @@ def warn_of_threads():
             "distributest: loading the project started threads ({}), which do not exist in the forked processes that "
             'run the test files; if tests need them, set isolation = "process"\n'.format(", ".join(others))
         )
-
-
-def read_all(descriptor):
-    """Everything in a file, wherever its offset stands, which is left alone."""
-    parts = []
-    offset = 0
-    while True:
-        part = os.pread(descriptor, 1024 * 1024, offset)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-        offset += len(part)
-
-
-def write_all(descriptor, data):
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def innermost_calls(stacks):
-    """What faulthandler wrote, without the calls by which each thread got near to where it is."""
-    told = []
-    for thread in filter(None, stacks.decode("utf-8", "replace").split("\n\n")):
-        calls = thread.rstrip("\n").split("\n")
-        hidden = len(calls) - 1 - SHOWN_CALLS
-        more = ["  … called by {} more".format(hidden)] if hidden > 0 else []
-        told += calls[: 1 + SHOWN_CALLS] + more
-    return "".join(line + "\n" for line in told).encode("utf-8", "replace")
 
 
 def forget_own_directory():

@@ -9,9 +9,15 @@ module DistributestWorker
     # What the project's random numbers begin with, where that was chosen anew for this run.
     attr_reader :seed
 
+    # To be made before the project is loaded.
     def initialize(framework, agent)
       @framework = framework
       @agent = agent
+      @channels = open_channels
+    end
+
+    def ready
+      @agent.ready(@framework.version, keeps: true)
     end
 
     def call(message)
@@ -21,14 +27,41 @@ module DistributestWorker
       end
     end
 
-    private
+    def refuse(reason)
+      @agent.send_message("type" => "unable", "message" => reason)
+    end
 
     def keep
       reason = reason_to_leave
-      return @agent.send_message("type" => "unable", "message" => reason) if reason
+      return refuse(reason) if reason
 
       files = Loaded.files + @framework.depends_on
       @agent.send_message("type" => "kept", "files" => files.uniq, "all" => false)
+    end
+
+    # Why a forked process would not do what this one does; nil: it would, and this one can go on afterwards. Connections
+    # to databases are closed then, to be opened where they are needed.
+    def reason_not_to_fork
+      return "the project keeps a database in memory" if Connections.in_memory?
+
+      reason = reason_to_leave
+      return reason if reason
+
+      Connections.close
+      opened = open_channels - @channels
+      return "loading the project opened #{opened.sort.join(', ')}" unless opened.empty?
+      return "loading the project locked a file" if locks?
+    end
+
+    private
+
+    def renew(environment)
+      environment.each do |variable|
+        name, value = variable.split("=", 2)
+        ENV[name] = value
+      end
+      @seed = @framework.renew if @framework.respond_to?(:renew)
+      ready
     end
 
     # Why this process has to end with its run; nil: it has nothing to do then that anybody would miss.
@@ -38,13 +71,23 @@ module DistributestWorker
       return "coverage is measured" if Coverage.measured?
     end
 
-    def renew(environment)
-      environment.each do |variable|
-        name, value = variable.split("=", 2)
-        ENV[name] = value
+    # Whether this process holds a lock on a file.
+    def locks?
+      # 1: POSIX  ADVISORY  WRITE 1234 08:01:4711 0 EOF
+      File.foreach("/proc/locks").any? { |line| line.split.include?(Process.pid.to_s) }
+    rescue SystemCallError
+      false
+    end
+
+    # The sockets, pipes and the like that this process has open.
+    def open_channels
+      targets = Dir.children("/proc/self/fd").map do |number|
+        File.readlink("/proc/self/fd/#{number}")
+      rescue Errno::ENOENT
+        # The one the directory was read with.
+        nil
       end
-      @seed = @framework.renew if @framework.respond_to?(:renew)
-      @agent.ready(@framework.version, keeps: true)
+      targets.compact.reject { |target| target.start_with?("/") }
     end
   end
 

@@ -67,6 +67,7 @@ module DistributestWorker
     descriptor = Integer(ENV.delete("DISTRIBUTEST_FD"))
     isolation = ENV.delete("DISTRIBUTEST_ISOLATION") || "fork"
     preload = ENV.delete(WITHOUT_PRELOADING).nil?
+    may_stay = ENV.delete("DISTRIBUTEST_MAY_STAY") == "1"
     $PROGRAM_NAME = framework.name
     $stdout.sync = true
     $stderr.sync = true
@@ -76,10 +77,17 @@ module DistributestWorker
       serve_by_forking(framework, agent, supervisor, preload)
     else
       # The supervisor has loaded nothing yet: the child is as good as a process of its own.
-      death = supervisor.run { |witness| serve_in_this_process(framework, agent, witness) }
-      death.usage = {} # that of all its files
-      supervisor.report_death(death) if death.file
+      serve_files = may_stay ? :serve_and_stay : :serve_in_this_process
+      report_end(supervisor, supervisor.run { |witness| send(serve_files, framework, agent, witness) })
     end
+  end
+
+  # Tells how a process ended that ran many files, unless it did so in order.
+  def self.report_end(supervisor, ended)
+    return unless ended.file
+
+    ended.usage = {} # that of all its files
+    supervisor.report_death(ended)
   end
 
   def self.serve_by_forking(framework, agent, supervisor, preload)
@@ -99,10 +107,10 @@ module DistributestWorker
     warn_of_threads
     QuickExit.watch
     warm_up
-    agent.ready(framework.version, keeps: true)
-    stay = Staying.new(framework, agent)
-    agent.each_order(stay) do |order|
-      project_seed = stay.seed if stay.seed
+    staying = Staying.new(framework, agent)
+    staying.ready
+    agent.each_order(staying) do |order|
+      project_seed = staying.seed if staying.seed
       ended = supervisor.run(order.file) do |witness|
         QuickExit.prepare
         # Ruby gives every fork random numbers of its own; those of a project that wants the same every time stay.
@@ -122,7 +130,52 @@ module DistributestWorker
     end
     Coverage.distinguish_process
     agent.ready(framework.version)
-    agent.each_order do |order|
+    run_files(framework, agent, witness)
+  end
+
+  # Runs all files of a run in one fork, if that is as good as this process, which stays as it is for the next run.
+  def self.serve_and_stay(framework, agent, witness)
+    staying = Staying.new(framework, agent)
+    seed = Random.seed
+    AtExit.watch do
+      or_give_up(framework, agent) do
+        framework.require_framework
+        framework.load
+      end
+    end
+    if (reason = staying.reason_not_to_fork)
+      Coverage.distinguish_process
+      staying.ready
+      return run_files(framework, agent, witness, ->(_) { staying.refuse(reason) })
+    end
+
+    project_seed = Random.seed unless Random.seed == seed
+    framework.load_what_forks_need if framework.respond_to?(:load_what_forks_need)
+    QuickExit.watch
+    warm_up
+    trap(STACKS_SIGNAL, "DEFAULT")
+    witness.begin_watch
+    supervisor = Supervisor.new(agent)
+    staying.ready
+    loop do
+      ended = supervisor.run do |run_witness|
+        QuickExit.prepare
+        srand(project_seed) if project_seed
+        run_files(framework, agent, run_witness, ->(_) { run_witness.end_run && :end })
+      end
+      report_end(supervisor, ended)
+      return unless ended.stays?
+
+      staying.keep
+      message = agent.await_message or return
+      staying.call(message)
+      project_seed = staying.seed if staying.seed
+    end
+  end
+
+  # Runs files in this process. `keep` takes the message that asks it to stay.
+  def self.run_files(framework, agent, witness, keep = nil)
+    agent.each_order(keep) do |order|
       witness.begin(order.file)
       meter = Meter.begin
       result = framework.run(order, witness, agent)
@@ -525,13 +578,21 @@ module DistributestWorker
 
   # Keeps `at_exit` blocks registered while the project is loaded from running in forked processes.
   module AtExit
-    def self.keep_to_this_process
+    # Where blocks come from that do nothing here: test-unit's would run its tests.
+    HARMLESS = %w[/test/unit.rb].freeze
+
+    def self.keep_to_this_process(&load)
       owner = Process.pid
+      watch(->(block) { -> { block.call if Process.pid == owner } }, &load)
+    end
+
+    # Notes whether any is registered. What is registered in place of a block, `instead` says.
+    def self.watch(instead = ->(block) { block })
       originals = [Kernel, Kernel.singleton_class].to_h { |place| [place, place.instance_method(:at_exit)] }
       originals.each do |place, original|
         replace(place) do |&block|
-          AtExit.note
-          original.bind(self).call { block.call if Process.pid == owner }
+          AtExit.note(block)
+          original.bind(self).call(&instead.call(block))
           block
         end
       end
@@ -547,8 +608,8 @@ module DistributestWorker
       place.send(:private, :at_exit) if place == Kernel
     end
 
-    def self.note
-      @registered = true
+    def self.note(block)
+      @registered ||= HARMLESS.none? { |file| block&.source_location.to_a.first.to_s.end_with?(file) }
     end
 
     # Whether loading the project has registered any.

@@ -49,8 +49,9 @@ module DistributestWorker
     end
 
     def ready(version, keeps: false)
-      send_message("type" => "ready", "protocol" => PROTOCOL, "framework" => @framework, "version" => version,
-                   "runtime" => runtime, "keeps" => keeps)
+      stays = keeps ? { "keeps" => true, "process" => Process.pid } : {}
+      send_message({ "type" => "ready", "protocol" => PROTOCOL, "framework" => @framework, "version" => version,
+                     "runtime" => runtime }.merge(stays))
     end
 
     # What decides on this machine what tests do and is not in the project: the interpreter, and the versions of all gems
@@ -80,21 +81,23 @@ module DistributestWorker
       exit!(1)
     end
 
-    # What to run, one by one, until the agent has no more or is gone. `others` takes messages of other types.
+    # What to run, one by one, until the agent has no more or is gone. `others` takes messages of other types; when it
+    # returns `:end`, nothing comes after that.
     def each_order(others = nil)
-      loop do
-        end_stray
-        message = next_message
-        return if message.nil? || message["type"] == "quit"
-
-        unless message["type"] == "run"
-          others&.call(message)
-          next
+      each_message do |message|
+        if message["type"] == "run"
+          lists = %w[tests only except].map { |key| message[key] unless message[key].to_a.empty? }
+          yield Order.new(message["file"], *lists)
+        elsif others&.call(message) == :end
+          return
         end
-
-        lists = %w[tests only except].map { |key| message[key] unless message[key].to_a.empty? }
-        yield Order.new(message["file"], *lists)
       end
+    end
+
+    # What the agent says next; nil when it has no more to say or is gone.
+    def await_message
+      each_message { |message| return message }
+      nil
     end
 
     # Ends this process, exit handlers left out, if a test forked it and let it come back from there.
@@ -114,6 +117,16 @@ module DistributestWorker
     end
 
     private
+
+    def each_message
+      loop do
+        end_stray
+        message = next_message
+        return if message.nil? || message["type"] == "quit"
+
+        yield message
+      end
+    end
 
     def at_end?
       return false unless IO.select([@socket], nil, nil, 0)
@@ -251,6 +264,16 @@ module DistributestWorker
       write({})
     end
 
+    # From now on the process watches over one of its own.
+    def begin_watch
+      write("watches" => true)
+    end
+
+    # All files have been run, and the agent wants to know whether this worker stays.
+    def end_run
+      write("stays" => true)
+    end
+
     def read
       text = @notes.pread(@notes.size, 0)
       text.empty? ? {} : Marshal.load(text)
@@ -285,6 +308,11 @@ module DistributestWorker
       @result = notes["result"]
       @file = notes["file"]
       @test = notes["test"]
+      @stays = notes["stays"]
+    end
+
+    def stays?
+      @stays
     end
 
     # What the process said of its file, unless it passed it and then left as one that failed.
@@ -406,7 +434,7 @@ module DistributestWorker
         yield witness
       end
       meter = Meter.new
-      status = wait(wake_up)
+      status = wait(wake_up, witness)
       @child = nil
       trap("TERM", "DEFAULT")
       trap("CHLD", "DEFAULT")
@@ -434,7 +462,7 @@ module DistributestWorker
 
     private
 
-    def wait(wake_up)
+    def wait(wake_up, witness)
       watched = [wake_up, @agent.socket]
       loop do
         pid, status = Process.wait2(@child, Process::WNOHANG)
@@ -446,7 +474,9 @@ module DistributestWorker
 
         if @agent.gone?
           watched.delete(@agent.socket)
-          end_child("KILL")
+          @told_to_end = "KILL"
+          # A process that watches over one of its own ends that one, and then itself.
+          end_child("KILL") unless witness.read["watches"]
         else
           # Something waits to be read by the forked process, or until it has ended.
           IO.select([wake_up], nil, nil, CHECK_SECONDS)

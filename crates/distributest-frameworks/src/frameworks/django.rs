@@ -39,12 +39,7 @@ impl Definition for Django {
         Launch::Worker(WorkerLaunch::embedded(
             &python::PROGRAMS,
             "django_worker.py",
-            concat!(
-                include_str!("../../workers/python_worker.py"),
-                include_str!("../../workers/python_loading.py"),
-                include_str!("../../workers/unittest_cases.py"),
-                include_str!("../../workers/django_worker.py")
-            ),
+            python::worker_source!("unittest_cases.py", "django_worker.py"),
             options,
         ))
     }

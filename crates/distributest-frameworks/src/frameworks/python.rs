@@ -27,6 +27,19 @@ pub(crate) const PROGRAMS: [&str; 7] = [
     "python",
 ];
 
+/// The text of a worker program: the three files for Python and those for the framework.
+macro_rules! worker_source {
+    ($($file:literal),+) => {
+        concat!(
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/python_worker.py")),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/python_processes.py")),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/python_keeping.py")),
+            $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/", $file)),)+
+        )
+    };
+}
+pub(crate) use worker_source;
+
 /// Files that list what a project depends on, besides `requirements*.txt`.
 const DEPENDENCIES: [&str; 7] =
     ["pyproject.toml", "Pipfile", "setup.cfg", "setup.py", "tox.ini", "noxfile.py", "environment.yml"];

@@ -49,12 +49,7 @@ impl Definition for Unittest {
         Launch::Worker(WorkerLaunch::embedded(
             &python::PROGRAMS,
             "unittest_worker.py",
-            concat!(
-                include_str!("../../workers/python_worker.py"),
-                include_str!("../../workers/python_loading.py"),
-                include_str!("../../workers/unittest_cases.py"),
-                include_str!("../../workers/unittest_worker.py")
-            ),
+            python::worker_source!("unittest_cases.py", "unittest_worker.py"),
             options,
         ))
     }

@@ -28,6 +28,7 @@ fn worker_with(project: &Project, isolation: Isolation, variables: &[&str], argu
         program_arguments: &program_arguments,
         arguments,
         isolation,
+        may_stay: false,
     };
     start.worker(project)
 }
@@ -240,6 +241,7 @@ fn says_why_it_cannot_work() {
         program_arguments: &["-S"],
         arguments: &[],
         isolation: Isolation::Fork,
+        may_stay: false,
     };
     let told = isolated.worker(&project).next().unwrap();
     assert!(

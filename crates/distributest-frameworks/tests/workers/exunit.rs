@@ -38,6 +38,7 @@ fn start(isolation: Isolation) -> Start<'static> {
         program_arguments: &[],
         arguments: &[],
         isolation,
+        may_stay: false,
     }
 }
 

@@ -24,6 +24,14 @@ fn project(framework: &str, helper: &str) -> (Project, &'static str) {
                  expect(ENV['DISTRIBUTEST_RUN']).to eq('r2') } }\n",
             ),
         ],
+        "test-unit" => [
+            ("test/test_helper.rb", helper),
+            (
+                "test/a_test.rb",
+                "require 'test_helper'\nrequire 'test/unit'\nclass ATest < Test::Unit::TestCase\n  \
+                 def test_it\n    assert_equal 'r2', ENV['DISTRIBUTEST_RUN']\n  end\nend\n",
+            ),
+        ],
         _ => [
             ("test/test_helper.rb", helper),
             (
@@ -64,7 +72,7 @@ fn path(project: &Project, name: &str) -> String {
 
 #[test]
 fn a_worker_that_stays_goes_on_in_another_run() {
-    for framework in ["pytest", "rspec", "minitest"] {
+    for framework in ["pytest", "rspec", "minitest", "test-unit"] {
         let (project, file) = project(framework, "");
         let mut worker = start(framework).ready_worker(&project);
         worker.renew(&["DISTRIBUTEST_RUN=r1", "OLDPWD"]);

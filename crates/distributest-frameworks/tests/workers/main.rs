@@ -5,6 +5,7 @@ mod eunit;
 mod exunit;
 mod javascript;
 mod keeping;
+mod keeping_shared;
 mod minitest;
 mod parts;
 mod pytest;

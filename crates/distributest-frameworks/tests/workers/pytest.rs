@@ -47,6 +47,7 @@ pub(crate) fn start(isolation: Isolation) -> Start<'static> {
         program_arguments: &[],
         arguments: &[],
         isolation,
+        may_stay: false,
     }
 }
 
@@ -399,14 +400,16 @@ fn what_a_conftest_opens_in_one_hook_is_there_until_it_closes_it_in_another() {
 
 #[test]
 fn the_worker_ends_what_runs_when_the_agent_is_gone_or_it_is_told_to() {
-    for (isolation, abandon) in [
-        (Isolation::Fork, true),
-        (Isolation::Fork, false),
-        (Isolation::Shared, true),
-        (Isolation::Process, false),
+    for (isolation, may_stay, abandon) in [
+        (Isolation::Fork, false, true),
+        (Isolation::Fork, false, false),
+        (Isolation::Shared, false, true),
+        (Isolation::Shared, true, true),
+        (Isolation::Shared, true, false),
+        (Isolation::Process, false, false),
     ] {
         let project = Project::copy_of("pytest");
-        let mut worker = start(isolation).ready_worker(&project);
+        let mut worker = Start { may_stay, ..start(isolation) }.ready_worker(&project);
         worker.send_run("tests/test_hangs.py");
         let pid: u32 = wait_for_text(&project.path().join("hanging.txt")).trim().parse().unwrap();
         ask_for_stacks(pid, "-16");

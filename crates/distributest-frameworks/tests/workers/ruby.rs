@@ -46,6 +46,7 @@ pub(crate) fn start(framework: &str, isolation: Isolation) -> Start<'static> {
         program_arguments: &[],
         arguments: &[],
         isolation,
+        may_stay: false,
     }
 }
 

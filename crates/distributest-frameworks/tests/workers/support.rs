@@ -61,6 +61,7 @@ fn copy(source: &Path, target: &Path) {
 }
 
 /// What a worker said of one file.
+#[derive(Debug)]
 pub(crate) struct FileReport {
     pub(crate) tests: Vec<Value>,
     pub(crate) finished: Value,
@@ -107,6 +108,8 @@ pub(crate) struct Start<'a> {
     pub(crate) program_arguments: &'a [&'a str],
     pub(crate) arguments: &'a [&'a str],
     pub(crate) isolation: Isolation,
+    /// Whether it is told that it may stay for another run, as a `shared` one is.
+    pub(crate) may_stay: bool,
 }
 
 impl Start<'_> {
@@ -143,6 +146,7 @@ impl Start<'_> {
             .current_dir(project.path())
             .env("DISTRIBUTEST_FD", "3")
             .env("DISTRIBUTEST_ISOLATION", worker.isolation.word())
+            .env("DISTRIBUTEST_MAY_STAY", if self.may_stay { "1" } else { "0" })
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env_remove("SPEC_OPTS")
             .env_remove("PYTEST_ADDOPTS")

@@ -35,6 +35,7 @@ fn start(isolation: Isolation) -> Start<'static> {
         program_arguments: &[],
         arguments: &[],
         isolation,
+        may_stay: false,
     }
 }
 

@@ -4,11 +4,12 @@
 const WITHOUT_VARIABLE: [&str; 5] = ["cache_inputs", "env", "host", "isolation", "retry"];
 
 /// Variables that are not settings: those that hooks and tests see, and where the system's files are.
-pub(super) const OTHER_VARIABLES: [&str; 8] = [
+pub(super) const OTHER_VARIABLES: [&str; 9] = [
     "DISTRIBUTEST_ENV",
     "DISTRIBUTEST_FD",
     "DISTRIBUTEST_HOST",
     "DISTRIBUTEST_ISOLATION",
+    "DISTRIBUTEST_MAY_STAY",
     "DISTRIBUTEST_PROJECT",
     "DISTRIBUTEST_RUN",
     "DISTRIBUTEST_RUNNER",

@@ -14,12 +14,13 @@ use super::sources::{ConfigSources, read_text};
 use super::{Config, HostConfig, Isolation, LOCALHOST, LogConfig, RETRIES_LIMIT, RUNNERS_LIMIT, SyncConfig};
 
 /// Variables that every runner gets from its agent, so they can't be set for all of them.
-const RUNNER_VARIABLES: [&str; 9] = [
+const RUNNER_VARIABLES: [&str; 10] = [
     "DB_PREFIX",
     "DISTRIBUTEST_ENV",
     "DISTRIBUTEST_FD",
     "DISTRIBUTEST_HOST",
     "DISTRIBUTEST_ISOLATION",
+    "DISTRIBUTEST_MAY_STAY",
     "DISTRIBUTEST_PROJECT",
     "DISTRIBUTEST_RUN",
     "DISTRIBUTEST_RUNNER",

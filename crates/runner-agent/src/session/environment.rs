@@ -19,9 +19,10 @@ pub(crate) const ENVIRONMENT_FILE: &str = "DISTRIBUTEST_ENV";
 const ENVIRONMENT_FILE_LIMIT: u64 = 1024 * 1024;
 
 /// Variables of the agent's own that nothing it starts may inherit.
-const PRIVATE_VARIABLES: [&str; 7] = [
+const PRIVATE_VARIABLES: [&str; 8] = [
     "DISTRIBUTEST_FD",
     "DISTRIBUTEST_ISOLATION",
+    "DISTRIBUTEST_MAY_STAY",
     "DISTRIBUTEST_RUNNER",
     "DISTRIBUTEST_ENV",
     "DB_PREFIX",

@@ -306,16 +306,15 @@ impl Lane {
     /// has found it may miss it.
     async fn leave_worker(&mut self, launch: usize) {
         let Some(worker) = self.launches[launch].take_worker() else { return };
-        let block = worker.close_block().await;
         let left = match &self.left_running {
             None => self.context.warmth.leave(worker).await,
             Some(_) => Err(worker),
         };
-        if let Err(worker) = left {
-            self.launches[launch] = LaunchState::Started(worker);
-            self.retire_worker(launch).await;
-        }
-        self.tell_last_words(launch, block, None).await;
+        let (block, failure) = match left {
+            Ok(last_words) => last_words,
+            Err(worker) => worker.retire().await,
+        };
+        self.tell_last_words(launch, block, failure).await;
     }
 
     /// Tells the coordinator what a worker still wrote, and what failed as it ended, if anything.

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use distributest_protocol::wire;
 use distributest_tree::record::Stamp;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -273,20 +274,29 @@ impl RunWarmth {
         self.refused.store(true, Ordering::Relaxed);
     }
 
-    /// Leaves a worker to the next run.
+    /// Whether workers may be left to a later run.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.keep_for.is_zero() && !self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Leaves a worker to the next run. The block holds what it wrote since its last file; the text says what of all its
+    /// files failed as they ended, if anything did.
     ///
     /// # Errors
     ///
     /// The worker, when it may not stay.
-    pub(crate) async fn leave(&self, mut worker: Box<Worker>) -> Result<(), Box<Worker>> {
-        if self.keep_for.is_zero() || self.refused.load(Ordering::Relaxed) {
+    pub(crate) async fn leave(
+        &self,
+        mut worker: Box<Worker>,
+    ) -> Result<(wire::OutputBlock, Option<String>), Box<Worker>> {
+        if !self.is_wanted() {
             return Err(worker);
         }
         match worker.prepare_to_stay().await {
             Ok(loaded) => {
-                worker.leave_run().await;
+                let last_words = worker.leave_run().await;
                 lock(&self.left).push(LeftWorker { worker: *worker, loaded });
-                Ok(())
+                Ok(last_words)
             }
             Err(reason) => {
                 tracing::info!(reason, "a worker is not kept");

@@ -104,7 +104,12 @@ impl WorkerLaunch {
     /// What a worker started now would be started with, if it is of the kind that may be kept.
     pub(crate) fn wanted(&self, directory: &Path, environment: &Environment) -> Option<Origin> {
         let program = programs::find(&self.programs, directory, environment).ok()?;
-        self.origin(&program, environment).filter(|_| self.isolation == wire::Isolation::Fork)
+        self.origin(&program, environment).filter(|_| self.may_stay())
+    }
+
+    /// Whether what it has loaded may outlive its run: its files run in forks of that, or all of them in one.
+    fn may_stay(&self) -> bool {
+        matches!(self.isolation, wire::Isolation::Fork | wire::Isolation::Shared)
     }
 
     fn origin(&self, program: &Path, environment: &Environment) -> Option<Origin> {
@@ -130,6 +135,8 @@ pub(crate) struct Worker {
     helpers: Known,
     /// It understands that it is to stay.
     keeps: bool,
+    /// The process that stays then.
+    loaded_process: u32,
     versions: Versions,
     origin: Option<Origin>,
     start_took: Duration,
@@ -246,6 +253,9 @@ impl Worker {
         let origin = launch.origin(&program, environment);
         let mut environment = environment.clone();
         environment.set("DISTRIBUTEST_ISOLATION", isolation_word(launch.isolation));
+        if launch.isolation == wire::Isolation::Shared && origin.is_some() && context.warmth.is_wanted() {
+            environment.set("DISTRIBUTEST_MAY_STAY", "1");
+        }
         let spawned = context
             .start(Program {
                 program: program.clone().into(),
@@ -258,6 +268,7 @@ impl Worker {
         let control = started.tree.take_control().expect("it was asked for");
         let (link, isolation, helpers) = (WorkerLink::new(control), launch.isolation, Known::default());
         let (has_run, keeps, versions) = (false, false, Versions::default());
+        let loaded_process = started.tree.pid();
         let (start_took, failed_ends) = (Duration::ZERO, Vec::new());
         Ok(Worker {
             started,
@@ -266,6 +277,7 @@ impl Worker {
             has_run,
             helpers,
             keeps,
+            loaded_process,
             versions,
             origin,
             start_took,
@@ -279,8 +291,9 @@ impl Worker {
             () = run_out(limit) => return Err(WorkerError::NotReady(limit.unwrap_or_default())),
         };
         match event {
-            Event::Message(WorkerMessage::Ready { keeps, versions }) => {
+            Event::Message(WorkerMessage::Ready { keeps, process, versions }) => {
                 (self.keeps, self.versions) = (keeps, versions);
+                self.loaded_process = process.unwrap_or(self.loaded_process);
                 Ok(())
             }
             Event::Message(WorkerMessage::Unable { message, hint }) => {
@@ -498,8 +511,10 @@ impl Worker {
         (self.started.capture.close_block().await, self.failed_end())
     }
 
-    fn failed_end(&self) -> Option<String> {
-        (!self.failed_ends.is_empty()).then(|| self.failed_ends.join("; "))
+    /// What of its files failed as it ended.
+    fn failed_end(&mut self) -> Option<String> {
+        let failed = std::mem::take(&mut self.failed_ends);
+        (!failed.is_empty()).then(|| failed.join("; "))
     }
 
     /// Closes the block of what it wrote since its last file.
@@ -518,10 +533,15 @@ impl Worker {
             };
             let is_late = tokio::time::timeout(grace, left).await.is_err();
             if is_late && is_shared {
-                self.failed_ends.push(format!("it had not ended {} s after its last file", grace.as_secs()));
+                self.note_late_end();
             }
         }
         self.stop(Duration::ZERO).await;
+    }
+
+    fn note_late_end(&mut self) {
+        let limit = SHARED_QUIT_GRACE.as_secs();
+        self.failed_ends.push(format!("it had not ended {limit} s after its last file"));
     }
 
     async fn stop(&self, grace: Duration) {

@@ -58,6 +58,8 @@ pub(crate) enum WorkerMessage {
     Ready {
         /// It understands [`WorkerOrder::Keep`].
         keeps: bool,
+        /// Which of its processes has loaded what is loaded once, where that is not the first.
+        process: Option<u32>,
         /// Its versions.
         versions: Versions,
     },
@@ -226,10 +228,10 @@ fn parse(line: &[u8]) -> Result<WorkerMessage, WorkerLinkError> {
         cut_short: error.is_eof(),
     })?;
     Ok(match message {
-        Line::Ready { protocol: 1, keeps, version, runtime } => {
+        Line::Ready { protocol: 1, keeps, process, version, runtime } => {
             let known = |text: Option<String>| text.unwrap_or_default();
             let versions = Versions { framework: known(version), runtime: known(runtime) };
-            WorkerMessage::Ready { keeps, versions }
+            WorkerMessage::Ready { keeps, process, versions }
         }
         Line::Kept { files, all } => WorkerMessage::Kept { files, is_all: all },
         Line::Ready { protocol: version, .. } => return Err(WorkerLinkError::Version { version }),
@@ -250,6 +252,7 @@ enum Line {
         protocol: u64,
         #[serde(default)]
         keeps: bool,
+        process: Option<u32>,
         version: Option<String>,
         runtime: Option<String>,
     },

@@ -8,22 +8,28 @@ use std::time::Duration;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind as Update;
 use distributest_protocol::wire::attempt_finished::Result as AttemptResult;
+use distributest_protocol::wire::coordinator_message::Kind as Order;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::{ALLOW_ROOT, Daemon, connect_as, other_user};
 use crate::support::*;
 
-/// A worker that says who it is and which run it works for, and depends on `helper.txt` and what `knows` says.
+/// A worker that says who it is and which run it works for, and depends on `helper.txt` and what `knows` says. Where it is
+/// told that it may stay, that is a process below it, as with the workers that have `shared` files.
 const WORKER: &str = r#"
 say() { printf '%s\n' "$1" >&3; }
 if [ -e sleeps ]; then sleep 1000 & fi
-say '{"type":"ready","protocol":1,"keeps":true}'
+process=$$
+if [ -n "$DISTRIBUTEST_MAY_STAY" ]; then sleep 1000 & process=$!; fi
+ready='{"type":"ready","protocol":1,"keeps":true,"process":'"$process"'}'
+say "$ready"
 while read -r line <&3; do
   case $line in
-    *'"keep"'*) [ ! -e refuses ] || { say '{"type":"unable","message":"not today"}'; continue; }
+    *'"keep"'*) [ ! -e fails ] || say '{"type":"end_failed","message":"left over"}'
+                [ ! -e refuses ] || { say '{"type":"unable","message":"not today"}'; continue; }
                 say '{"type":"kept","files":["'"$PWD"'/helper.txt","'"$PWD"'/../outside.txt"],"all":'"$(cat knows)"'}' ;;
     *'"renew"'*) line=${line#*DISTRIBUTEST_RUN=}; DISTRIBUTEST_RUN=${line%%\"*}
-                 say '{"type":"ready","protocol":1,"keeps":true}' ;;
+                 say "$ready" ;;
     *'"quit"'*) exit 0 ;;
     *) echo "$$ $DISTRIBUTEST_RUN"; [ ! -e writes ] || echo more >> "$(cat writes)"
        say '{"type":"finished","outcome":"passed"}' ;;
@@ -264,6 +270,62 @@ async fn a_worker_that_might_be_missed_or_in_the_way_does_not_stay() {
         *place = project_hook("setup");
         let ran = bench.run_with(prepare).await;
         bench.assert_nothing_stays(&ran).await;
+    }
+}
+
+fn isolated(prepare: &mut wire::Prepare, isolation: wire::Isolation) {
+    match &mut prepare.launches[0].kind {
+        Some(wire::launch::Kind::Worker(worker)) => worker.isolation = isolation.into(),
+        _ => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn of_a_worker_with_shared_files_the_process_stays_that_has_loaded_them() {
+    let mut bench = Bench::new("").await;
+    let shared = |bench: &Bench| {
+        let mut prepare = bench.prepare();
+        isolated(&mut prepare, wire::Isolation::Shared);
+        prepare
+    };
+    let prepare = shared(&bench);
+    let first = bench.run_that_stays_with(prepare).await;
+    let prepare = shared(&bench);
+    let second = bench.run_that_stays_with(prepare).await;
+    assert_eq!((second.pid, second.kept, second.run.as_str()), (first.pid, true, "run-2"));
+    // Any other process below it is in the way.
+    bench.site.file("sleeps", "", 0o644);
+    let prepare = shared(&bench);
+    let ran = bench.run_with(prepare).await;
+    bench.assert_nothing_stays(&ran).await;
+    // A process for each file is not worth keeping.
+    fs::remove_file(bench.site.project().join("sleeps")).unwrap();
+    let mut prepare = bench.prepare();
+    isolated(&mut prepare, wire::Isolation::Process);
+    let ran = bench.run_with(prepare).await;
+    bench.assert_nothing_stays(&ran).await;
+}
+
+#[tokio::test]
+async fn what_fails_when_the_files_of_a_worker_end_is_told_before_it_stays() {
+    let mut bench = Bench::new("").await;
+    bench.site.file("fails", "", 0o644);
+    for _ in 0..2 {
+        bench.let_files_age().await;
+        let before = bench.log().matches(STAYS).count();
+        let mut prepare = bench.prepare();
+        isolated(&mut prepare, wire::Isolation::Shared);
+        let (mut coordinator, _) = bench.begin(prepare).await;
+        coordinator.order(Order::EndRun(wire::EndRun {})).await;
+        let failure = coordinator
+            .until(|update| match update {
+                Update::WorkerEnded(ended) => Some(ended.failure.clone()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(failure, "left over");
+        coordinator.until(|update| matches!(update, Update::RunEnded(_)).then_some(())).await;
+        wait_for("the session stays", || (bench.log().matches(STAYS).count() > before).then_some(())).await;
     }
 }
 

@@ -76,13 +76,7 @@ impl Definition for Pytest {
         Launch::Worker(WorkerLaunch::embedded(
             &python::PROGRAMS,
             "pytest_worker.py",
-            concat!(
-                include_str!("../../../workers/python_worker.py"),
-                include_str!("../../../workers/python_loading.py"),
-                include_str!("../../../workers/pytest_coverage.py"),
-                include_str!("../../../workers/pytest_plugins.py"),
-                include_str!("../../../workers/pytest_worker.py")
-            ),
+            python::worker_source!("pytest_coverage.py", "pytest_plugins.py", "pytest_worker.py"),
             options,
         ))
     }

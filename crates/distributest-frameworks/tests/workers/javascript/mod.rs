@@ -52,6 +52,7 @@ fn start(framework: &str, isolation: Isolation) -> Start<'static> {
         program_arguments: &[],
         arguments: &[],
         isolation,
+        may_stay: false,
     }
 }
 

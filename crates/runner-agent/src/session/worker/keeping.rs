@@ -3,6 +3,8 @@
 //! Only a worker that has nothing to do at its end and nothing that hinders others may stay: it says so itself, it has
 //! neither processes nor sockets nor locks, and it tells which files it has loaded. What it answers is taken as it is: a
 //! worker works for nobody but its own user.
+//!
+//! A `shared` worker's files run in one fork of what stays, which ends with the run, so that nothing of them stays either.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use distributest_protocol::wire;
 
-use super::{Worker, WorkerError};
+use super::{SHARED_QUIT_GRACE, Worker, WorkerError, receive_news};
 use crate::failure;
 use crate::session::context::RunContext;
 use crate::session::environment::Environment;
@@ -96,44 +98,59 @@ impl Worker {
     ///
     /// Why it may not stay.
     pub(crate) async fn prepare_to_stay(&mut self) -> Result<LoadedFiles, String> {
-        if self.isolation != wire::Isolation::Fork || !self.keeps || self.origin.is_none() || !self.is_alive()
-        {
+        if !self.keeps || self.origin.is_none() || !self.is_alive() {
             return Err("it is not of the kind that stays".to_owned());
         }
+        let mut loaded = self.ask_what_it_has_loaded().await?;
         self.is_alone().await?;
-        let pid = self.started.tree.pid();
+        let pid = self.loaded_process;
         if sockets_of(pid) > 1 {
             return Err("loading the project opened a socket".to_owned());
         }
         if holds_lock(pid) {
             return Err("loading the project locked a file".to_owned());
         }
-        self.link.send(&WorkerOrder::Keep).await.map_err(|error| failure::chain(&error))?;
-        let answer = tokio::time::timeout(ANSWER_PATIENCE, self.link.receive()).await;
-        let mut loaded = match answer {
-            Ok(Ok(WorkerMessage::Kept { files, is_all })) => LoadedFiles { files, is_all },
-            Ok(Ok(WorkerMessage::Unable { message, .. })) => return Err(message),
-            Ok(Ok(_)) => return Err("it answered something else".to_owned()),
-            Ok(Err(error)) => return Err(failure::chain(&error)),
-            Err(_) => return Err(format!("it did not answer within {} s", ANSWER_PATIENCE.as_secs())),
-        };
         loaded.files.extend(mapped_files(pid)?);
         Ok(loaded)
+    }
+
+    async fn ask_what_it_has_loaded(&mut self) -> Result<LoadedFiles, String> {
+        self.link.send(&WorkerOrder::Keep).await.map_err(|error| failure::chain(&error))?;
+        let is_shared = self.isolation == wire::Isolation::Shared;
+        let patience = if is_shared { SHARED_QUIT_GRACE } else { ANSWER_PATIENCE };
+        let answer = receive_news(&mut self.link, &mut self.failed_ends);
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(WorkerMessage::Kept { files, is_all })) => Ok(LoadedFiles { files, is_all }),
+            Ok(Ok(WorkerMessage::Unable { message, .. })) => Err(message),
+            Ok(Ok(_)) => Err("it answered something else".to_owned()),
+            Ok(Err(error)) => Err(failure::chain(&error)),
+            Err(_) => {
+                if is_shared {
+                    self.note_late_end();
+                    // It has had its time, and is not asked to end as well.
+                    self.stop(Duration::ZERO).await;
+                }
+                Err(format!("it did not answer within {} s", patience.as_secs()))
+            }
+        }
     }
 
     /// Makes sure that it has started no process that is still there.
     async fn is_alone(&self) -> Result<(), String> {
         let processes =
             self.started.tree.leaked(Duration::ZERO).await.map_err(|error| failure::chain(&error))?;
-        match processes.first() {
+        match processes.iter().find(|process| process.pid != self.loaded_process) {
             Some(process) => Err(format!("it has started a process: {process}")),
             None => Ok(()),
         }
     }
 
-    /// Lets go of the run it worked for: what it writes from now on is lost.
-    pub(crate) async fn leave_run(&self) {
+    /// Lets go of the run it worked for: what it writes from now on is lost. Says what it still wrote, and what of all
+    /// its files failed as they ended.
+    pub(crate) async fn leave_run(&mut self) -> (wire::OutputBlock, Option<String>) {
+        let block = self.close_block().await;
         self.started.capture.detach().await;
+        (block, self.failed_end())
     }
 
     /// Takes up work in another run.

@@ -5,6 +5,45 @@ to the last file, unless something else than Python reads: an extension module, 
 """
 
 
+class Staying:
+    """What a worker process does when its run has ended, and when another one begins."""
+
+    def __init__(self, agent, loading, prepared):
+        self.agent = agent
+        self.loading = loading
+        self.prepared = prepared
+
+    def ready(self):
+        self.agent.ready(self.prepared.version, keeps=True)
+
+    def reason_to_leave(self):
+        return self.loading.reason_to_leave() or self.prepared.reason_to_leave()
+
+    def reason_not_to_fork(self):
+        """Why a forked process would not do what this one does; None: it would, and this one can go on afterwards."""
+        return self.reason_to_leave() or self.loading.reason_not_to_fork()
+
+    def refuse(self, reason):
+        self.agent.send(type="unable", message=reason)
+
+    def keep(self):
+        reason = self.reason_to_leave()
+        if reason is not None:
+            self.refuse(reason)
+            return
+        files = self.loading.files() + self.prepared.depends_on()
+        self.agent.send(type="kept", files=files, all=self.loading.is_all())
+
+    def renew(self, message):
+        for variable in message["environment"]:
+            name, is_set, value = variable.partition("=")
+            if is_set:
+                os.environ[name] = value
+            else:
+                os.environ.pop(name, None)
+        self.ready()
+
+
 class Loading:
     """What this process reads from now on, and what it registers to be done at its end."""
 
@@ -23,6 +62,7 @@ class Loading:
         self.hidden = False  # something was read that can't be known
         self.at_exit = []
         self.process = os.getpid()
+        self.channels = open_channels()
         self.finalizers = set(weakref.finalize._registry)
         register = atexit.register
 
@@ -51,6 +91,17 @@ class Loading:
         finalizers = [each for each in list(weakref.finalize._registry) if each not in self.finalizers and each.atexit]
         if finalizers or any(self.name(function) not in self.HARMLESS_AT_EXIT for function in self.at_exit):
             return "loading the project registered something to be done at its end"
+        return None
+
+    def reason_not_to_fork(self):
+        """What a forked process would share with this one that is not memory, or not have."""
+        opened = open_channels() - self.channels
+        if opened:
+            return "loading the project opened {}".format(", ".join(sorted(opened)))
+        # 1: POSIX  ADVISORY  WRITE 1234 08:01:4711 0 EOF
+        with contextlib.suppress(OSError), open("/proc/locks") as locks:
+            if any(str(self.process) in line.split() for line in locks):
+                return "loading the project locked a file"
         return None
 
     def name(self, function):
@@ -91,6 +142,16 @@ class Loading:
         if os.path.basename(directory) != "__pycache__":
             return file
         return os.path.join(os.path.dirname(directory), name.split(".", 1)[0] + ".py")
+
+
+def open_channels():
+    """The sockets, pipes and the like that this process has open."""
+    targets = set()
+    for number in entries("/proc/self/fd"):
+        # The one that the directory is read with is gone.
+        with contextlib.suppress(OSError):
+            targets.add(os.readlink("/proc/self/fd/" + number))
+    return {target for target in targets if not target.startswith("/")}
 
 
 def may_read(flags):
