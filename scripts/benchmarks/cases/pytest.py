@@ -1,6 +1,7 @@
 """pytest: 200 files of 5 trivial tests, a conftest that costs half a second."""
 
 import re
+import shutil
 
 from measure import Goal, Measurement
 
@@ -28,6 +29,10 @@ def measurements(bench):
     def all_passed(output):
         return re.search(rf"^=* ?{tests} passed in ", output, re.MULTILINE)
 
+    # Of one project, an agent keeps the workers of the last run.
+    copy = bench.directory("pytest-shared")
+    shutil.copytree(project, copy, dirs_exist_ok=True)
+
     with bench.resident_agent() as agent:
         for runners in (2, 4):
             modes = {
@@ -42,6 +47,7 @@ def measurements(bench):
                     bench.distributest("fork", ["--runners", runners], project, files, tests),
                     bench.distributest("shared", ["--runners", runners, "--isolation", "shared"], project, files, tests),
                     bench.with_kept_workers("fork, kept", agent, ["--runners", runners], project, files, tests),
+                    bench.with_kept_workers("shared, kept", agent, ["--runners", runners, "--isolation", "shared"], copy, files, tests),
                     bench.peer("pytest", ["pytest", "-q", "-p", "no:xdist"], project, all_passed),
                     *modes.values(),
                 ],
@@ -49,6 +55,7 @@ def measurements(bench):
                     Goal("fork", 0.7, list(modes), "the best of xdist"),
                     Goal("shared", 0.5, list(modes), "the best of xdist"),
                     Goal("fork, kept", 0.4, list(modes), "the best of xdist"),
+                    Goal("shared, kept", 0.4, list(modes), "the best of xdist"),
                 ],
                 pieces=files,
             )

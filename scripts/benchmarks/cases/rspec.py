@@ -1,5 +1,7 @@
 """RSpec: 200 files of 5 trivial examples, a helper that costs half a second."""
 
+import shutil
+
 from measure import Goal, Measurement
 
 HELPER = """
@@ -22,6 +24,10 @@ def measurements(bench):
     sample = bench.size(8, 4)
     (project / "sample").write_text("".join(f"{name}\n" for name in names[:sample]))
 
+    # Of one project, an agent keeps the workers of the last run.
+    copy = bench.directory("rspec-shared")
+    shutil.copytree(project, copy, dirs_exist_ok=True)
+
     with bench.resident_agent() as agent:
         for runners in (2, 4):
             yield Measurement(
@@ -30,6 +36,7 @@ def measurements(bench):
                     bench.distributest("fork", ["--runners", runners], project, files, examples),
                     bench.distributest("shared", ["--runners", runners, "--isolation", "shared"], project, files, examples),
                     bench.with_kept_workers("fork, kept", agent, ["--runners", runners], project, files, examples),
+                    bench.with_kept_workers("shared, kept", agent, ["--runners", runners, "--isolation", "shared"], copy, files, examples),
                     bench.peer("rspec", ["rspec"], project, lambda output: f"{examples} examples, 0 failures" in output),
                     bench.peer(
                         "parallel_rspec",
@@ -49,6 +56,7 @@ def measurements(bench):
                     Goal("fork", 1.0, ["parallel_rspec"]),
                     Goal("shared", 0.85, ["parallel_rspec"]),
                     Goal("fork, kept", 0.6, ["parallel_rspec"]),
+                    Goal("shared, kept", 0.6, ["parallel_rspec"]),
                     Goal("fork", 0.03, ["a process per file"]),
                 ],
                 pieces=files,
