@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use rustix::process::geteuid;
 
-/// The system agent's socket.
-const SYSTEM_SOCKET: &str = "/run/runner-agent/socket";
+/// The socket of the agent that serves all users of a host.
+pub const SYSTEM_SOCKET: &str = "/run/runner-agent/socket";
 
 /// The socket of a daemon run by this user: the system's for root.
 ///

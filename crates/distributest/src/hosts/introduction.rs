@@ -9,6 +9,7 @@ use distributest_protocol::wire::hello::Place;
 use super::link::Link;
 use super::remote_agent::{self, RemoteAgentError};
 use super::ssh::SshConnection;
+use super::system_agent;
 use super::{HostError, HostPlace, HostSpec};
 use crate::agents::{Agent, AgentError, Patience};
 use crate::config::HostConfig;
@@ -60,8 +61,12 @@ impl Introduction {
     }
 
     async fn reach(&self, host: &HostSpec, ssh: &SshConnection, connection: u32) -> Result<Agent, HostError> {
-        let link = remote_agent::reach(ssh, self.bootstrap).await?;
-        match self.greet(host, link, connection).await {
+        let greet = async |link| self.greet(host, link, connection).await;
+        let greeted = match system_agent::greet(ssh, greet).await? {
+            Some(greeted) => greeted,
+            None => greet(remote_agent::reach(ssh, self.bootstrap).await?).await,
+        };
+        match greeted {
             Err(AgentError::Connect(ConnectError::Version)) if self.bootstrap => {
                 let link = remote_agent::reach_private(ssh).await?;
                 Ok(self.greet(host, link, connection).await?)

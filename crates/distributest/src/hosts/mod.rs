@@ -18,6 +18,7 @@ pub mod snapshots;
 mod ssh;
 mod sync;
 mod sync_rules;
+mod system_agent;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Reaching an agent on a host over ssh: the resident one where there is one, else our own program, copied there.
 //!
-//! One shell script does the first round trip: it tries `runner-agent dial`, and without a resident agent says so, with the
-//! host's system and processor. Then another one starts the copy of this very program from an earlier run, as a private
+//! The resident agent that serves all users of a host is reached without any of this (`system_agent.rs`). Otherwise one
+//! shell script does the first round trip: it tries `runner-agent dial`, which knows all places where a resident agent may
+//! listen, and without one says so, with the host's system and processor. Then another one starts the copy of this very program from an earlier run, as a private
 //! agent; without that the copy is made. Copies are named by the program's hash, which takes longer than a round trip and
 //! is not computed for hosts with a resident agent. Whatever a login shell prints before the agent's banner is skipped.
 
@@ -123,6 +124,16 @@ pub(super) async fn reach_private(ssh: &SshConnection) -> Result<Link, RemoteAge
     }
 }
 
+/// How long the first answer may take.
+pub(super) fn patience_with(ssh: &SshConnection) -> Duration {
+    if ssh.reused { REUSED_BANNER_TIMEOUT } else { BANNER_TIMEOUT }
+}
+
+/// There was none.
+pub(super) fn silent(patience: Duration) -> RemoteAgentError {
+    RemoteAgentError::NoBanner { complaint: format!("nothing came within {} s", patience.as_secs()) }
+}
+
 /// The script that ends in a resident agent's banner, or in one that says there is none.
 fn dial_script() -> String {
     // 127: not installed; 69: no daemon answers. Anything else is an answer.
@@ -136,9 +147,8 @@ enum Greeting {
 }
 
 async fn greet(ssh: &SshConnection, script: &str) -> Result<Greeting, RemoteAgentError> {
-    let patience = if ssh.reused { REUSED_BANNER_TIMEOUT } else { BANNER_TIMEOUT };
-    let silent =
-        |_| RemoteAgentError::NoBanner { complaint: format!("nothing came within {} s", patience.as_secs()) };
+    let patience = patience_with(ssh);
+    let silent = |_| silent(patience);
     // A connection that leads nowhere does not even get as far as starting the script.
     let deadline = tokio::time::Instant::now() + patience;
     let mut child = tokio::time::timeout_at(deadline, ssh.start(script)).await.map_err(silent)??;

@@ -3,15 +3,17 @@
 //! The master is started by the `ssh` program itself, so every option, key, agent and `ProxyJump` of the user's
 //! configuration counts. It stays for [`MASTER_PERSISTS_SECONDS`] after its last use, so the next run starts in
 //! milliseconds; programs are run over its control socket without another `ssh` process (the `openssh` crate's native
-//! mux), rsync goes over the same socket. A password is never asked for in the middle of a run (`BatchMode`).
+//! mux), rsync goes over the same socket. Beside that socket there is another one, through which the master connects to the
+//! resident agent's socket on the host. A password is never asked for in the middle of a run (`BatchMode`).
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use openssh::Session;
+use openssh::{ForwardType, Session};
 use sha2::{Digest, Sha256};
+use tokio::net::UnixStream;
 
 use crate::config::HostConfig;
 
@@ -129,10 +131,25 @@ impl SshConnection {
             }
             // A socket nobody answers on: its master was killed.
             let _ = std::fs::remove_file(&control_path);
+            let _ = std::fs::remove_file(forwarded_path(&control_path));
         }
         start_master(host, &control_path).await?;
         let session = Session::resume_mux(control_path.clone().into_boxed_path(), None);
-        Ok(SshConnection { session: Arc::new(session), control_path, destination, reused: false })
+        let connection =
+            SshConnection { session: Arc::new(session), control_path, destination, reused: false };
+        connection.have_nothing_delayed();
+        Ok(connection)
+    }
+
+    /// Has sshd send each word at once. It lets TCP gather small ones until a program was started over a connection, be
+    /// that the one that does nothing.
+    fn have_nothing_delayed(&self) {
+        let connection = self.clone();
+        tokio::spawn(async move {
+            if let Ok(child) = connection.start("exit").await {
+                let _ = child.wait_with_output().await;
+            }
+        });
     }
 
     /// Lets nobody else use this master: for one that turned out to lead nowhere. It is not ended, for another run
@@ -142,6 +159,31 @@ impl SshConnection {
         command.arg("-S").arg(&self.control_path).args(["-O", "stop", "--", &self.destination]);
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
         let _ = std::fs::remove_file(&self.control_path);
+        let _ = std::fs::remove_file(forwarded_path(&self.control_path));
+    }
+
+    /// Connects to a socket on the host, always the same one, without a program there that copies. The master goes on
+    /// listening for that as long as it lives, so that the next run has less to ask it for.
+    ///
+    /// # Errors
+    ///
+    /// When the master has gone or is not allowed to. That nobody listens on the host is only seen from the stream's end.
+    pub(super) async fn connect(&self, socket: &Path) -> Result<UnixStream, SshError> {
+        let path = forwarded_path(&self.control_path);
+        if let Ok(stream) = UnixStream::connect(&path).await {
+            return Ok(stream);
+        }
+        let failed = |source| SshError::Session { destination: self.destination.clone(), source };
+        let (local, remote) = (path.as_path(), socket);
+        self.session.request_port_forward(ForwardType::Local, local, remote).await.map_err(failed)?;
+        match UnixStream::connect(&path).await {
+            Ok(stream) => Ok(stream),
+            Err(error) => {
+                // Somebody has removed it; the master can be asked anew next time.
+                let _ = self.session.close_port_forward(ForwardType::Local, local, remote).await;
+                Err(failed(openssh::Error::Connect(error)))
+            }
+        }
     }
 
     /// Starts a shell script on the host, its three streams piped.
@@ -252,6 +294,11 @@ fn control_path(host: &HostConfig) -> Result<PathBuf, SshError> {
     let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let directory = control_directory()?;
     Ok(directory.join(name))
+}
+
+/// Where the master listens for those who want to reach the agent.
+fn forwarded_path(control_path: &Path) -> PathBuf {
+    control_path.with_extension("agent")
 }
 
 fn control_directory() -> Result<PathBuf, SshError> {
