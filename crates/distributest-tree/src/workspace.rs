@@ -88,6 +88,20 @@ enum Doubt {
     Disk(#[from] io::Error),
 }
 
+/// Whether a survey finds the same with a tree as with the recorded one: it looks at the same paths in the same order. So it
+/// is where files were only changed.
+fn is_surveyed_as(tree: &ProjectTree, record: Option<&Record>) -> bool {
+    let is_same = |(one, other): (&Entry, &Entry)| {
+        one.path == other.path && (one.kind == Kind::Directory) == (other.kind == Kind::Directory)
+    };
+    record.is_some_and(|record| {
+        let (recorded, told) = (&record.tree.entries, &tree.entries);
+        record.tree.rules == tree.rules
+            && recorded.len() == told.len()
+            && recorded.iter().zip(told).all(is_same)
+    })
+}
+
 impl Workspace {
     /// Looks at the workspace in `directory`. What is remembered of it is in the file `memory`; while a file arrives, it is
     /// `scratch`. Both are on the file system of the workspace.
@@ -193,7 +207,10 @@ impl Workspace {
     }
 
     fn compare_with_tree(&mut self, fingerprint: Fingerprint, tree: ProjectTree) -> Result<Answer, Doubt> {
-        let survey = self.survey(&tree)?;
+        let survey = match self.survey.take_if(|_| is_surveyed_as(&tree, self.record.as_ref())) {
+            Some(survey) => survey,
+            None => self.survey(&tree)?,
+        };
         let repair = Repair::plan(&tree, survey, self.record.as_ref())?;
         self.begin(fingerprint, tree, repair)
     }
