@@ -1,6 +1,7 @@
 //! `runner-agent dial`: joins its standard input and output with the resident agent's socket, byte for byte.
 //!
-//! This is what a coordinator runs over ssh. It needs no runtime: two threads copy, and the relay is over when the
+//! This is what a coordinator runs over ssh where ssh itself can't connect to that socket: it is another one than the
+//! system's, or sshd forwards nothing. It needs no runtime: two threads copy, and the relay is over when the
 //! agent has nothing more to say. The end of the input is passed on, so that an agent learns that its coordinator
 //! is gone and what it still says is delivered.
 

@@ -6,8 +6,8 @@
 //!   gRPC and opens no file for anybody;
 //! - a **session** process serves one run: it already is the user it works for. The daemon starts one for each
 //!   connection, and a private agent ([`private_agent`]) has exactly one, watched by the process that was started;
-//! - **dial** ([`dial::relay`]) joins its standard input and output with the daemon's socket, for coordinators that
-//!   come over ssh.
+//! - **dial** ([`dial::relay`]) joins its standard input and output with the daemon's socket, for coordinators whose ssh
+//!   does not connect to that socket itself.
 //!
 //! What must never happen is that something of a run outlives it. Every session is watched by another process,
 //! which ends what the session leaves; and every session watches its connection and its watcher, and ends its run

@@ -55,6 +55,15 @@ lab exec h3 sh -c 'mount -t tmpfs -o size=1M,uid=1000,mode=700 tmpfs /home/dev/.
 expect 'full disk' h3 '[Nn]o space left'
 lab exec h3 umount /home/dev/.cache
 
+# Over a connection of its own, which knows of this.
+lab exec h1 sh -c 'echo AllowStreamLocalForwarding no >/etc/ssh/sshd_config.d/forwards-nothing.conf; systemctl restart ssh'
+ok "where sshd forwards nothing, the host takes part all the same" \
+  status_is 0 "$(host_entry h1; echo 'ssh_options = ["Compression=no"]')"
+ok "  with its resident agent" grep -q 'resident agent' "$LAB_LAPTOP/dev/.local/state/distributest/logs/latest.log"
+ok "  although sshd has refused to connect to it" \
+  lab exec h1 sh -c 'journalctl | grep -q "refused streamlocal port forward"'
+lab exec h1 sh -c 'rm /etc/ssh/sshd_config.d/forwards-nothing.conf; systemctl restart ssh'
+
 lab kill h3
 expect 'power cut' h3 'timed out|No route to host|lost|no answer'
 lab boot h3
