@@ -64,6 +64,14 @@ ok "  although sshd has refused to connect to it" \
   lab exec h1 sh -c 'journalctl | grep -q "refused streamlocal port forward"'
 lab exec h1 sh -c 'rm /etc/ssh/sshd_config.d/forwards-nothing.conf; systemctl restart ssh'
 
+# Without the program that would carry what is said.
+by_ssh_itself() { status_is 0 "$(host_entry h1)" && grep 'host h1: resident agent' "$LAB_LAPTOP/dev/.local/state/distributest/logs/latest.log"; }
+lab exec h1 mv /usr/local/bin/runner-agent /root/
+ok "otherwise ssh itself reaches the resident agent" by_ssh_itself
+laptop dev sh -c 'for control in .cache/distributest/ssh/????????????????; do ssh -S "$control" -O exit h1; done' >/dev/null 2>&1
+ok "  again when its connection has ended" by_ssh_itself
+lab exec h1 mv /root/runner-agent /usr/local/bin/
+
 lab kill h3
 expect 'power cut' h3 'timed out|No route to host|lost|no answer'
 lab boot h3

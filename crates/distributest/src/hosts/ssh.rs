@@ -6,6 +6,7 @@
 //! mux), rsync goes over the same socket. Beside that socket there is another one, through which the master connects to the
 //! resident agent's socket on the host. A password is never asked for in the middle of a run (`BatchMode`).
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -131,7 +132,6 @@ impl SshConnection {
             }
             // A socket nobody answers on: its master was killed.
             let _ = std::fs::remove_file(&control_path);
-            let _ = std::fs::remove_file(forwarded_path(&control_path));
         }
         start_master(host, &control_path).await?;
         let session = Session::resume_mux(control_path.clone().into_boxed_path(), None);
@@ -170,8 +170,13 @@ impl SshConnection {
     /// When the master has gone or is not allowed to. That nobody listens on the host is only seen from the stream's end.
     pub(super) async fn connect(&self, socket: &Path) -> Result<UnixStream, SshError> {
         let path = forwarded_path(&self.control_path);
-        if let Ok(stream) = UnixStream::connect(&path).await {
-            return Ok(stream);
+        match UnixStream::connect(&path).await {
+            Ok(stream) => return Ok(stream),
+            // A master that has gone leaves it behind, and the next one would not listen there.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                let _ = std::fs::remove_file(&path);
+            }
+            Err(_) => {}
         }
         let failed = |source| SshError::Session { destination: self.destination.clone(), source };
         let (local, remote) = (path.as_path(), socket);
