@@ -182,26 +182,10 @@ pub struct Cgroup {
 #[derive(Debug)]
 struct Place {
     directory: PathBuf,
-    /// Where processes get into it.
-    door: Option<Door>,
+    /// `cgroup.procs`, to write to.
+    members: Option<Arc<File>>,
     /// `cgroup.events`.
     events: Option<File>,
-}
-
-/// Where processes get into a cgroup.
-#[derive(Clone, Debug)]
-pub(crate) struct Door {
-    /// Its directory, by which a process can be made in it.
-    pub(crate) directory: Arc<File>,
-    /// Its `cgroup.procs`, to which a process writes `0` in order to join.
-    pub(crate) members: Arc<File>,
-}
-
-impl Door {
-    fn open(directory: &Path) -> io::Result<Door> {
-        let members = OpenOptions::new().write(true).open(directory.join("cgroup.procs"))?;
-        Ok(Door { directory: File::open(directory)?.into(), members: members.into() })
-    }
 }
 
 impl Place {
@@ -209,9 +193,9 @@ impl Place {
         if let Err(source) = fs::create_dir(&directory) {
             return Err(CgroupError::Create { path: directory, source });
         }
-        let door = Door::open(&directory).ok();
+        let members = OpenOptions::new().write(true).open(directory.join("cgroup.procs")).ok();
         let events = File::open(directory.join("cgroup.events")).ok();
-        Ok(Place { door, events, directory })
+        Ok(Place { members: members.map(Arc::new), events, directory })
     }
 
     /// What the kernel says of its state: lines `name value`. `None` when it does not.
@@ -282,9 +266,12 @@ impl Cgroup {
         }
     }
 
-    /// The way into it.
-    pub(crate) fn door(&self) -> io::Result<Door> {
-        self.place.door.clone().map_or_else(|| Door::open(self.directory()), Ok)
+    /// Opens the file a process writes `0` to in order to join.
+    pub(crate) fn members_file(&self) -> io::Result<Arc<File>> {
+        match &self.place.members {
+            Some(file) => Ok(file.clone()),
+            None => self.open_file("cgroup.procs").map(Arc::new),
+        }
     }
 
     fn open_file(&self, name: &str) -> io::Result<File> {

@@ -13,13 +13,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{c_char, c_int, c_uint};
 use rustix::process::{Pid, getpid};
 use syscalls::{Errno, Sysno, syscall};
 
-use crate::cgroup::Door;
 use crate::mark::Mark;
 use crate::spawn::CONTROL_DESCRIPTOR;
 
@@ -31,8 +31,8 @@ pub(crate) struct Preparation {
     /// The process that spawns.
     pub(crate) parent: Pid,
     pub(crate) directory: CString,
-    /// The way into the cgroup to be in.
-    pub(crate) cgroup: Option<Door>,
+    /// The `cgroup.procs` of the cgroup to join.
+    pub(crate) cgroup: Option<Arc<File>>,
     pub(crate) mark: Option<Mark>,
     pub(crate) credentials: Option<Credentials>,
     /// The child's end of the control socket: a descriptor with a number of at least [`CONTROL_DESCRIPTOR`].
@@ -151,17 +151,17 @@ pub(crate) fn keep_exit_statuses() {
 }
 
 impl Preparation {
-    /// Does everything but execute. `joins`: the cgroup, in which it is not yet.
+    /// Does everything but execute.
     ///
     /// # Errors
     ///
     /// The step that failed and the error's number.
-    pub(crate) fn run(&self, joins: bool) -> Result<(), (Step, i32)> {
+    pub(crate) fn run(&self) -> Result<(), (Step, i32)> {
         let at = |step: Step| move |errno: Errno| (step, errno.into_raw());
         lead_own_session().map_err(at(Step::Detach))?;
         reset_signals();
-        if let Some(cgroup) = self.cgroup.as_ref().filter(|_| joins) {
-            join(&cgroup.members).map_err(at(Step::JoinCgroup))?;
+        if let Some(cgroup) = &self.cgroup {
+            join(cgroup).map_err(at(Step::JoinCgroup))?;
         }
         if !self.mark.is_some_and(set_mark) {
             // Its orphans could not be told from those of other trees, so they stay below the root while it lives.

@@ -8,9 +8,7 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
-use std::mem::MaybeUninit;
-use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::OnceLock;
@@ -22,18 +20,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::child::{FailedStep, Preparation, Program, SHELL, Step};
-use crate::clone_inside::clone_inside;
 use crate::spawn::{CONTROL_DESCRIPTOR, numbered_from};
 use crate::variables::Variables;
 
 /// The child's stack until it executes: several times what the system calls there need.
 const STACK_BYTES: usize = 16 * 1024;
 
-/// What it shares with this process, and how the kernel says when it does no longer.
-const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID;
-
 /// A place for a stack, aligned as every architecture wants it.
-type StackPlace = u128;
+type StackPlace = std::mem::MaybeUninit<u128>;
 
 /// A program to execute, as execve(2) wants it.
 pub(crate) struct Image {
@@ -137,8 +131,8 @@ impl Launch {
             failed: FailedStep::default(),
             in_use: AtomicI32::new(1),
         });
-        let stack = shared.stack.spare_capacity_mut().as_mut_ptr_range();
-        let started = clone(&shared, stack);
+        let top = shared.stack.spare_capacity_mut().as_mut_ptr_range().end;
+        let started = clone(&shared, top.cast::<c_void>());
         // The child has its own by now, which its exec closes.
         drop((writer, passed));
         let pid = started?;
@@ -172,8 +166,8 @@ impl Drop for Launch {
     }
 }
 
-/// Makes the child, in its cgroup where that can be.
-fn clone(shared: &Shared, stack: Range<*mut MaybeUninit<StackPlace>>) -> io::Result<Pid> {
+/// Makes the child. Its stack ends at `top`.
+fn clone(shared: &Shared, top: *mut c_void) -> io::Result<Pid> {
     // SAFETY: the stack is as large as said and aligned. It, and everything that is shared, lives until `in_use` is
     // cleared, after which no child looks at it. Signals are blocked until the child has its own, so that none is handled
     // there, where the handlers' memory is this process's. The mask is put back as it was.
@@ -182,17 +176,11 @@ fn clone(shared: &Shared, stack: Range<*mut MaybeUninit<StackPlace>>) -> io::Res
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
         let argument: *const Shared = shared;
-        let argument = argument.cast_mut().cast::<c_void>();
+        let none = ptr::null_mut::<c_void>();
         let word = shared.in_use.as_ptr();
-        let (top, none) = (stack.end.cast::<c_void>(), ptr::null_mut::<c_void>());
-        let bytes = stack.start.cast::<u8>()..stack.end.cast::<u8>();
-        let inside = shared.preparation.cgroup.as_ref().and_then(|door| {
-            clone_inside(door.directory.as_fd(), FLAGS, bytes, word, run_child_inside, argument)
-        });
-        let flags = FLAGS | libc::SIGCHLD;
-        // Without a cgroup, or where the kernel can't, which it says without a word on why.
-        let pid = inside.unwrap_or_else(|| libc::clone(run_child, top, flags, argument, none, none, word));
+        let pid = libc::clone(run_child, top, flags, argument.cast_mut().cast::<c_void>(), none, none, word);
         let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
         (pid, error)
@@ -203,17 +191,8 @@ fn clone(shared: &Shared, stack: Range<*mut MaybeUninit<StackPlace>>) -> io::Res
 /// What the child does. Returns only when it fails, and exits with that.
 extern "C" fn run_child(argument: *mut c_void) -> c_int {
     // SAFETY: it is what `clone` was given, which nobody changes and which lives as long as this process uses it.
-    run(unsafe { &*argument.cast::<Shared>() }, true)
-}
-
-/// The same for one that was made in its cgroup.
-extern "C" fn run_child_inside(argument: *mut c_void) -> c_int {
-    // SAFETY: as above.
-    run(unsafe { &*argument.cast::<Shared>() }, false)
-}
-
-fn run(shared: &Shared, joins: bool) -> c_int {
-    let (step, errno) = match shared.preparation.run(joins) {
+    let shared = unsafe { &*argument.cast::<Shared>() };
+    let (step, errno) = match shared.preparation.run() {
         Err(failed) => failed,
         Ok(()) => (Step::Execute, shared.program.execute()),
     };
@@ -241,13 +220,10 @@ fn restore_dumpability() {
 mod tests {
     use std::fs::File;
     use std::os::fd::AsRawFd;
-    use std::sync::Arc;
 
     use rustix::process::getpid;
 
     use super::*;
-    use crate::Delegation;
-    use crate::cgroup::Door;
 
     async fn start(program: &str, change: impl FnOnce(&mut Preparation)) -> Result<Pid, (Step, Option<i32>)> {
         let null: Vec<OwnedFd> = (0..3).map(|_| File::open("/dev/null").unwrap().into()).collect();
@@ -309,30 +285,6 @@ mod tests {
         let before = blocked();
         let _ = start("/no such program", |_| {}).await;
         assert_eq!(blocked(), before);
-    }
-
-    #[tokio::test]
-    async fn a_child_is_made_in_its_cgroup_or_joins_it() {
-        let open = |path: &std::path::Path| Arc::new(File::options().write(true).open(path).unwrap());
-        let joins = |directory: &std::path::Path, members: &str| Door {
-            directory: Arc::new(File::open(directory).unwrap()),
-            members: open(members.as_ref()),
-        };
-        // No cgroup: what is written in order to join goes where it is said, and fails if that takes nothing.
-        let none = std::env::temp_dir();
-        start("/bin/true", |preparation| preparation.cgroup = Some(joins(&none, "/dev/null"))).await.unwrap();
-        let full =
-            start("/bin/true", |preparation| preparation.cgroup = Some(joins(&none, "/dev/full"))).await;
-        assert_eq!(full.unwrap_err(), (Step::JoinCgroup, Some(libc::ENOSPC)));
-        let own = Delegation::find("/proc/self/mounts".as_ref(), "/proc/self/cgroup".as_ref());
-        let Ok(own) = own else { return };
-        if cfg!(target_arch = "x86_64") {
-            let cgroup = own.create_child(&format!("launch-test-{}", getpid().as_raw_pid())).unwrap();
-            let door = joins(cgroup.directory(), "/dev/full");
-            start("/bin/true", |preparation| preparation.cgroup = Some(door))
-                .await
-                .expect("it need not join");
-        }
     }
 
     #[test]

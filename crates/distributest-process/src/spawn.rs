@@ -8,13 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::process::{Pid, getpid, set_child_subreaper};
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 
-use crate::cgroup::{Cgroup, Door};
+use crate::cgroup::Cgroup;
 use crate::child::{self, Credentials, Preparation, Step};
 use crate::identity::User;
 use crate::launch::{Image, Launch};
@@ -183,8 +184,8 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
         let source = io::ErrorKind::InvalidInput.into();
         return Err(SpawnError::BecomeUser { user: user.name.clone(), program, directory, source });
     }
-    let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.door())) {
-        Some((_, Ok(door))) => Some(door),
+    let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.members_file())) {
+        Some((_, Ok(file))) => Some(file),
         Some((cgroup, Err(source))) => {
             let cgroup = cgroup.directory().to_owned();
             return Err(SpawnError::JoinCgroup { cgroup, program, directory, source });
@@ -195,7 +196,7 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
 }
 
 /// Carries out what can only fail for reasons the operating system gives.
-fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Door>) -> Result<Started, (Step, io::Error)> {
+fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<fs::File>>) -> Result<Started, (Step, io::Error)> {
     let before = |error: io::Error| (Step::Execute, error);
     become_subreaper().map_err(before)?;
     child::keep_exit_statuses();
