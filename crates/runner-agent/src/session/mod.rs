@@ -221,15 +221,14 @@ impl Host {
         if let Some(refusal) = self.options.and_then(|options| options.refusal) {
             return driver::refuse(&updates, refusal.failure(), HELLO_LIMIT).await;
         }
-        let user = User::current().inspect_err(|error| tracing::warn!(%error, "the user is unknown")).ok();
-        let home = home(user.as_ref());
+        let (user, home) = user_and_home(self.options);
         let workspace = match Workspace::open(&hello, home.as_deref()) {
             Ok(workspace) => workspace,
             Err(error) => {
                 return driver::refuse(&updates, wire::Failure::from(&error), HELLO_LIMIT).await;
             }
         };
-        let welcome = welcome(&workspace, user.as_ref(), self.options);
+        let welcome = welcome(&workspace, user, self.options);
         updates.send(Kind::Welcome(welcome)).await;
         let synced = sync::synchronise(&hello, workspace, &mut orders, &updates).await;
         let (workspace, first_order) = match synced {
@@ -285,7 +284,7 @@ fn watch(watcher: Watcher) -> Result<Watched, SessionError> {
     }
 }
 
-fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentOptions>) -> wire::Welcome {
+fn welcome(workspace: &Workspace, user: String, options: Option<ResidentOptions>) -> wire::Welcome {
     // More runners than slots would only wait.
     let cores = options.map_or_else(crate::config::cores, |options| options.slots);
     wire::Welcome {
@@ -294,17 +293,28 @@ fn welcome(workspace: &Workspace, user: Option<&User>, options: Option<ResidentO
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
         resident: options.is_some(),
         workspace: workspace.directory().to_string_lossy().into_owned(),
-        user: user.map(|user| user.name.clone()).unwrap_or_default(),
+        user,
         queue_limit: u32::try_from(QUEUE_LIMIT).unwrap_or(u32::MAX),
         tree_format: if workspace.is_synced() { distributest_tree::tree::FORMAT } else { 0 },
         memory_bytes: available_memory(Path::new(PROC)).unwrap_or_default(),
     }
 }
 
-/// The user's home: what the environment says, else the account.
-fn home(user: Option<&User>) -> Option<PathBuf> {
-    let said = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    said.or_else(|| user.map(|user| user.home.clone()))
+/// The user's name, empty if it is unknown, and home. A daemon has put both into the environment: to look an account up takes
+/// as long as all else in a session's start, and what knows accounts stays in its memory. Otherwise the account says it, but for
+/// a home that the environment names.
+fn user_and_home(options: Option<ResidentOptions>) -> (String, Option<PathBuf>) {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    if let (Some(_), Some(home), Ok(name)) = (options, &home, std::env::var("USER")) {
+        return (name, Some(home.clone()));
+    }
+    match User::current() {
+        Ok(user) => (user.name, home.or(Some(user.home))),
+        Err(error) => {
+            tracing::warn!(%error, "the user is unknown");
+            (String::new(), home)
+        }
+    }
 }
 
 fn find_delegation() -> Option<Delegation> {

@@ -40,7 +40,7 @@ use super::worker_messages::{
 };
 use crate::failure::{self, Failure};
 
-use self::ending::Ending;
+use self::ending::{Ending, from_finished, tell_what_timed_out};
 pub(crate) use self::keeping::{LoadedFiles, Origin};
 
 /// How long a worker may take to leave after `quit` before it is ended: some drop databases then, or write reports.
@@ -578,34 +578,6 @@ async fn receive_news(
             message => return Ok(message),
         }
     }
-}
-
-/// Passes on the tests of a file that was ended at its time limit. Returns the id of the one that was running.
-async fn tell_what_timed_out(
-    context: &RunContext,
-    attempt: &Attempt,
-    mut tests: Vec<TestResult>,
-) -> Option<String> {
-    let running = tests.iter_mut().find(|test| test.status.is_failure());
-    let id = running.map(|test| {
-        test.message = "timed out".to_owned();
-        test.id.clone()
-    });
-    for test in tests {
-        context.updates.send_in(Haste::Soon, Kind::TestFinished(test_to_wire(attempt.number, test))).await;
-    }
-    id
-}
-
-fn from_finished(finished: Finished) -> Ended {
-    let outcome = match finished.outcome {
-        FileOutcome::Passed => Outcome::Passed,
-        FileOutcome::Failed => Outcome::Failed,
-        FileOutcome::Broken => Outcome::Broken,
-        FileOutcome::Crashed => Outcome::Crashed,
-    };
-    let (details, collected, usage) = (finished.details, finished.collected, finished.usage);
-    Ended { details, collected, usage, ..Ended::outcome(outcome, finished.message) }
 }
 
 fn isolation_word(isolation: wire::Isolation) -> &'static str {
