@@ -1,4 +1,4 @@
-"""What a worker process in Python has loaded, for the agent, which keeps it for another run as long as that is unchanged.
+"""How a worker process in Python stays for another run, and what it has loaded: the agent keeps it as long as that is unchanged.
 
 Stands behind `python_worker.py` in every worker program in Python. What is read is heard by an audit hook, so it is known
 to the last file, unless something else than Python reads: an extension module, a program that is started.
@@ -164,8 +164,6 @@ def is_foreign_extension(file, standard):
     """Whether a module is neither Python's own nor written in Python."""
     is_own = file.startswith(standard) and "-packages" + os.sep not in file
     return not file.endswith((".py", ".pyc")) and not is_own
-
-
 
 
 # Beyond so many files, what stands outside of the project and its interpreter is not looked at.

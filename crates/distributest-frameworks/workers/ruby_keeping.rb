@@ -1,6 +1,6 @@
 # What a worker process in Ruby does when its run has ended and another one begins.
 #
-# Stands behind ruby_project.rb in every worker program in Ruby. The agent keeps a worker for another run as long as what it
+# Stands behind ruby_forking.rb in every worker program in Ruby. The agent keeps a worker for another run as long as what it
 # has loaded is unchanged, and so is everything else in the project: Ruby does not tell which files are read.
 
 module DistributestWorker

@@ -2,7 +2,8 @@
 
 # What every worker program in Ruby needs: the conversation with the agent, and a process to run tests in.
 #
-# A worker program is this file, ruby_project.rb, ruby_keeping.rb and the one of its framework, as one text (see proto/worker.md).
+# A worker program is this file, ruby_project.rb, ruby_forking.rb, ruby_keeping.rb and the one of its framework, as one text (see
+# proto/worker.md).
 #
 # How it works. Tests run in a child process that `Supervisor` forks, watches, and ends when the agent goes away. It
 # notes what it is doing in a `Witness`, an unnamed file open in both processes: if it dies, the test that did it is named.

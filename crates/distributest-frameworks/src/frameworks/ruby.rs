@@ -45,12 +45,13 @@ const MINITEST: [&str; 5] =
 /// What says that they are test-unit's.
 const TEST_UNIT: [&str; 3] = ["test/unit", "test-unit", "Test::Unit::"];
 
-/// The text of a worker program: the three files for Ruby and the one for the framework.
+/// The text of a worker program: the four files for Ruby and the one for the framework.
 macro_rules! worker_source {
     ($file:literal) => {
         concat!(
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/ruby_worker.rb")),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/ruby_project.rb")),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/ruby_forking.rb")),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/ruby_keeping.rb")),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/workers/", $file)),
         )
