@@ -300,9 +300,8 @@ fn welcome(workspace: &Workspace, user: String, options: Option<ResidentOptions>
     }
 }
 
-/// The user's name, empty if it is unknown, and home. A daemon has put both into the environment: to look an account up takes
-/// as long as all else in a session's start, and what knows accounts stays in its memory. Otherwise the account says it, but for
-/// a home that the environment names.
+/// The user's name, empty if it is unknown, and home. A daemon has put both into the environment: to look an account up loads
+/// libraries that stay in memory. Otherwise the account says it, but for a home that the environment names.
 fn user_and_home(options: Option<ResidentOptions>) -> (String, Option<PathBuf>) {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     if let (Some(_), Some(home), Ok(name)) = (options, &home, std::env::var("USER")) {
