@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -182,10 +182,44 @@ pub struct Cgroup {
 #[derive(Debug)]
 struct Place {
     directory: PathBuf,
-    /// `cgroup.procs`, to write to.
-    members: Option<Arc<File>>,
+    /// Where processes get into it.
+    door: Option<Arc<Door>>,
     /// `cgroup.events`.
     events: Option<File>,
+}
+
+/// Where processes get into a cgroup.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// Its directory, by which a process can be made in it.
+    pub(crate) directory: File,
+    /// Its `cgroup.procs`, to which a process writes `0` in order to join.
+    pub(crate) members: File,
+    /// Whether all its members have been killed at once. Linux 6.18 takes a process that is made in it afterwards for one
+    /// that was missed, and kills it, too; one that joins it lives.
+    was_killed: AtomicBool,
+}
+
+impl Door {
+    fn open(directory: &Path) -> io::Result<Door> {
+        Door::of(directory, &directory.join("cgroup.procs"))
+    }
+
+    /// The one whose `cgroup.procs` is `members`.
+    pub(crate) fn of(directory: &Path, members: &Path) -> io::Result<Door> {
+        let members = OpenOptions::new().write(true).open(members)?;
+        Ok(Door { directory: File::open(directory)?, members, was_killed: AtomicBool::new(false) })
+    }
+
+    /// Whether a process that is made in it would be killed for that.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.was_killed.load(Ordering::Acquire)
+    }
+
+    /// To be called where somebody has killed its members at once.
+    pub(crate) fn set_killed(&self) {
+        self.was_killed.store(true, Ordering::Release);
+    }
 }
 
 impl Place {
@@ -193,9 +227,9 @@ impl Place {
         if let Err(source) = fs::create_dir(&directory) {
             return Err(CgroupError::Create { path: directory, source });
         }
-        let members = OpenOptions::new().write(true).open(directory.join("cgroup.procs")).ok();
+        let door = Door::open(&directory).ok().map(Arc::new);
         let events = File::open(directory.join("cgroup.events")).ok();
-        Ok(Place { members: members.map(Arc::new), events, directory })
+        Ok(Place { door, events, directory })
     }
 
     /// What the kernel says of its state: lines `name value`. `None` when it does not.
@@ -206,11 +240,12 @@ impl Place {
     }
 
     /// Whether the next tree finds it as the last one did: without processes, not frozen, without cgroups below it, and of
-    /// the kind that processes can be in.
+    /// the kind that processes can be in, and be made in.
     fn is_as_new(&self) -> bool {
         let says = |text: &str, line: &str| text.lines().any(|said| said == line);
         let read = |name: &str| fs::read_to_string(self.directory.join(name)).unwrap_or_default();
-        self.events().is_some_and(|events| says(&events, "populated 0") && says(&events, "frozen 0"))
+        !self.door.as_ref().is_some_and(|door| door.was_killed())
+            && self.events().is_some_and(|events| says(&events, "populated 0") && says(&events, "frozen 0"))
             && says(&read("cgroup.stat"), "nr_descendants 0")
             && says(&read("cgroup.type"), "domain")
     }
@@ -246,6 +281,10 @@ impl Cgroup {
     ///
     /// [`CgroupError::Kill`].
     pub fn kill(&self) -> Result<(), CgroupError> {
+        if self.is_deserted() {
+            return Ok(());
+        }
+        self.place.door.iter().for_each(|door| door.set_killed());
         let attempt = match self.open_file("cgroup.kill").and_then(|mut file| file.write_all(b"1")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.kill_one_by_one(),
             written => written,
@@ -266,12 +305,9 @@ impl Cgroup {
         }
     }
 
-    /// Opens the file a process writes `0` to in order to join.
-    pub(crate) fn members_file(&self) -> io::Result<Arc<File>> {
-        match &self.place.members {
-            Some(file) => Ok(file.clone()),
-            None => self.open_file("cgroup.procs").map(Arc::new),
-        }
+    /// The way into it.
+    pub(crate) fn door(&self) -> io::Result<Arc<Door>> {
+        self.place.door.clone().map_or_else(|| Door::open(self.directory()).map(Arc::new), Ok)
     }
 
     fn open_file(&self, name: &str) -> io::Result<File> {

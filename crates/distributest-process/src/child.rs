@@ -20,6 +20,7 @@ use libc::{c_char, c_int, c_uint};
 use rustix::process::{Pid, getpid};
 use syscalls::{Errno, Sysno, syscall};
 
+use crate::cgroup::Door;
 use crate::mark::Mark;
 use crate::spawn::CONTROL_DESCRIPTOR;
 
@@ -31,8 +32,8 @@ pub(crate) struct Preparation {
     /// The process that spawns.
     pub(crate) parent: Pid,
     pub(crate) directory: CString,
-    /// The `cgroup.procs` of the cgroup to join.
-    pub(crate) cgroup: Option<Arc<File>>,
+    /// The way into the cgroup to be in.
+    pub(crate) cgroup: Option<Arc<Door>>,
     pub(crate) mark: Option<Mark>,
     pub(crate) credentials: Option<Credentials>,
     /// The child's end of the control socket: a descriptor with a number of at least [`CONTROL_DESCRIPTOR`].
@@ -67,6 +68,11 @@ pub(crate) struct FailedStep(AtomicU64);
 impl FailedStep {
     pub(crate) fn set(&self, step: Step, errno: i32) {
         self.0.store((step as u64) << u32::BITS | u64::from(errno.unsigned_abs()), Ordering::Release);
+    }
+
+    /// Takes back what was set.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Release);
     }
 
     /// The step and the error's number; `None`: nothing failed.
@@ -151,17 +157,17 @@ pub(crate) fn keep_exit_statuses() {
 }
 
 impl Preparation {
-    /// Does everything but execute.
+    /// Does everything but execute. `joins`: the cgroup, in which it is not yet.
     ///
     /// # Errors
     ///
     /// The step that failed and the error's number.
-    pub(crate) fn run(&self) -> Result<(), (Step, i32)> {
+    pub(crate) fn run(&self, joins: bool) -> Result<(), (Step, i32)> {
         let at = |step: Step| move |errno: Errno| (step, errno.into_raw());
         lead_own_session().map_err(at(Step::Detach))?;
         reset_signals();
-        if let Some(cgroup) = &self.cgroup {
-            join(cgroup).map_err(at(Step::JoinCgroup))?;
+        if let Some(cgroup) = self.cgroup.as_deref().filter(|_| joins) {
+            join(&cgroup.members).map_err(at(Step::JoinCgroup))?;
         }
         if !self.mark.is_some_and(set_mark) {
             // Its orphans could not be told from those of other trees, so they stay below the root while it lives.

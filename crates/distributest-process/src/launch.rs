@@ -8,7 +8,9 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::OnceLock;
@@ -20,14 +22,18 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::child::{FailedStep, Preparation, Program, SHELL, Step};
+use crate::clone_inside::{children_live, clone_inside};
 use crate::spawn::{CONTROL_DESCRIPTOR, numbered_from};
 use crate::variables::Variables;
 
 /// The child's stack until it executes: several times what the system calls there need.
 const STACK_BYTES: usize = 16 * 1024;
 
+/// What it shares with this process, and how the kernel says when it does no longer.
+const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID;
+
 /// A place for a stack, aligned as every architecture wants it.
-type StackPlace = std::mem::MaybeUninit<u128>;
+type StackPlace = u128;
 
 /// A program to execute, as execve(2) wants it.
 pub(crate) struct Image {
@@ -131,8 +137,8 @@ impl Launch {
             failed: FailedStep::default(),
             in_use: AtomicI32::new(1),
         });
-        let top = shared.stack.spare_capacity_mut().as_mut_ptr_range().end;
-        let started = clone(&shared, top.cast::<c_void>());
+        let stack = shared.stack.spare_capacity_mut().as_mut_ptr_range();
+        let started = clone(&shared, stack);
         // The child has its own by now, which its exec closes.
         drop((writer, passed));
         let pid = started?;
@@ -152,7 +158,13 @@ impl Launch {
         if shared.preparation.credentials.is_some() {
             restore_dumpability();
         }
-        shared.failed.get().map_or(Ok(()), |(step, errno)| Err((step, io::Error::from_raw_os_error(errno))))
+        let Some((step, errno)) = shared.failed.get() else { return Ok(()) };
+        if let (Some(door), (Step::JoinCgroup, KILLED_AT_BIRTH)) = (&shared.preparation.cgroup, (step, errno))
+        {
+            // Somebody else has killed its members at once: the next one joins.
+            door.set_killed();
+        }
+        Err((step, io::Error::from_raw_os_error(errno)))
     }
 }
 
@@ -166,8 +178,13 @@ impl Drop for Launch {
     }
 }
 
-/// Makes the child. Its stack ends at `top`.
-fn clone(shared: &Shared, top: *mut c_void) -> io::Result<Pid> {
+/// Makes the child, in its cgroup where that can be.
+fn clone(shared: &Shared, stack: Range<*mut MaybeUninit<StackPlace>>) -> io::Result<Pid> {
+    let argument: *const Shared = shared;
+    let argument = argument.cast_mut().cast::<c_void>();
+    let word = shared.in_use.as_ptr();
+    let bytes = stack.start.cast::<u8>()..stack.end.cast::<u8>();
+    let door = shared.preparation.cgroup.as_deref().filter(|door| !door.was_killed());
     // SAFETY: the stack is as large as said and aligned. It, and everything that is shared, lives until `in_use` is
     // cleared, after which no child looks at it. Signals are blocked until the child has its own, so that none is handled
     // there, where the handlers' memory is this process's. The mask is put back as it was.
@@ -176,11 +193,18 @@ fn clone(shared: &Shared, top: *mut c_void) -> io::Result<Pid> {
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-        let argument: *const Shared = shared;
-        let none = ptr::null_mut::<c_void>();
-        let word = shared.in_use.as_ptr();
-        let pid = libc::clone(run_child, top, flags, argument.cast_mut().cast::<c_void>(), none, none, word);
+        let directory = door.map(|door| door.directory.as_fd());
+        let inside = directory.filter(|directory| children_live(*directory)).and_then(|directory| {
+            // For as long as it has not begun, which the child says by taking it back.
+            shared.failed.set(Step::JoinCgroup, KILLED_AT_BIRTH);
+            clone_inside(directory, FLAGS | libc::SIGCHLD, bytes, word, run_child_inside, argument)
+        });
+        let join = || {
+            shared.failed.clear();
+            let (top, none) = (stack.end.cast::<c_void>(), ptr::null_mut::<c_void>());
+            libc::clone(run_child, top, FLAGS | libc::SIGCHLD, argument, none, none, word)
+        };
+        let pid = inside.unwrap_or_else(join);
         let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut());
         (pid, error)
@@ -191,14 +215,28 @@ fn clone(shared: &Shared, top: *mut c_void) -> io::Result<Pid> {
 /// What the child does. Returns only when it fails, and exits with that.
 extern "C" fn run_child(argument: *mut c_void) -> c_int {
     // SAFETY: it is what `clone` was given, which nobody changes and which lives as long as this process uses it.
+    run(unsafe { &*argument.cast::<Shared>() }, true)
+}
+
+/// The same for one that was made in its cgroup.
+extern "C" fn run_child_inside(argument: *mut c_void) -> c_int {
+    // SAFETY: as above.
     let shared = unsafe { &*argument.cast::<Shared>() };
-    let (step, errno) = match shared.preparation.run() {
+    shared.failed.clear();
+    run(shared, false)
+}
+
+fn run(shared: &Shared, joins: bool) -> c_int {
+    let (step, errno) = match shared.preparation.run(joins) {
         Err(failed) => failed,
         Ok(()) => (Step::Execute, shared.program.execute()),
     };
     shared.failed.set(step, errno);
     EXIT_NOT_STARTED
 }
+
+/// The cause if a child does not even begin in the cgroup in which it was made: the kernel has killed it.
+const KILLED_AT_BIRTH: i32 = libc::ECANCELED;
 
 /// The exit status of a child that did not get to execute its program. Nobody sees it.
 const EXIT_NOT_STARTED: c_int = 127;
@@ -219,11 +257,14 @@ fn restore_dumpability() {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::sync::Arc;
 
     use rustix::process::getpid;
 
     use super::*;
+    use crate::Delegation;
+    use crate::cgroup::{Cgroup, Door};
 
     async fn start(program: &str, change: impl FnOnce(&mut Preparation)) -> Result<Pid, (Step, Option<i32>)> {
         let null: Vec<OwnedFd> = (0..3).map(|_| File::open("/dev/null").unwrap().into()).collect();
@@ -285,6 +326,63 @@ mod tests {
         let before = blocked();
         let _ = start("/no such program", |_| {}).await;
         assert_eq!(blocked(), before);
+    }
+
+    /// A cgroup of this process's own, where there can be one.
+    fn cgroup(name: &str) -> Option<Cgroup> {
+        let own = Delegation::find("/proc/self/mounts".as_ref(), "/proc/self/cgroup".as_ref()).ok()?;
+        Some(own.create_child(&format!("{name}-{}", getpid().as_raw_pid())).unwrap())
+    }
+
+    async fn start_in(door: &Arc<Door>) -> Result<Pid, (Step, Option<i32>)> {
+        start("/bin/true", |preparation| preparation.cgroup = Some(door.clone())).await
+    }
+
+    /// Starts a program that waits, and returns its cgroup.
+    async fn cgroup_of_child(cgroup: &Cgroup) -> String {
+        let pid = start("/bin/cat", |preparation| {
+            preparation.cgroup = Some(cgroup.door().unwrap());
+            let (reader, writer) = io::pipe().unwrap();
+            std::mem::forget(writer);
+            preparation.standard[0] = numbered_from(100, reader.into()).unwrap().into_raw_fd();
+        })
+        .await
+        .unwrap();
+        let of_child = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_pid())).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+        of_child
+    }
+
+    #[tokio::test]
+    async fn a_child_joins_a_cgroup_where_it_is_not_made_in_one() {
+        // No cgroup: what is written in order to join goes where it is said, and fails if that takes nothing.
+        let joins = |members: &str| Arc::new(Door::of(&std::env::temp_dir(), members.as_ref()).unwrap());
+        start_in(&joins("/dev/null")).await.unwrap();
+        assert_eq!(start_in(&joins("/dev/full")).await.unwrap_err(), (Step::JoinCgroup, Some(libc::ENOSPC)));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_is_made_in_its_cgroup_need_not_join_it() {
+        let Some(cgroup) = cgroup("launch-made") else { return };
+        let door = Arc::new(Door::of(cgroup.directory(), "/dev/full".as_ref()).unwrap());
+        if children_live(door.directory.as_fd()) {
+            start_in(&door).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_lives_in_a_cgroup_whose_members_were_killed() {
+        let Some(cgroup) = cgroup("launch-killed") else { return };
+        let name = format!("/launch-killed-{}", getpid().as_raw_pid());
+        assert!(cgroup_of_child(&cgroup).await.trim_end().ends_with(&name));
+        // By somebody else, which the first one may not survive, but is not taken for a program that has run.
+        std::fs::write(cgroup.directory().join("cgroup.kill"), "1").unwrap();
+        if let Err(killed) = start_in(&cgroup.door().unwrap()).await {
+            assert_eq!(killed, (Step::JoinCgroup, Some(KILLED_AT_BIRTH)));
+            assert!(cgroup.door().unwrap().was_killed());
+        }
+        assert!(cgroup_of_child(&cgroup).await.trim_end().ends_with(&name));
     }
 
     #[test]

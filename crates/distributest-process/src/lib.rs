@@ -37,6 +37,8 @@ mod accounts;
 mod activity;
 #[expect(unsafe_code, reason = "prepares the child until it executes")]
 mod child;
+#[expect(unsafe_code, reason = "makes a process by a system call that the C library does not know")]
+mod clone_inside;
 #[expect(unsafe_code, reason = "walks the program's segments, and takes pages of them out of memory")]
 mod code_pages;
 mod exit;

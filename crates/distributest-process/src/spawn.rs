@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Door};
 use crate::child::{self, Credentials, Preparation, Step};
 use crate::identity::User;
 use crate::launch::{Image, Launch};
@@ -184,8 +184,8 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
         let source = io::ErrorKind::InvalidInput.into();
         return Err(SpawnError::BecomeUser { user: user.name.clone(), program, directory, source });
     }
-    let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.members_file())) {
-        Some((_, Ok(file))) => Some(file),
+    let cgroup = match spec.cgroup.as_ref().map(|cgroup| (cgroup, cgroup.door())) {
+        Some((_, Ok(door))) => Some(door),
         Some((cgroup, Err(source))) => {
             let cgroup = cgroup.directory().to_owned();
             return Err(SpawnError::JoinCgroup { cgroup, program, directory, source });
@@ -196,7 +196,7 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
 }
 
 /// Carries out what can only fail for reasons the operating system gives.
-fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<fs::File>>) -> Result<Started, (Step, io::Error)> {
+fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<Door>>) -> Result<Started, (Step, io::Error)> {
     let before = |error: io::Error| (Step::Execute, error);
     become_subreaper().map_err(before)?;
     child::keep_exit_statuses();
