@@ -7,6 +7,7 @@
 //! then it clears a word (`CLONE_CHILD_CLEARTID`). A pipe that closes by the same time wakes who waits for it.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -99,8 +100,8 @@ struct Shared {
 pub(crate) struct Launch {
     /// `None` once it is nobody's business any more.
     shared: Option<Box<Shared>>,
-    /// Ends when the child executes or exits.
-    executed: Receiver,
+    /// Ends when the child executes or exits. `None`: nobody waits for that.
+    executed: Option<Receiver>,
 }
 
 // SAFETY: the pointers in it lead to what it owns itself, and nothing of that is ever changed but the child's stack, at
@@ -111,7 +112,8 @@ unsafe impl Sync for Launch {}
 
 impl Launch {
     /// Starts a process that carries out the preparation and executes the program. `passed` are the descriptors that the
-    /// preparation speaks of; this process's are closed.
+    /// preparation speaks of; this process's are closed. `watch`: [`Launch::executed`] will be waited for. Who changes to
+    /// another user is to be watched.
     ///
     /// # Errors
     ///
@@ -120,14 +122,12 @@ impl Launch {
         image: Image,
         preparation: Preparation,
         passed: Vec<OwnedFd>,
+        watch: bool,
     ) -> io::Result<(Pid, Launch)> {
         if preparation.credentials.is_some() {
             original_dumpability();
         }
-        let (reader, writer) = io::pipe()?;
-        // Nothing that is passed takes its place.
-        let writer = numbered_from(CONTROL_DESCRIPTOR + 1, writer.into())?;
-        let executed = Receiver::from_owned_fd(reader.into())?;
+        let (executed, writer) = watch.then(end_of_start).transpose()?.unzip();
         let program = image.program()?;
         let mut shared = Box::new(Shared {
             preparation,
@@ -150,21 +150,41 @@ impl Launch {
     /// # Errors
     ///
     /// The step that failed and the cause. The process has exited then.
-    pub(crate) async fn executed(mut self) -> Result<(), (Step, io::Error)> {
-        // Nothing is ever written there: it is the end that is waited for.
-        let ended = self.executed.read(&mut [0]).await;
-        ended.map_err(|error| (Step::Execute, error))?;
-        let Some(shared) = &self.shared else { return Ok(()) };
-        if shared.preparation.credentials.is_some() {
+    pub(crate) async fn executed(&mut self) -> Result<(), (Step, io::Error)> {
+        if let Some(executed) = &mut self.executed {
+            // Nothing is ever written there: it is the end that is waited for.
+            executed.read(&mut [0]).await.map_err(|error| (Step::Execute, error))?;
+        }
+        if self.shared.as_ref().is_some_and(|shared| shared.preparation.credentials.is_some()) {
             restore_dumpability();
         }
-        let Some((step, errno)) = shared.failed.get() else { return Ok(()) };
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Of a child that has executed its program or exited: the step that failed and the cause, if any did.
+    pub(crate) fn failure(&self) -> Option<(Step, io::Error)> {
+        let shared = self.shared.as_ref()?;
+        let (step, errno) = shared.failed.get()?;
         if let (Some(door), (Step::JoinCgroup, KILLED_AT_BIRTH)) = (&shared.preparation.cgroup, (step, errno))
         {
             // Somebody else has killed its members at once: the next one joins.
             door.set_killed();
         }
-        Err((step, io::Error::from_raw_os_error(errno)))
+        Some((step, io::Error::from_raw_os_error(errno)))
+    }
+}
+
+/// A pipe whose end to read from ends when nobody has the other one any more: the child's exec closes it.
+fn end_of_start() -> io::Result<(Receiver, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    // Nothing that is passed takes its place.
+    let writer = numbered_from(CONTROL_DESCRIPTOR + 1, writer.into())?;
+    Ok((Receiver::from_owned_fd(reader.into())?, writer))
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Launch").finish_non_exhaustive()
     }
 }
 
@@ -279,7 +299,7 @@ mod tests {
         };
         change(&mut preparation);
         let image = Image::new(program.as_ref(), "name".as_ref(), &[], Variables::default(), None).unwrap();
-        let (pid, launch) = Launch::start(image, preparation, null).unwrap();
+        let (pid, mut launch) = Launch::start(image, preparation, null, true).unwrap();
         let executed = launch.executed().await;
         executed.map(|()| pid).map_err(|(step, cause)| (step, cause.raw_os_error()))
     }

@@ -1,9 +1,11 @@
 //! Reads the kernel's process table, `/proc`, and sends signals to what was read.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -191,6 +193,11 @@ fn wanted_children(parent: Pid, is_wanted: impl Fn(&Pid) -> bool) -> io::Result<
 }
 
 fn listed_children(parent: Pid) -> io::Result<Vec<Pid>> {
+    if parent == getpid()
+        && let Some(pids) = OwnChildren::list(parent)
+    {
+        return Ok(pids);
+    }
     let mut pids = Vec::new();
     let threads = match std::fs::read_dir(format!("/proc/{}/task", parent.as_raw_pid())) {
         Ok(threads) => threads,
@@ -206,6 +213,43 @@ fn listed_children(parent: Pid) -> io::Result<Vec<Pid>> {
         }
     }
     Ok(pids)
+}
+
+/// Where the kernel lists this process's children, held open: they are asked for several times for each test file.
+struct OwnChildren {
+    /// Of which process. A fork of it has children of its own.
+    parent: Pid,
+    /// The directory of its threads.
+    threads: File,
+    /// The children of its first thread.
+    of_first_thread: File,
+}
+
+impl OwnChildren {
+    /// The children of this process, whose number is `parent`, while it has a single thread. `None` where there are several,
+    /// each of which has children, or more children than a page holds.
+    fn list(parent: Pid) -> Option<Vec<Pid>> {
+        static OPEN: Mutex<Option<OwnChildren>> = Mutex::new(None);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.as_ref().is_none_or(|own| own.parent != parent) {
+            *open = Some(OwnChildren::open(parent).ok()?);
+        }
+        let own = open.as_ref()?;
+        // Itself, the directory above it, and one for each thread.
+        if own.threads.metadata().ok()?.nlink() != 3 {
+            return None;
+        }
+        let mut bytes = [0; 4096];
+        let count = own.of_first_thread.read_at(&mut bytes, 0).ok().filter(|count| *count < bytes.len())?;
+        let list = str::from_utf8(&bytes[..count]).ok()?;
+        Some(list.split_ascii_whitespace().filter_map(parse_pid).collect())
+    }
+
+    fn open(parent: Pid) -> io::Result<OwnChildren> {
+        let threads = format!("/proc/{}/task", parent.as_raw_pid());
+        let of_first_thread = File::open(format!("{threads}/{}/children", parent.as_raw_pid()))?;
+        Ok(OwnChildren { parent, threads: File::open(threads)?, of_first_thread })
+    }
 }
 
 /// Every process there is.

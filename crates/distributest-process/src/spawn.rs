@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, getpid, set_child_subreaper};
 use thiserror::Error;
@@ -172,8 +172,9 @@ pub(crate) struct Started {
     pub(crate) control: Option<UnixStream>,
 }
 
-/// Starts the root. What it does on its way to its program can still fail.
-pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
+/// Starts the root. What it does on its way to its program can still fail; `watch` says whether that is to be known before
+/// it ends.
+pub(crate) fn start(spec: &ProcessSpec, watch: bool) -> Result<Started, SpawnError> {
     let (program, directory) = (PathBuf::from(&spec.program), spec.directory.clone());
     let path = match resolve_program(spec) {
         Ok(path) => path,
@@ -192,11 +193,17 @@ pub(crate) fn start(spec: &ProcessSpec) -> Result<Started, SpawnError> {
         }
         None => None,
     };
-    run(&path, spec, cgroup).map_err(|(step, source)| explain(spec, &path, step, source))
+    run(&path, spec, cgroup, watch)
+        .map_err(|(step, source)| explain(spec, spec.cgroup.as_ref(), &path, step, source))
 }
 
 /// Carries out what can only fail for reasons the operating system gives.
-fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<Door>>) -> Result<Started, (Step, io::Error)> {
+fn run(
+    path: &Path,
+    spec: &ProcessSpec,
+    cgroup: Option<Arc<Door>>,
+    watch: bool,
+) -> Result<Started, (Step, io::Error)> {
     let before = |error: io::Error| (Step::Execute, error);
     become_subreaper().map_err(before)?;
     child::keep_exit_statuses();
@@ -228,7 +235,7 @@ fn run(path: &Path, spec: &ProcessSpec, cgroup: Option<Arc<Door>>) -> Result<Sta
     };
     let passed = [child_stdin, child_stdout, child_stderr].into_iter().chain(child_control).collect();
     let mut roots = Roots::lock();
-    let (root, launch) = Launch::start(image, preparation, passed).map_err(before)?;
+    let (root, launch) = Launch::start(image, preparation, passed, watch).map_err(before)?;
     roots.add(root);
     Ok(Started { root, launch, path: path.to_owned(), mark, stdout, stderr, control })
 }
@@ -266,30 +273,56 @@ fn control_sockets() -> io::Result<(Option<UnixStream>, Option<OwnedFd>)> {
 
 /// The program's path, absolute or relative to the directory the child starts in.
 fn resolve_program(spec: &ProcessSpec) -> io::Result<PathBuf> {
-    let program = Path::new(&spec.program);
     if spec.program.as_bytes().contains(&b'/') {
-        return Ok(program.to_owned());
+        return Ok(spec.program.clone().into());
     }
     let path = spec.environment.get("PATH").unwrap_or(OsStr::new(DEFAULT_PATH));
+    let is_program = |candidate: &Path| {
+        let metadata = fs::metadata(spec.directory.join(candidate));
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    // As shells do it: one file after another is run by the same program, and it stays where it was.
+    static LAST: Mutex<Option<FoundProgram>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(last) = last.as_ref().filter(|last| last.program == spec.program && last.path == path)
+        && is_program(&last.found)
+    {
+        return Ok(last.found.clone());
+    }
     let mut candidates = std::env::split_paths(path).map(|entry| {
         // An empty entry is the current directory; a path with a slash is not looked up once more.
         let entry = if entry.as_os_str().is_empty() { PathBuf::from(".") } else { entry };
-        entry.join(program)
+        entry.join(&spec.program)
     });
-    let found = candidates.find(|candidate| {
-        let metadata = fs::metadata(spec.directory.join(candidate));
-        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    });
-    found.ok_or_else(|| rustix::io::Errno::NOENT.into())
+    let found = candidates.find(|candidate| is_program(candidate)).ok_or(rustix::io::Errno::NOENT)?;
+    if found.is_absolute() {
+        let (program, path) = (spec.program.clone(), path.to_owned());
+        *last = Some(FoundProgram { program, path, found: found.clone() });
+    }
+    Ok(found)
+}
+
+/// A program and where it was found.
+struct FoundProgram {
+    program: OsString,
+    /// The `PATH` it was looked for in.
+    path: OsString,
+    found: PathBuf,
 }
 
 /// Names what a failed start means.
-pub(crate) fn explain(spec: &ProcessSpec, path: &Path, step: Step, source: io::Error) -> SpawnError {
+pub(crate) fn explain(
+    spec: &ProcessSpec,
+    cgroup: Option<&Cgroup>,
+    path: &Path,
+    step: Step,
+    source: io::Error,
+) -> SpawnError {
     let (program, directory) = (PathBuf::from(&spec.program), spec.directory.clone());
     if source.raw_os_error() == Some(libc::EAGAIN) {
         return SpawnError::OutOfProcesses { program, directory, source };
     }
-    match (step, &spec.user, &spec.cgroup) {
+    match (step, &spec.user, cgroup) {
         (Step::EnterDirectory, ..) => SpawnError::BadDirectory { program, directory, source },
         (Step::BecomeUser, Some(user), _) => {
             SpawnError::BecomeUser { user: user.name.clone(), program, directory, source }

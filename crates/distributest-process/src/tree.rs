@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,9 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cgroup::Cgroup;
+use crate::child::Step;
 use crate::exit::Exit;
+use crate::launch::Launch;
 use crate::mark::Mark;
 use crate::members::{Membership, send};
 use crate::process_table::Process;
@@ -104,6 +107,17 @@ pub struct ProcessTree {
     stdout: Option<Receiver>,
     stderr: Option<Receiver>,
     control: Option<UnixStream>,
+    /// `None` once it is known to have executed its program.
+    start: Option<Box<Start>>,
+}
+
+/// A root on its way to its program.
+#[derive(Debug)]
+struct Start {
+    launch: Launch,
+    /// The program that was found.
+    path: PathBuf,
+    spec: ProcessSpec,
 }
 
 impl ProcessTree {
@@ -118,8 +132,46 @@ impl ProcessTree {
     /// # Errors
     ///
     /// [`SpawnError`] says what is wrong, with the program or around it.
-    pub async fn spawn(mut spec: ProcessSpec) -> Result<ProcessTree, SpawnError> {
-        let started = start(&spec)?;
+    pub async fn spawn(spec: ProcessSpec) -> Result<ProcessTree, SpawnError> {
+        let mut tree = ProcessTree::begin(spec, true)?;
+        if let Some(start) = &mut tree.start
+            && start.launch.executed().await.is_err()
+        {
+            // It has ended by itself, unless nobody can say what became of it.
+            let _ = kill_process(tree.root, Signal::KILL);
+            tree.wait().await;
+            return Err(tree.failed_start().expect("it has just said so"));
+        }
+        tree.start = None;
+        Ok(tree)
+    }
+
+    /// Starts a program as [`ProcessTree::spawn`] does, but does not wait until it is executed, which is news that costs as
+    /// much as a small program's whole start. Whether it was is to be asked after its root's end, with
+    /// [`ProcessTree::failed_start`].
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`], as far as is known before there is a process; also where the user is to be another one.
+    pub fn start(spec: ProcessSpec) -> Result<ProcessTree, SpawnError> {
+        if spec.user.is_some() {
+            // That takes something back when the program is executed.
+            let source = io::ErrorKind::Unsupported.into();
+            return Err(explain(&spec, None, spec.program.as_ref(), Step::BecomeUser, source));
+        }
+        ProcessTree::begin(spec, false)
+    }
+
+    /// Why a program that was only started was never executed; `None` while its root has not ended, and where it was.
+    pub fn failed_start(&self) -> Option<SpawnError> {
+        self.poll_exit()?;
+        let start = self.start.as_ref()?;
+        let (step, source) = start.launch.failure()?;
+        Some(explain(&start.spec, self.cgroup.as_ref(), &start.path, step, source))
+    }
+
+    fn begin(mut spec: ProcessSpec, watch: bool) -> Result<ProcessTree, SpawnError> {
+        let started = start(&spec, watch)?;
         let watched =
             pidfd_open(started.root, PidfdFlags::empty()).map_err(io::Error::from).and_then(Watch::new);
         let root_watch = match watched {
@@ -128,14 +180,11 @@ impl ProcessTree {
                 // Not waited for yet, so the pid is still its own.
                 let _ = kill_process(started.root, Signal::KILL);
                 wait_for_root(started.root, WaitOptions::empty());
-                return Err(SpawnError::Other {
-                    program: spec.program.into(),
-                    directory: spec.directory,
-                    source,
-                });
+                let (program, directory) = (spec.program.into(), spec.directory);
+                return Err(SpawnError::Other { program, directory, source });
             }
         };
-        let mut tree = ProcessTree {
+        Ok(ProcessTree {
             root: started.root,
             root_watch,
             exit: Mutex::new(None),
@@ -145,14 +194,8 @@ impl ProcessTree {
             stdout: Some(started.stdout),
             stderr: Some(started.stderr),
             control: started.control,
-        };
-        let executed = started.launch.executed().await;
-        let Err((step, source)) = executed else { return Ok(tree) };
-        // It has ended by itself, unless nobody can say what became of it.
-        let _ = kill_process(started.root, Signal::KILL);
-        tree.wait().await;
-        spec.cgroup = tree.cgroup.take();
-        Err(explain(&spec, &started.path, step, source))
+            start: Some(Box::new(Start { launch: started.launch, path: started.path, spec })),
+        })
     }
 
     pub(crate) fn root(&self) -> Pid {

@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::common::{Mode, program, shell, skipped};
 use distributest_process::{
-    CONTROL_DESCRIPTOR, Exit, ProcessSpec, ProcessTree, SpawnError, User, drain_available,
+    CONTROL_DESCRIPTOR, Exit, ProcessSpec, ProcessTree, SpawnError, User, Variables, drain_available,
 };
 use rustix::io::FdFlags;
 use rustix::process::geteuid;
@@ -252,6 +253,54 @@ async fn a_user_that_can_not_be_become_runs_nothing() {
         );
     }
     assert!(!witness.exists());
+}
+
+#[tokio::test]
+async fn a_start_that_was_not_waited_for_is_explained_in_the_end() {
+    let missing = ProcessTree::start(program("/no/such/program", &[])).unwrap();
+    assert!(!missing.wait().await.is_success());
+    assert!(matches!(missing.failed_start(), Some(SpawnError::ProgramNotFound { .. })));
+    let directory = ProcessSpec { directory: "/no/such/directory".into(), ..shell("exit 0") };
+    let nowhere = ProcessTree::start(directory).unwrap();
+    nowhere.wait().await;
+    assert!(matches!(nowhere.failed_start(), Some(SpawnError::BadDirectory { .. })));
+
+    let fails = ProcessTree::start(shell("exit 127")).unwrap();
+    assert_eq!(fails.wait().await, Exit::Code(127));
+    assert!(fails.failed_start().is_none());
+    let waits = ProcessTree::start(program("sleep", &["86400"])).unwrap();
+    assert!(waits.failed_start().is_none());
+    drop(waits);
+
+    let user = Some(User::by_name("root").unwrap());
+    let other = ProcessTree::start(ProcessSpec { user, ..shell("exit 0") });
+    assert!(matches!(other, Err(SpawnError::BecomeUser { .. })), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_program_that_moved_is_found_again() {
+    let place = tempfile::tempdir().unwrap();
+    let (first, second) = (place.path().join("first"), place.path().join("second"));
+    let path = format!("{}:{}", first.display(), second.display());
+    let put = |directory: &Path, says: &str| {
+        fs::create_dir_all(directory).unwrap();
+        let tool = directory.join("a-tool-of-ours");
+        fs::write(&tool, format!("#!/bin/sh\necho {says}\n")).unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        tool
+    };
+    let says = async |path: &str| {
+        let environment = Variables::from_iter([("PATH".into(), path.into())]);
+        output_of(ProcessSpec { environment, ..program("a-tool-of-ours", &[]) }).await
+    };
+    let tool = put(&second, "second");
+    assert_eq!(says(&path).await, "second\n");
+    assert_eq!(says(&path).await, "second\n");
+    put(&first, "first");
+    fs::remove_file(tool).unwrap();
+    assert_eq!(says(&path).await, "first\n");
+    put(&second, "second");
+    assert_eq!(says(&second.display().to_string()).await, "second\n");
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub(crate) async fn run(
     let (program, arguments) = command_line(launch, &attempt.file);
     let shown = program.to_string_lossy().into_owned();
     let program = Program { program, arguments, environment: environment.clone(), control: false };
-    let started = match context.start(program).await {
+    let started = match context.start_ahead(program) {
         Ok(started) => started,
         Err(error) => return could_not_start(launch, &shown, &error),
     };
@@ -57,6 +57,10 @@ pub(crate) async fn run(
         }
         exit = started.tree.wait() => judge(exit),
     };
+    if let Some(error) = started.tree.failed_start() {
+        let (ended, failure) = could_not_start(launch, &shown, &error);
+        return (Ended { block: Some(started.capture.close_block().await), ..ended }, failure);
+    }
     ended.duration = begin.elapsed();
     ended.leaked = clear_away(&started.tree).await;
     ended.usage = usage(&started.tree);
@@ -165,7 +169,8 @@ fn could_not_start(
         SpawnError::ProgramNotFound { .. } | SpawnError::InterpreterNotFound { .. } if is_file => {
             (Ended::outcome(Outcome::Broken, failure::chain(error)), None)
         }
-        SpawnError::OutOfProcesses { .. } => {
+        // What another one may not meet with: somebody killed all that was in the cgroup is the second's cause.
+        SpawnError::OutOfProcesses { .. } | SpawnError::JoinCgroup { .. } => {
             (Ended::interrupted(Interruption::RunnerLost, failure::chain(error)), None)
         }
         _ => {

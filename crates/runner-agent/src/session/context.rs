@@ -131,13 +131,22 @@ impl RunContext {
         Ended::interrupted(Interruption::FileGone, format!("it is not in {directory} on {host}"))
     }
 
-    /// Starts a program in the workspace.
+    /// Starts a program in the workspace, and waits until it is executed.
     pub(crate) async fn start(&self, program: Program) -> Result<Started, SpawnError> {
+        Ok(self.capture(ProcessTree::spawn(self.specify(program)).await?))
+    }
+
+    /// The same, but does not wait: whether it was executed is known in the end only.
+    pub(crate) fn start_ahead(&self, program: Program) -> Result<Started, SpawnError> {
+        Ok(self.capture(ProcessTree::start(self.specify(program))?))
+    }
+
+    fn specify(&self, program: Program) -> ProcessSpec {
         let cgroup = self.cgroups.as_ref().and_then(|cgroups| {
             // The tree is held without a cgroup, too.
             cgroups.take().inspect_err(|error| tracing::warn!(%error, "failed to make a cgroup")).ok()
         });
-        let mut tree = ProcessTree::spawn(ProcessSpec {
+        ProcessSpec {
             program: program.program,
             arguments: program.arguments,
             environment: program.environment,
@@ -145,12 +154,14 @@ impl RunContext {
             control: program.control,
             cgroup,
             user: None,
-        })
-        .await?;
+        }
+    }
+
+    fn capture(&self, mut tree: ProcessTree) -> Started {
         let pipes = tree.take_stdout().zip(tree.take_stderr());
         let (stdout, stderr) = pipes.expect("a new tree has both pipes");
         let capture = Capture::start(stdout, stderr, self.output.clone());
-        Ok(Started { tree, capture })
+        Started { tree, capture }
     }
 }
 

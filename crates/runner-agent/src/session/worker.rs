@@ -196,9 +196,9 @@ impl StartFailure {
     fn new(error: &WorkerError, framework: &str) -> Self {
         let failure = error.failure(framework);
         match error {
-            WorkerError::Exited(_) | WorkerError::Link(WorkerLinkError::Closed) => {
-                StartFailure::Died(failure)
-            }
+            WorkerError::Exited(_)
+            | WorkerError::Link(WorkerLinkError::Closed)
+            | WorkerError::Spawn(_, SpawnError::JoinCgroup { .. }) => StartFailure::Died(failure),
             _ => StartFailure::Final(failure),
         }
     }
