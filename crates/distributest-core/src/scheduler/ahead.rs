@@ -3,7 +3,8 @@
 //! How much may wait at a runner is a matter of time. It must not run dry while an answer and the next order are on
 //! their way: [`ROUND_TRIPS`] times the round trip to its host. More than that spares messages, and does no harm as long
 //! as there is plenty left to even things out with: one part in [`SHARE_PARTS`] of what each runner still has to do. So
-//! much is queued in the beginning and little in the end, and nothing where files take long and the host is near.
+//! much is queued in the beginning, with the first file already, and little in the end, and nothing where files take long and
+//! the host is near.
 //!
 //! The round trip to a host is the shortest time that was seen between an order to an idle runner and the news that it
 //! had begun; more than [`ROUND_TRIP_LIMIT`] is not the network's doing. How long a file takes is its prediction or, without one, the mean of what its launch ran before.

@@ -339,6 +339,7 @@ impl Scheduler {
     /// The runner that an event brings forward.
     fn runner_concerned(&self, event: &Event) -> Option<RunnerId> {
         match event {
+            Event::RunnerReady { runner } => self.fleet.attempts_of(*runner).is_none().then_some(*runner),
             Event::AttemptStarted { attempt } => {
                 let attempt = self.attempts.get(attempt)?;
                 (!attempt.started).then_some(attempt.runner)

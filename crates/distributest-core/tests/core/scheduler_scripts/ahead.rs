@@ -25,6 +25,25 @@ scripts! {
         finished(7, Outcome::Passed) => [ran(2, Outcome::Passed, 7), Command::Finish];
     }
 
+    where_there_is_plenty_the_first_file_brings_the_next_one([RUBY; 9], milliseconds [1; 9], 1 hosts) {
+        expect_queues(0, 1, 9) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1), queue(2, 1, 0, 1)];
+        ready(0, 1) => [];
+        Event::StopRequested => [
+            Command::Cancel { attempt: AttemptId(2) },
+            Command::Cancel { attempt: AttemptId(1) },
+            not_run(2, NotRunReason::Stopped),
+            not_run(3, NotRunReason::Stopped),
+            not_run(4, NotRunReason::Stopped),
+            not_run(5, NotRunReason::Stopped),
+            not_run(6, NotRunReason::Stopped),
+            not_run(7, NotRunReason::Stopped),
+            not_run(8, NotRunReason::Stopped)
+        ];
+        cancelled(2) => [not_run(1, NotRunReason::Stopped)];
+        cancelled(1) => [not_run(0, NotRunReason::Stopped), Command::Finish];
+    }
+
     what_is_queued_is_cancelled_before_what_it_waits_behind([RUBY; 3], milliseconds [1; 3], 1 hosts) {
         expect_queues(0, 1, 2) => [];
         ready(0, 1) => [dispatch(1, 0, 0, 1)];
