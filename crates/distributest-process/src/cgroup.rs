@@ -186,6 +186,10 @@ struct Place {
     door: Option<Arc<Door>>,
     /// `cgroup.events`.
     events: Option<File>,
+    /// `cgroup.stat`.
+    statistics: Option<File>,
+    /// `cgroup.type`.
+    kind: Option<File>,
 }
 
 /// Where processes get into a cgroup.
@@ -228,27 +232,28 @@ impl Place {
             return Err(CgroupError::Create { path: directory, source });
         }
         let door = Door::open(&directory).ok().map(Arc::new);
-        let events = File::open(directory.join("cgroup.events")).ok();
-        Ok(Place { door, events, directory })
-    }
-
-    /// What the kernel says of its state: lines `name value`. `None` when it does not.
-    fn events(&self) -> Option<String> {
-        let mut bytes = [0; 256];
-        let count = self.events.as_ref()?.read_at(&mut bytes, 0).ok()?;
-        String::from_utf8(bytes[..count].to_vec()).ok()
+        let open = |name: &str| File::open(directory.join(name)).ok();
+        let (events, statistics, kind) = (open("cgroup.events"), open("cgroup.stat"), open("cgroup.type"));
+        Ok(Place { door, events, statistics, kind, directory })
     }
 
     /// Whether the next tree finds it as the last one did: without processes, not frozen, without cgroups below it, and of
     /// the kind that processes can be in, and be made in.
     fn is_as_new(&self) -> bool {
-        let says = |text: &str, line: &str| text.lines().any(|said| said == line);
-        let read = |name: &str| fs::read_to_string(self.directory.join(name)).unwrap_or_default();
         !self.door.as_ref().is_some_and(|door| door.was_killed())
-            && self.events().is_some_and(|events| says(&events, "populated 0") && says(&events, "frozen 0"))
-            && says(&read("cgroup.stat"), "nr_descendants 0")
-            && says(&read("cgroup.type"), "domain")
+            && says(self.events.as_ref(), &["populated 0", "frozen 0"])
+            && says(self.statistics.as_ref(), &["nr_descendants 0"])
+            && says(self.kind.as_ref(), &["domain"])
     }
+}
+
+/// Whether the kernel says all these lines in one of a cgroup's files. Without an answer it does not.
+fn says(file: Option<&File>, lines: &[&str]) -> bool {
+    // Several times what they hold that are read here.
+    let mut bytes = [0; 2048];
+    let read = file.and_then(|file| file.read_at(&mut bytes, 0).ok());
+    let text = read.and_then(|count| str::from_utf8(&bytes[..count]).ok()).unwrap_or_default();
+    lines.iter().all(|line| text.lines().any(|said| said == *line))
 }
 
 impl Cgroup {
@@ -259,7 +264,7 @@ impl Cgroup {
 
     /// Whether the kernel says that no process lives in it or below it.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.place.events().is_some_and(|events| events.lines().any(|line| line == "populated 0"))
+        says(self.place.events.as_ref(), &["populated 0"])
     }
 
     /// The pids of the living members, those in cgroups below included.

@@ -134,20 +134,19 @@ impl ProcessTree {
     /// [`SpawnError`] says what is wrong, with the program or around it.
     pub async fn spawn(spec: ProcessSpec) -> Result<ProcessTree, SpawnError> {
         let mut tree = ProcessTree::begin(spec, true)?;
-        if let Some(start) = &mut tree.start
-            && start.launch.executed().await.is_err()
-        {
-            // It has ended by itself, unless nobody can say what became of it.
-            let _ = kill_process(tree.root, Signal::KILL);
-            tree.wait().await;
-            return Err(tree.failed_start().expect("it has just said so"));
-        }
-        tree.start = None;
-        Ok(tree)
+        let executed = match &mut tree.start {
+            Some(start) => start.launch.executed().await,
+            None => Ok(()),
+        };
+        let (Some(start), Err((step, source))) = (tree.start.take(), executed) else { return Ok(tree) };
+        // It has ended by itself, unless nobody can say what became of it.
+        let _ = kill_process(tree.root, Signal::KILL);
+        tree.wait().await;
+        Err(explain(&start.spec, tree.cgroup.as_ref(), &start.path, step, source))
     }
 
-    /// Starts a program as [`ProcessTree::spawn`] does, but does not wait until it is executed, which is news that costs as
-    /// much as a small program's whole start. Whether it was is to be asked after its root's end, with
+    /// Starts a program as [`ProcessTree::spawn`] does, but does not wait until it is executed: to be told costs a wakeup, at
+    /// a time when the program needs the processor. Whether it was is to be asked after its root's end, with
     /// [`ProcessTree::failed_start`].
     ///
     /// # Errors
