@@ -227,7 +227,7 @@ struct OwnChildren {
 
 impl OwnChildren {
     /// The children of this process, whose number is `parent`, while it has a single thread. `None` where there are several,
-    /// each of which has children, or more children than a page holds.
+    /// each of which has children.
     fn list(parent: Pid) -> Option<Vec<Pid>> {
         static OPEN: Mutex<Option<OwnChildren>> = Mutex::new(None);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,10 +239,7 @@ impl OwnChildren {
         if own.threads.metadata().ok()?.nlink() != 3 {
             return None;
         }
-        let mut bytes = [0; 4096];
-        let count = own.of_first_thread.read_at(&mut bytes, 0).ok().filter(|count| *count < bytes.len())?;
-        let list = str::from_utf8(&bytes[..count]).ok()?;
-        Some(list.split_ascii_whitespace().filter_map(parse_pid).collect())
+        read_pids(&own.of_first_thread).ok()
     }
 
     fn open(parent: Pid) -> io::Result<OwnChildren> {
@@ -250,6 +247,20 @@ impl OwnChildren {
         let of_first_thread = File::open(format!("{threads}/{}/children", parent.as_raw_pid()))?;
         Ok(OwnChildren { parent, threads: File::open(threads)?, of_first_thread })
     }
+}
+
+/// Reads a list of pids from its beginning, wherever it was read before.
+fn read_pids(file: &File) -> io::Result<Vec<Pid>> {
+    let (mut list, mut piece) = (Vec::new(), [0; 4096]);
+    // The kernel gives as many whole numbers as fit into a page, so less than was asked for is not the end.
+    loop {
+        match file.read_at(&mut piece, list.len() as u64)? {
+            0 => break,
+            count => list.extend_from_slice(&piece[..count]),
+        }
+    }
+    let list = String::from_utf8_lossy(&list);
+    Ok(list.split_ascii_whitespace().filter_map(parse_pid).collect())
 }
 
 /// Every process there is.
@@ -294,6 +305,17 @@ mod tests {
         let pid = Pid::from_raw(42).unwrap();
         assert!(!Process::parse(pid, line(3).as_bytes()).unwrap().zombie);
         assert!(Process::parse(pid, line(1).as_bytes()).unwrap().zombie);
+    }
+
+    #[test]
+    fn more_children_than_a_page_lists_are_all_read() {
+        let mut all: Vec<_> = (0..1000).map(|_| Command::new("sleep").arg("1000").spawn().unwrap()).collect();
+        let listed = read_pids(&File::open("/proc/thread-self/children").unwrap());
+        for child in &mut all {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(listed.unwrap(), all.iter().map(Pid::from_child).collect::<Vec<_>>());
     }
 
     #[test]
