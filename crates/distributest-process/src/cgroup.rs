@@ -277,7 +277,7 @@ impl Cgroup {
         Ok(self.processes()?.into_iter().map(raw).collect())
     }
 
-    /// Kills every member, those in cgroups below included.
+    /// Kills every member, those in cgroups below included; does nothing where there are none.
     ///
     /// With `cgroup.kill` (Linux 5.14) no fork escapes and the members are dying when this returns. Without it,
     /// members are killed one by one, for at most five seconds, until none are left.

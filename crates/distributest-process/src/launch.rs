@@ -169,6 +169,8 @@ impl Launch {
         {
             // Somebody else has killed its members at once: the next one joins.
             door.set_killed();
+            let why = "the kernel killed it before it began, as it may where somebody has killed all processes of the cgroup";
+            return Some((step, io::Error::new(io::ErrorKind::Interrupted, why)));
         }
         Some((step, io::Error::from_raw_os_error(errno)))
     }
@@ -399,7 +401,7 @@ mod tests {
         // By somebody else, which the first one may not survive, but is not taken for a program that has run.
         std::fs::write(cgroup.directory().join("cgroup.kill"), "1").unwrap();
         if let Err(killed) = start_in(&cgroup.door().unwrap()).await {
-            assert_eq!(killed, (Step::JoinCgroup, Some(KILLED_AT_BIRTH)));
+            assert_eq!(killed, (Step::JoinCgroup, None));
             assert!(cgroup.door().unwrap().was_killed());
         }
         assert!(cgroup_of_child(&cgroup).await.trim_end().ends_with(&name));

@@ -169,7 +169,7 @@ fn could_not_start(
         SpawnError::ProgramNotFound { .. } | SpawnError::InterpreterNotFound { .. } if is_file => {
             (Ended::outcome(Outcome::Broken, failure::chain(error)), None)
         }
-        // What another one may not meet with: somebody killed all that was in the cgroup is the second's cause.
+        // The next one may start: there are too many processes, or somebody killed all those of the cgroup, just now.
         SpawnError::OutOfProcesses { .. } | SpawnError::JoinCgroup { .. } => {
             (Ended::interrupted(Interruption::RunnerLost, failure::chain(error)), None)
         }
