@@ -37,7 +37,7 @@
 //!     never lost.
 //! 11. A silent host is given nothing, and what it has goes back into the queue at no cost, to be run by another host as
 //!     well. The first outcome counts; the file's other attempts are cancelled then, and what comes of them is nothing.
-//!     When the host is heard again before another one took the file, it stays where it is.
+//!     Where that outcome is tried again, that waits until those are over which are on hosts that are heard. When the host is heard again before another one took the file, it stays where it is.
 //! 12. A failure does not count at once: it is held until it is known whether the tests or the host are to blame, as
 //!     `trust.rs` tells. A host that is to blame is fenced: it is given nothing, and what it failed runs elsewhere as if
 //!     it had not been run. Where no other host may run the file, and after a request to stop, a failure counts.
@@ -363,6 +363,7 @@ impl Scheduler {
             let held = self.trust.take_held(host);
             self.count_all(held, commands);
         }
+        self.give_up_returning(&why, commands);
         for launch in self.queue.launches() {
             self.give_up(launch, &why, commands);
         }
@@ -510,6 +511,9 @@ impl Scheduler {
         self.ahead.answered(id);
         self.make_room(attempt.runner, id);
         self.alone.end(id);
+        if attempt.role == Role::Superseded {
+            self.cancelled_ended(id, attempt.file);
+        }
         if let Some(next) = self.fleet.release(attempt.runner, id) {
             self.begin(next);
         }

@@ -29,6 +29,10 @@ pub(super) struct Trouble {
     is_doubled: bool,
     /// How it stands in the queue, while it does.
     queued: Option<Waiting>,
+    /// Attempts at it that were cancelled because another one was first, and are not over.
+    cancelled: Vec<AttemptId>,
+    /// How it comes into the queue once none of those is at work.
+    returns: Option<Waiting>,
 }
 
 impl Trouble {
@@ -449,8 +453,16 @@ impl Scheduler {
         }
         self.fleet.pause(host, Pause::Silent);
         for id in self.fleet.attempts_on(host) {
-            let Some(Attempt { file, role: Role::Counts, .. }) = self.attempts.get(&id) else { continue };
-            let file = *file;
+            let Some(Attempt { file, role, .. }) = self.attempts.get(&id) else { continue };
+            let (file, role) = (*file, *role);
+            match role {
+                Role::Counts => {}
+                Role::Superseded => {
+                    self.put_back_if_all_is_over(file);
+                    continue;
+                }
+                Role::Probe => continue,
+            }
             let trouble = self.troubles.entry(file).or_default();
             if trouble.live.is_empty() {
                 trouble.live.push(id);
@@ -466,9 +478,19 @@ impl Scheduler {
         }
         self.fleet.resume(host, Pause::Silent);
         for id in self.fleet.attempts_on(host) {
-            if let Some(Attempt { file, role: Role::Counts, .. }) = self.attempts.get(&id) {
-                self.take_out(*file);
+            match self.attempts.get(&id) {
+                Some(Attempt { file, role: Role::Counts, .. }) => self.take_out(*file),
+                Some(Attempt { file, role: Role::Superseded, .. }) => self.wait_again(*file),
+                _ => {}
             }
+        }
+    }
+
+    /// Something that was cancelled of a file in the queue is at work again.
+    fn wait_again(&mut self, file: FileId) {
+        if let Some(Waiting { lost_by, .. }) = self.troubles.get(&file).and_then(|trouble| trouble.queued) {
+            self.take_out(file);
+            self.put_back(file, lost_by);
         }
     }
 
@@ -499,6 +521,9 @@ impl Scheduler {
     fn supersede(&mut self, id: AttemptId, commands: &mut Vec<Command>) {
         if let Some(attempt) = self.attempts.get_mut(&id) {
             attempt.role = Role::Superseded;
+            if let Some(trouble) = self.troubles.get_mut(&attempt.file) {
+                trouble.cancelled.push(id);
+            }
             let launch = self.file_launches[attempt.file.0 as usize];
             self.ahead.wait_no_more(id, launch, attempt.begins);
             if self.stopping.is_none() {
@@ -509,19 +534,54 @@ impl Scheduler {
         self.expect_nothing(id);
     }
 
-    /// Puts a file back in its place in the queue.
+    /// Puts a file back in its place in the queue, as soon as what was cancelled of it is over.
     fn put_back(&mut self, file: FileId, lost_by: Option<HostId>) {
-        let returned = Waiting { file, lost_by };
-        self.troubles.entry(file).or_default().queued = Some(returned);
+        self.troubles.entry(file).or_default().returns = Some(Waiting { file, lost_by });
+        self.put_back_if_all_is_over(file);
+    }
+
+    /// The host of a cancelled attempt might be given its file a second time, so that waits until the attempt is over, or nobody
+    /// knows when that will be.
+    fn put_back_if_all_is_over(&mut self, file: FileId) {
+        let Some(trouble) = self.troubles.get_mut(&file) else { return };
+        let is_at_work = |id: &AttemptId| {
+            let attempt = self.attempts.get(id);
+            attempt.is_some_and(|attempt| !self.fleet.is_paused_for(attempt.runner.host, Pause::Silent))
+        };
+        if trouble.cancelled.iter().any(is_at_work) {
+            return;
+        }
+        let Some(returned) = trouble.returns.take() else { return };
+        trouble.queued = Some(returned);
         if !self.alone.wait(file) {
             self.queue.put_back(self.launch_of(file), returned);
             self.show_to(file);
         }
     }
 
+    /// A cancelled attempt at a file is over.
+    pub(super) fn cancelled_ended(&mut self, id: AttemptId, file: FileId) {
+        if let Some(trouble) = self.troubles.get_mut(&file) {
+            trouble.cancelled.retain(|cancelled| *cancelled != id);
+            self.put_back_if_all_is_over(file);
+        }
+    }
+
+    /// Decides that files which wait for the end of what was cancelled are not run again.
+    pub(super) fn give_up_returning(&mut self, reason: &NotRunReason, commands: &mut Vec<Command>) {
+        let returning = self.troubles.iter().filter(|(_, trouble)| trouble.returns.is_some());
+        let mut files: Vec<FileId> = returning.map(|(file, _)| *file).collect();
+        files.sort_unstable();
+        for file in files {
+            self.decide_without(file, reason.clone(), commands);
+        }
+    }
+
     /// Takes a file that was put back out of the queue, if it is there.
     fn take_out(&mut self, file: FileId) {
-        let queued = self.troubles.get_mut(&file).and_then(|trouble| trouble.queued.take());
+        let Some(trouble) = self.troubles.get_mut(&file) else { return };
+        trouble.returns = None;
+        let queued = trouble.queued.take();
         if let Some(returned) = queued
             && !self.alone.wait_no_more(file)
         {

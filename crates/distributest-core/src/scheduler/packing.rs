@@ -1,7 +1,7 @@
 //! Knows how much memory hosts have and files need, and keeps apart what does not fit together (rule 23).
 //!
 //! A host says how much memory there is for tests, and a file is taken to need as much as it did before; one that nothing
-//! is known of needs none. A runner needs as much as the one of its attempts that needs most, and what the runners of a host need together
+//! is known of needs next to none. A runner needs as much as the one of its attempts that needs most, and what the runners of a host need together
 //! must not be more than it has. A file that needs more than that alone runs where nothing else does.
 //!
 //! On most hosts the files that need most would fit together on all runners. They are *roomy*: nothing is counted there, and
@@ -15,11 +15,20 @@ use super::queue::Waiting;
 use super::{Attempt, Scheduler};
 use crate::identity::{AttemptId, FileId, HostId, LaunchId, RunnerId};
 
+/// Bytes that any file needs: so little that it does not count, and more than there is left beside one that needs all.
+const LEAST_NEED: u64 = 1;
+
+/// What a file should need, by what is known of all.
+pub(super) fn need_of(needs: &[Option<u64>], file: FileId) -> u64 {
+    needs.get(file.0 as usize).copied().flatten().unwrap_or_default().max(LEAST_NEED)
+}
+
 /// What files need and hosts have.
 #[derive(Debug)]
 pub(super) struct Packing {
     /// Bytes each file should need; nobody knows of those beyond its end.
     needs: Vec<Option<u64>>,
+    file_count: u32,
     /// What files need, the most first; made when it is asked for.
     largest: Option<Vec<u64>>,
     /// By host.
@@ -46,7 +55,14 @@ impl Packing {
     /// `needs` may be longer than there are files.
     pub(super) fn new(host_count: u32, mut needs: Vec<Option<u64>>, file_count: usize) -> Self {
         needs.truncate(file_count);
-        Packing { needs, largest: None, memory: vec![None; host_count as usize], tight: HashMap::new() }
+        let file_count = u32::try_from(file_count).unwrap_or(u32::MAX);
+        Packing {
+            needs,
+            file_count,
+            largest: None,
+            memory: vec![None; host_count as usize],
+            tight: HashMap::new(),
+        }
     }
 
     /// What each file needs, as far as that is known.
@@ -65,9 +81,9 @@ impl Packing {
 
     /// What that many runners need at most.
     fn most_needed_by(&mut self, runners: u16) -> u64 {
-        let needs = &self.needs;
+        let (needs, files) = (&self.needs, (0..self.file_count).map(FileId));
         let largest = self.largest.get_or_insert_with(|| {
-            let mut largest: Vec<u64> = needs.iter().flatten().copied().collect();
+            let mut largest: Vec<u64> = files.map(|file| need_of(needs, file)).collect();
             largest.sort_unstable_by(|one, other| other.cmp(one));
             largest.truncate(u16::MAX.into());
             largest
@@ -101,7 +117,7 @@ impl Packing {
     }
 
     fn need(&self, file: FileId) -> u64 {
-        self.needs.get(file.0 as usize).copied().flatten().unwrap_or_default()
+        need_of(&self.needs, file)
     }
 
     /// Whether an idle runner of a host could be given a file, as far as memory goes.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::memory_index::MemoryIndex;
+use super::packing::need_of;
 use crate::identity::{FileId, HostId, LaunchId};
 
 /// The waiting files. Every operation takes O(log n) in their number.
@@ -224,7 +225,7 @@ impl LaunchQueue {
         if self.needs.is_some() {
             return;
         }
-        let need = |file: &FileId| needs.get(file.0 as usize).copied().flatten().unwrap_or_default();
+        let need = |file: &FileId| need_of(needs, *file);
         let all: Vec<u64> = self.files.iter().map(need).collect();
         let those = |is_meant: &dyn Fn(&FileId) -> bool| {
             let files = self.files.iter().zip(&all);

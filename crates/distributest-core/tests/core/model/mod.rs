@@ -38,7 +38,7 @@ pub(crate) struct Model {
     /// Candidates that were given up to have a worker started.
     scouts: BTreeSet<FileId>,
     speeds: Vec<f64>,
-    /// Bytes each file needs.
+    /// Bytes each file needs, at least one.
     needs: Vec<u64>,
     /// Bytes each host has, where it said so.
     pub(crate) memory: BTreeMap<HostId, u64>,
@@ -222,7 +222,7 @@ impl Model {
                 .map(|host| options.host_speeds.get(host).copied().unwrap_or(1.0))
                 .collect(),
             needs: (0..options.file_launches.len())
-                .map(|file| options.memory.get(file).copied().flatten().unwrap_or_default())
+                .map(|file| options.memory.get(file).copied().flatten().unwrap_or_default().max(1))
                 .collect(),
             memory: BTreeMap::new(),
             reserved: BTreeSet::new(),
@@ -450,7 +450,15 @@ impl Model {
         let mut live = self.attempts.values().filter(|live| live.is_for(file));
         let may_run = state.counted_interruptions < INTERRUPTION_LIMIT;
         let is_kept_back = self.candidates.contains(&file);
-        state.verdict.is_none() && state.pending.is_none() && may_run && !is_kept_back && !live.any(is_heard)
+        let may_start = may_run && !is_kept_back && !self.is_at_work_for_nothing(file);
+        state.verdict.is_none() && state.pending.is_none() && may_start && !live.any(is_heard)
+    }
+
+    /// Whether an attempt at a file that was cancelled because another one was first is not over, on a host that is heard.
+    fn is_at_work_for_nothing(&self, file: FileId) -> bool {
+        let is_cancelled = |live: &LiveAttempt| live.file == file && live.role == Role::Superseded;
+        let is_heard = |live: &LiveAttempt| !self.silent.contains(&live.runner.host);
+        !self.is_ending() && self.attempts.values().any(|live| is_cancelled(live) && is_heard(live))
     }
 
     /// Whether nothing new starts, because somebody asked for that or enough files have failed.

@@ -1,7 +1,7 @@
 //! What follows from knowing when attempts should end: files for slow hosts, and second attempts at what takes too long.
 
 use distributest_core::identity::AttemptId;
-use distributest_core::outcome::Outcome;
+use distributest_core::outcome::{Outcome, Verdict};
 use distributest_core::scheduler::SchedulerOptions;
 use distributest_core::scheduler_messages::{Command, Event};
 
@@ -100,6 +100,20 @@ scripts! {
             Command::Finish
         ];
         finished(2, Outcome::Passed) => [];
+    }
+
+    what_two_runners_have_is_tried_again_once_neither_is_at_it(
+        [RUBY; 1], retries [1], milliseconds [1000], 2 hosts
+    ) {
+        expect(0, 1) => [];
+        expect(1, 1) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(1, 1) => [];
+        Event::TimePassed => [double(1), dispatch(2, 0, 1, 1)];
+        finished(2, Outcome::Failed) => [Command::Cancel { attempt: AttemptId(1) }];
+        Event::TimePassed => [];
+        interrupted(1) => [dispatch_again(3, 0, 0, 1)];
+        finished(3, Outcome::Passed) => [ran_after(0, Verdict::Flaky, 3, &[2]), Command::Finish];
     }
 
     a_file_is_doubled_once([RUBY; 1], milliseconds [1000], 3 hosts) {

@@ -36,6 +36,16 @@ scripts! {
         finished(3, Outcome::Passed) => [ran(1, Outcome::Passed, 3), Command::Finish];
     }
 
+    nothing_runs_beside_a_file_that_needs_more_than_there_is(
+        [RUBY; 2], memory [Some(200), None], 1 hosts
+    ) {
+        expect_memory(0, 2, 0, 100) => [];
+        ready(0, 1) => [dispatch(1, 0, 0, 1)];
+        ready(0, 2) => [];
+        finished(1, Outcome::Passed) => [ran(0, Outcome::Passed, 1), dispatch(2, 1, 0, 1)];
+        finished(2, Outcome::Passed) => [ran(1, Outcome::Passed, 2), Command::Finish];
+    }
+
     what_is_queued_ahead_needs_no_more_than_what_is_at_work(
         [RUBY; 8], milliseconds [1; 8],
         memory [Some(50), Some(50), Some(60), Some(20), Some(20), Some(20), Some(20), Some(20)], 1 hosts
