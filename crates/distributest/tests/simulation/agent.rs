@@ -5,10 +5,11 @@
 
 mod attempts;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use distributest_core::test_result::{TestResult, TestStatus};
 use distributest_protocol::gathering::Haste;
 use distributest_protocol::server::{self, CoordinatorConnection};
 use distributest_protocol::wire;
@@ -121,6 +122,7 @@ struct Attempt {
     block: u64,
     output: u64,
     cancelled: bool,
+    lacks_memory: bool,
 }
 
 struct Session {
@@ -139,6 +141,8 @@ struct Session {
     attempts: BTreeMap<u64, Attempt>,
     /// What waits at each runner.
     queues: Vec<VecDeque<wire::Dispatch>>,
+    /// Launches whose workers each runner has started.
+    workers: Vec<BTreeSet<u32>>,
     blocks: u64,
 }
 
@@ -166,6 +170,7 @@ impl Session {
             runners: Vec::new(),
             attempts: BTreeMap::new(),
             queues: Vec::new(),
+            workers: Vec::new(),
             blocks: 0,
         }
     }
@@ -272,6 +277,7 @@ impl Session {
                     cores: self.machine.scenario.cores.into(),
                     resident: true,
                     queue_limit: self.machine.scenario.queue_limit.into(),
+                    memory_bytes: self.machine.scenario.memory.unwrap_or_default(),
                     ..wire::Welcome::default()
                 }));
                 Next::GoOn
@@ -290,6 +296,7 @@ impl Session {
         self.machine.world.lock().sessions[self.number].runners = runners;
         self.runners = vec![Runner::Preparing; runners.into()];
         self.queues = vec![VecDeque::new(); runners.into()];
+        self.workers = vec![BTreeSet::new(); runners.into()];
         let (Preparation::Succeeds(takes) | Preparation::Fails(takes)) = self.machine.scenario.node_setup;
         self.plan(takes, Action::NodeReady);
     }
@@ -357,16 +364,34 @@ impl Session {
             self.fail_runner(runner, failure);
             return;
         }
-        let block = Some(self.little_output());
-        self.say(Kind::WorkerPrepared(wire::WorkerPrepared {
-            runner: runner.into(),
-            framework: "pretend".into(),
-            block,
-            ..wire::WorkerPrepared::default()
-        }));
+        let first = (runner - 1) % self.machine.world.lock().scenario.launches;
+        if !self.machine.scenario.unable.contains(&first) {
+            self.ensure_worker(runner, first.into());
+        }
         self.runners[usize::from(runner - 1)] = Runner::Idle;
         let identifier = format!("sim_{runner}");
         self.say(Kind::RunnerReady(wire::RunnerReady { runner: runner.into(), identifier }));
+    }
+
+    /// A runner has a worker of a launch from now on, which says its versions.
+    fn ensure_worker(&mut self, runner: u16, launch: u32) {
+        if !self.workers[usize::from(runner - 1)].insert(launch) {
+            return;
+        }
+        let block = Some(self.little_output());
+        let versions = self.machine.scenario.versions[launch as usize];
+        if let Some(versions) = versions {
+            self.machine.world.lock().said.insert((launch, versions));
+        }
+        let (version, runtime) = versions.and_then(|said| said.split_once(", ")).unwrap_or_default();
+        self.say(Kind::WorkerPrepared(wire::WorkerPrepared {
+            runner: runner.into(),
+            framework: framework(launch),
+            block,
+            version: version.into(),
+            runtime: runtime.into(),
+            ..wire::WorkerPrepared::default()
+        }));
     }
 
     fn fail_runner(&mut self, runner: u16, failure: Option<wire::Failure>) {
@@ -384,12 +409,40 @@ fn failure(operation: &str) -> wire::Failure {
     wire::Failure { operation: operation.into(), cause, ..wire::Failure::default() }
 }
 
-/// The path of a file of the plan.
+/// What the files of a launch belong to.
+pub(crate) fn framework(launch: u32) -> String {
+    format!("pretend_{launch}")
+}
+
+/// The path of a file of the plan. The parts of a file have that of the first.
 pub(crate) fn file_path(number: usize) -> String {
     format!("tests/file_{number}")
 }
 
-fn file_number(path: &str) -> usize {
-    let number = path.strip_prefix("tests/file_").and_then(|number| number.parse().ok());
-    number.expect("only files of the plan are ordered")
+/// The only test that is known of a part.
+pub(crate) fn test_of_part(number: usize) -> String {
+    format!("part_{number}")
+}
+
+pub(crate) fn passed_test(id: String) -> TestResult {
+    TestResult {
+        id,
+        name: "a test".into(),
+        status: TestStatus::Passed,
+        duration: Duration::from_millis(1),
+        message: String::new(),
+        details: String::new(),
+        file: None,
+        line: None,
+    }
+}
+
+/// The place in the plan of what is ordered: a file, or a part of one.
+fn file_number(order: &wire::Dispatch) -> usize {
+    let number = order.file.strip_prefix("tests/file_").and_then(|number| number.parse::<usize>().ok());
+    let first = number.expect("only files of the plan are ordered");
+    let only = order.part.iter().flat_map(|part| &part.only).next();
+    let part = only.and_then(|test| test.strip_prefix("part_")).and_then(|part| part.parse::<usize>().ok());
+    // The first part is all but the others.
+    part.map_or(first, |part| first + part - 1)
 }

@@ -6,11 +6,12 @@
 //!
 //! - `scenario`: what is going to happen, drawn from the seed
 //! - `machine`, `network`, `agent`: a host, the connections to it, and what answers there
-//! - `world`: what really happened; `observer`: what the coordinator says, compared with it after every event
+//! - `world`, `memory`: what really happened; `observer`: what the coordinator says, compared with it after every event
 //! - `simulation`: one run, and what must be true when it is over
 
 mod agent;
 mod machine;
+mod memory;
 mod network;
 mod observer;
 mod random;

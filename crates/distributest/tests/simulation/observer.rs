@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use distributest_core::identity::{AttemptId, FileId, HostId, RunnerId};
 use distributest_core::outcome::{Interruption, NotRunReason, Outcome, Verdict};
-use distributest_core::run_event::{AttemptReport, AttemptResult, BlockId, HostChange, RunEvent, RunSummary};
+use distributest_core::run_event::{
+    AttemptReport, AttemptResult, BlockId, EarlierPass, HostChange, RunEvent, RunSummary,
+};
 use distributest_core::scheduler::INTERRUPTION_LIMIT;
 use distributest_core::test_result::TestStatus;
 use distributest_report::{ReportError, Reporter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::scenario::{Behaviour, SlowLog};
+use crate::scenario::{Behaviour, Collects, SlowLog};
 use crate::world::{SharedWorld, World, letter};
 
 /// The observer of one run.
@@ -30,8 +32,12 @@ pub(crate) struct Observer {
     blocks: BTreeMap<BlockId, Block>,
     /// How often each file was told to be interrupted.
     interruptions: BTreeMap<FileId, usize>,
-    /// Tests of the attempts that decided.
+    /// Tests of the attempts that decided, and of the passes that stood for some.
     tests: u64,
+    /// A file that was said to have passed before: its verdict is next.
+    cached: Option<FileId>,
+    /// The first parts of files whose parts all find other tests, where one has passed.
+    passed_parts: BTreeSet<usize>,
     events: u64,
     slow_log: Option<SlowLog>,
     /// Until when the log's disk is busy.
@@ -69,15 +75,20 @@ impl Reporter for Observer {
         match event {
             RunEvent::HostChanged { change: HostChange::Fenced { .. }, .. } => world.fences += 1,
             RunEvent::HostChanged { host, change: HostChange::Silent(_) } => world.doubt(host.0 as usize),
+            RunEvent::HostChanged { host, change: HostChange::Reserved { .. } } => {
+                world.reserve(host.0 as usize);
+            }
+            RunEvent::HostChanged { host, change: HostChange::Released } => {
+                world.reserved.remove(&(host.0 as usize));
+            }
             RunEvent::HostChanged { host, change: HostChange::Heard | HostChange::Away(_) }
             | RunEvent::HostFailed { host, .. } => _ = world.silent.remove(&(host.0 as usize)),
             RunEvent::AttemptDoubled { file, .. } => *world.doubled.entry(file.0 as usize).or_default() += 1,
             RunEvent::FileVerdict { file, .. } => _ = world.decided.insert(file.0 as usize),
-            RunEvent::AttemptFinished(report) => {
-                if let Some(attempt) = world.attempts.get_mut(&report.attempt.0) {
-                    attempt.is_told = true;
-                }
-            }
+            RunEvent::AttemptFinished(report) => match world.attempts.get_mut(&report.attempt.0) {
+                Some(attempt) => attempt.told = Some(report.result),
+                None => _ = world.told_before.insert(report.attempt.0, report.result),
+            },
             _ => {}
         }
         for broken in self.check(&world, event) {
@@ -108,6 +119,8 @@ impl Observer {
             blocks: BTreeMap::new(),
             interruptions: BTreeMap::new(),
             tests: 0,
+            cached: None,
+            passed_parts: BTreeSet::new(),
             events: 0,
             slow_log,
             stalled_until,
@@ -131,6 +144,11 @@ impl Observer {
         let is_first = matches!(event, RunEvent::RunStarted { .. });
         if is_first == self.has_begun {
             broken.push(format!("the run's start is not its first event, but {event:?}"));
+        }
+        if let Some(file) = self.cached.take()
+            && !matches!(event, RunEvent::FileVerdict { file: decided, verdict: Verdict::Cached, .. } if *decided == file)
+        {
+            broken.push(format!("{file:?} is said to have passed before, and {event:?} follows"));
         }
         if self.has_finished {
             broken.push(format!("the run's end is not its last event, but {event:?}"));
@@ -157,9 +175,7 @@ impl Observer {
                 broken.extend(self.file_verdict(*file, verdict));
                 broken.extend(self.reasons_of_verdict(world, *file, verdict, *attempt, failed_before));
             }
-            RunEvent::FileCached { file, .. } => {
-                broken.push(format!("{file:?} is said to have passed before"))
-            }
+            RunEvent::FileCached { file, pass } => broken.extend(self.file_cached(world, *file, pass)),
             RunEvent::StopRequested => self.stop_requested = true,
             RunEvent::HostConnected { host, .. } => _ = self.connected.insert(*host),
             RunEvent::HostFailed { host, .. } => {
@@ -238,6 +254,7 @@ impl Observer {
     fn attempt_finished(&mut self, world: &World, report: &AttemptReport) -> Vec<String> {
         let mut broken = Vec::new();
         let id = report.attempt;
+        broken.extend(self.part_finished(world, report));
         let attempt = self.attempts.entry(id).or_default();
         if attempt.result.replace(report.result).is_some() {
             broken.push(format!("attempt {id} ends twice"));
@@ -267,7 +284,11 @@ impl Observer {
         if is_lost && !world.may_be_lost(real.session) && !world.sessions[real.session].is_over {
             broken.push(format!("attempt {id} is lost with its host, which is well"));
         }
-        if !is_lost && !is_abandoned && real.answer != Some(report.result) {
+        let is_true = match objections(world, report.file, real.answer) {
+            Some(objections) => objections.contains(&report.result),
+            None => real.answer == Some(report.result),
+        };
+        if !is_lost && !is_abandoned && !is_true {
             let answer = real.answer;
             broken.push(format!("attempt {id} ends with {:?}, and its agent said {answer:?}", report.result));
         }
@@ -306,9 +327,10 @@ impl Observer {
         failed_before: &[AttemptId],
     ) -> Vec<String> {
         let mut broken = Vec::new();
+        // What was told of attempts was compared with what really came of them.
         let answer_of = |id: AttemptId| {
-            let real = world.attempts.get(&id.0).filter(|real| real.file == file.0 as usize);
-            match real.and_then(|real| real.answer) {
+            let is_of_file = world.attempts.get(&id.0).is_some_and(|real| real.file == file.0 as usize);
+            match self.attempts.get(&id).filter(|_| is_of_file).and_then(|told| told.result) {
                 Some(AttemptResult::Outcome(outcome)) => Some(outcome),
                 _ => None,
             }
@@ -335,9 +357,6 @@ impl Observer {
         if (*verdict == Verdict::Flaky) == failed_before.is_empty() && expected == Some(Outcome::Passed) {
             broken.push(format!("{file:?} is {verdict:?} after the failed {failed_before:?}"));
         }
-        if *verdict == Verdict::Cached {
-            broken.push(format!("{file:?} is cached, and never passed before"));
-        }
         if let Verdict::NotRun(reason) = verdict {
             broken.extend(self.reason_not_run(world, file, reason));
         }
@@ -347,6 +366,45 @@ impl Observer {
             self.tests += attempt.tests;
         }
         broken
+    }
+
+    /// An earlier pass stands for a file.
+    fn file_cached(&mut self, world: &World, file: FileId, pass: &EarlierPass) -> Vec<String> {
+        let mut broken = Vec::new();
+        self.cached = Some(file);
+        self.tests += pass.tests.len() as u64;
+        let scenario = &world.scenario.files[file.0 as usize];
+        let passed_with = scenario.passed_with.iter().find(|versions| **versions == pass.run);
+        if passed_with.is_none_or(|versions| !world.said.contains(&(scenario.launch.into(), versions))) {
+            broken.push(format!("{file:?} is cached by {:?}, which no worker has said", pass.run));
+        }
+        if world.attempts.values().any(|attempt| attempt.file == file.0 as usize) {
+            broken.push(format!("{file:?} is cached, and was run"));
+        }
+        broken
+    }
+
+    /// Of a file whose parts all find other tests, one part passes at most: the first, with which the others are compared.
+    fn part_finished(&mut self, world: &World, report: &AttemptReport) -> Option<String> {
+        let part = world.scenario.files[report.file.0 as usize].part?;
+        let has_passed = report.result == AttemptResult::Outcome(Outcome::Passed);
+        let is_second =
+            part.collects == Collects::Others && has_passed && !self.passed_parts.insert(part.first);
+        is_second.then(|| format!("attempt {} passes with other tests than another part", report.attempt))
+    }
+
+    /// The verdicts with those of a file's parts as one, which is the worst of them.
+    fn verdicts_of_whole_files(&self, world: &World) -> Vec<Verdict> {
+        let mut files: BTreeMap<usize, &Verdict> = BTreeMap::new();
+        for (place, verdict) in self.verdicts.iter().enumerate() {
+            let Some(verdict) = verdict else { continue };
+            let file = world.scenario.files[place].part.map_or(place, |part| part.first);
+            let worst = files.entry(file).or_insert(verdict);
+            if gravity(verdict) > gravity(worst) {
+                *worst = verdict;
+            }
+        }
+        files.into_values().cloned().collect()
     }
 
     /// A file is not run for a reason.
@@ -374,14 +432,15 @@ impl Observer {
         if undecided > 0 {
             broken.push(format!("the run ends with {undecided} files undecided"));
         }
-        let count =
-            |wanted: &Verdict| self.verdicts.iter().flatten().filter(|verdict| *verdict == wanted).count();
-        let outcomes = Outcome::ALL.map(|outcome| count(&Verdict::Ran(outcome)) as u32);
-        let flaky = count(&Verdict::Flaky) as u32;
-        let not_run = self.verdicts.len() as u32 - outcomes.iter().sum::<u32>() - flaky;
-        let told = (summary.files as usize, summary.outcomes, summary.flaky, summary.not_run);
-        if told != (self.verdicts.len(), outcomes, flaky, not_run) {
-            broken.push(format!("the sum {told:?} is not that of {outcomes:?}, {flaky}, {not_run}"));
+        let verdicts = self.verdicts_of_whole_files(world);
+        let count = |wanted: &Verdict| verdicts.iter().filter(|verdict| *verdict == wanted).count() as u32;
+        let outcomes = Outcome::ALL.map(|outcome| count(&Verdict::Ran(outcome)));
+        let (flaky, cached) = (count(&Verdict::Flaky), count(&Verdict::Cached));
+        let not_run = verdicts.len() as u32 - outcomes.iter().sum::<u32>() - flaky - cached;
+        let told = (summary.files as usize, summary.outcomes, summary.flaky, summary.cached, summary.not_run);
+        if told != (verdicts.len(), outcomes, flaky, cached, not_run) {
+            let sum = format!("{outcomes:?}, {flaky}, {cached}, {not_run}");
+            broken.push(format!("the sum {told:?} is not that of {sum}"));
         }
         let tests: u64 = summary.tests.iter().sum();
         let passed = summary.tests
@@ -429,6 +488,32 @@ impl Observer {
         } else {
             vec![0]
         }
+    }
+}
+
+/// What may be told of an attempt whose answer need not stand, because it is at a part of a file and the parts have not found
+/// the same tests.
+fn objections(world: &World, file: FileId, answer: Option<AttemptResult>) -> Option<Vec<AttemptResult>> {
+    let part = world.scenario.files[file.0 as usize].part?;
+    let [passed, failed] = [Outcome::Passed, Outcome::Failed].map(AttemptResult::Outcome);
+    match part.collects {
+        _ if answer != Some(passed) => None,
+        Collects::TheSame => None,
+        Collects::Others => Some(vec![passed, failed]),
+        Collects::Nothing => Some(vec![failed]),
+    }
+}
+
+/// Where a file's parts fare differently, what is worse for whoever waits for it.
+fn gravity(verdict: &Verdict) -> usize {
+    match verdict {
+        Verdict::Cached | Verdict::Ran(Outcome::Passed) => 0,
+        Verdict::Flaky => 1,
+        Verdict::NotRun(_) => 2,
+        Verdict::Ran(Outcome::Failed) => 3,
+        Verdict::Ran(Outcome::Broken) => 4,
+        Verdict::Ran(Outcome::TimedOut) => 5,
+        Verdict::Ran(Outcome::Crashed) => 6,
     }
 }
 

@@ -10,6 +10,12 @@ use crate::random::Random;
 /// Silence after which a test that hangs is ended by its agent.
 pub(crate) const FILE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What most workers say of their framework and interpreter, and what others do.
+const VERSIONS: &str = "1.0, simulated";
+const OTHER_VERSIONS: &str = "0.9, simulated";
+
+const GIB: u64 = 1 << 30;
+
 /// A whole run.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -63,6 +69,10 @@ pub(crate) struct HostScenario {
     pub(crate) faults: Vec<(Duration, Fault)>,
     /// Whether the agent repeats itself now and then, and talks of attempts that nobody knows.
     pub(crate) babbles: bool,
+    /// Bytes of memory for tests, if it says so.
+    pub(crate) memory: Option<u64>,
+    /// What its workers say of their versions, by launch, if they do.
+    pub(crate) versions: Vec<Option<&'static str>>,
 }
 
 /// What becomes of an attempt to connect.
@@ -152,6 +162,35 @@ pub(crate) struct FileScenario {
     pub(crate) retries: u8,
     /// Whether it ends at once when it is cancelled.
     pub(crate) obedient: bool,
+    /// Bytes it really needs: where there are not as many, the kernel kills it.
+    pub(crate) memory: u64,
+    /// Bytes the coordinator thinks it needs.
+    pub(crate) predicted_memory: Option<u64>,
+    /// Versions with which it passed in earlier runs, its inputs being what they are now.
+    pub(crate) passed_with: Vec<&'static str>,
+    /// Where it is a part of a file only.
+    pub(crate) part: Option<PartScenario>,
+}
+
+/// A part of a file that is run in several.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartScenario {
+    /// The place of the first part in the plan; the others follow it.
+    pub(crate) first: usize,
+    /// From 1.
+    pub(crate) number: usize,
+    pub(crate) of: usize,
+    pub(crate) collects: Collects,
+}
+
+/// What the workers that run parts of a file say of the tests they have found in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Collects {
+    /// The same in each process.
+    TheSame,
+    /// Something else in each process.
+    Others,
+    Nothing,
 }
 
 /// What comes of running a file on a host that is well.
@@ -194,7 +233,9 @@ impl Scenario {
             64..96 => random.within(9..20),
             _ => random.within(20..61),
         };
-        let files = (0..file_count).map(|_| file(&mut random, weather, launches, host_count)).collect();
+        let mut files: Vec<_> =
+            (0..file_count).map(|_| file(&mut random, weather, launches, host_count)).collect();
+        split_one(&mut random, &mut files);
         let mut stops = Vec::new();
         if random.percent(12) {
             stops.push(random.milliseconds(0..60_000));
@@ -284,6 +325,10 @@ fn host(random: &mut Random, weather: Weather, launches: u16) -> HostScenario {
         babbles: random.percent(windy(20)),
         queue_limit: random.weighted(&[(20, 0), (20, 1), (20, 3), (40, 64)]),
         believed_speed: random.weighted(&[(70, 1.0), (15, 0.3), (15, 3.0)]),
+        memory: random.weighted(&[(50, None), (20, Some(8 * GIB)), (20, Some(4 * GIB)), (10, Some(GIB))]),
+        versions: (0..launches)
+            .map(|_| random.weighted(&[(70, Some(VERSIONS)), (15, Some(OTHER_VERSIONS)), (15, None)]))
+            .collect(),
     }
 }
 
@@ -346,6 +391,7 @@ fn file(random: &mut Random, weather: Weather, launches: u16, hosts: usize) -> F
     let there = random.within(0..hosts as u64) as usize;
     let chance = random.within(20..90);
     let bad = if weather == Weather::Stormy { 2 } else { 1 };
+    let needs = random.weighted(&[(40, 0), (30, GIB), (20, 3 * GIB), (10, 6 * GIB)]);
     FileScenario {
         launch: random.within(0..launches.into()) as u16,
         duration,
@@ -364,5 +410,31 @@ fn file(random: &mut Random, weather: Weather, launches: u16, hosts: usize) -> F
         output: random.weighted(&[(40, 0), (52, 300), (7, 20_000), (1, 300_000)]),
         retries: random.weighted(&[(75, 0), (15, 1), (10, 3)]),
         obedient: random.percent(85),
+        memory: needs,
+        predicted_memory: random.weighted(&[(30, None), (60, Some(needs)), (10, Some(needs / 2))]),
+        passed_with: random.weighted(&[
+            (80, vec![]),
+            (12, vec![VERSIONS]),
+            (4, vec![OTHER_VERSIONS]),
+            (4, vec![OTHER_VERSIONS, VERSIONS]),
+        ]),
+        part: None,
+    }
+}
+
+/// Makes neighbours in the plan parts of one file, now and then.
+fn split_one(random: &mut Random, files: &mut [FileScenario]) {
+    let of = random.within(2..5) as usize;
+    if files.len() < of || !random.percent(30) {
+        return;
+    }
+    let first = random.within(0..(files.len() - of + 1) as u64) as usize;
+    let collects =
+        random.weighted(&[(80, Collects::TheSame), (15, Collects::Others), (5, Collects::Nothing)]);
+    let launch = files[first].launch;
+    for (number, file) in (1..).zip(&mut files[first..first + of]) {
+        file.launch = launch;
+        file.passed_with = Vec::new();
+        file.part = Some(PartScenario { first, number, of, collects });
     }
 }

@@ -13,19 +13,21 @@ use distributest::config::SyncConfig;
 use distributest::driver::{DriverOptions, drive};
 use distributest::event_sinks::EventSinks;
 use distributest::hosts::{FirstConnections, FirstLook, HostPlace, HostSpec, Introduction, RunSpec};
-use distributest::plan::{PlannedFile, RunPlan};
+use distributest::plan::{PlannedFile, PlannedPart, RunPlan};
 use distributest::project::Project;
 use distributest::signals::Signals;
 use distributest_core::identity::{HostId, LaunchId};
+use distributest_core::run_event::EarlierPass;
+use distributest_history::RecordedPass;
 use distributest_protocol::wire;
 use distributest_report::Reporters;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::agent::file_path;
+use crate::agent::{file_path, framework, passed_test, test_of_part};
 use crate::machine::{Machine, Port};
 use crate::observer::Observer;
-use crate::scenario::{FILE_TIMEOUT, Scenario};
+use crate::scenario::{FILE_TIMEOUT, FileScenario, PartScenario, Scenario};
 use crate::world::{Counts, SharedWorld};
 
 /// What came of a simulated run.
@@ -164,17 +166,17 @@ async fn while_not_stalled<Output>(
 
 fn plan(scenario: &Scenario) -> RunPlan {
     let files = scenario.files.iter().enumerate().map(|(number, file)| PlannedFile {
-        path: file_path(number),
-        framework: format!("pretend_{}", file.launch),
+        path: file_path(file.part.map_or(number, |part| part.first)),
+        framework: framework(file.launch.into()),
         launch: LaunchId(file.launch),
         tests: Vec::new(),
         retries: file.retries,
-        memory: None,
+        memory: file.predicted_memory,
         predicted: file.predicted,
-        part: None,
+        part: file.part.map(planned_part),
     });
     let launches = (0..scenario.launches)
-        .map(|launch| wire::Launch { framework: format!("pretend_{launch}"), kind: None })
+        .map(|launch| wire::Launch { framework: framework(launch.into()), kind: None })
         .collect();
     RunPlan {
         run: format!("simulation-{}", scenario.seed),
@@ -188,9 +190,29 @@ fn plan(scenario: &Scenario) -> RunPlan {
         unusable: Vec::new(),
         finished: None,
         launches,
-        passes: Vec::new(),
+        passes: scenario.files.iter().map(passes).collect(),
         speeds: (0..).zip(&scenario.hosts).map(|(host, it)| (host_name(host), it.believed_speed)).collect(),
     }
+}
+
+fn planned_part(part: PartScenario) -> Arc<PlannedPart> {
+    let tests = (1..=part.of).map(|number| vec![test_of_part(number)]).collect();
+    Arc::new(PlannedPart { number: part.number as u32, of: part.of as u32, tests: Arc::new(tests) })
+}
+
+fn passes(file: &FileScenario) -> Vec<RecordedPass> {
+    let pass = |versions: &&str| RecordedPass {
+        versions: (*versions).into(),
+        pass: EarlierPass {
+            // By which it is known again.
+            run: (*versions).into(),
+            host: host_name(0),
+            finished_at_unix_ms: 0,
+            duration: file.duration,
+            tests: vec![passed_test("earlier:1".into())],
+        },
+    };
+    file.passed_with.iter().map(pass).collect()
 }
 
 fn host_name(host: usize) -> String {

@@ -20,6 +20,10 @@ fn file(seconds: u64) -> FileScenario {
         output: 10,
         retries: 0,
         obedient: true,
+        memory: 0,
+        predicted_memory: None,
+        passed_with: Vec::new(),
+        part: None,
     }
 }
 
@@ -40,6 +44,8 @@ fn host(faults: Vec<(Duration, Fault)>) -> HostScenario {
         broken: None,
         faults,
         babbles: false,
+        memory: None,
+        versions: vec![None],
     }
 }
 

@@ -26,6 +26,9 @@ impl SharedWorld {
             fences: 0,
             doubled: BTreeMap::new(),
             decided: BTreeSet::new(),
+            said: BTreeSet::new(),
+            reserved: BTreeSet::new(),
+            told_before: BTreeMap::new(),
             violations: Vec::new(),
             counts: Counts::new(),
             trace: traced.then(Vec::new),
@@ -55,6 +58,12 @@ pub(crate) struct World {
     pub(crate) fences: usize,
     /// Files that have their verdict.
     pub(crate) decided: BTreeSet<usize>,
+    /// Versions that workers said, with their launch.
+    pub(crate) said: BTreeSet<(u32, &'static str)>,
+    /// Hosts that are reserved for files that run alone.
+    pub(crate) reserved: BTreeSet<usize>,
+    /// How attempts were said to have ended whose orders were still under way.
+    pub(crate) told_before: BTreeMap<u64, AttemptResult>,
     /// The rules that were broken, each with its time.
     pub(crate) violations: Vec<String>,
     /// How often what happened.
@@ -72,10 +81,14 @@ pub(crate) struct Attempt {
     pub(crate) has_started: bool,
     /// Nothing of it runs any more.
     pub(crate) has_ended: bool,
-    /// The coordinator said that it is over.
-    pub(crate) is_told: bool,
+    /// How the coordinator said that it ended.
+    pub(crate) told: Option<AttemptResult>,
     /// Its host was silent while it was live: another attempt at its file may take its place.
     pub(crate) is_doubted: bool,
+    /// The kernel killed it for lack of memory.
+    pub(crate) is_out_of_memory: bool,
+    /// Nothing may run beside it.
+    pub(crate) is_alone: bool,
     /// What the agent said came of it.
     pub(crate) answer: Option<AttemptResult>,
     /// Bytes it wrote.
@@ -162,7 +175,7 @@ impl World {
     pub(crate) fn doubt(&mut self, host: usize) {
         self.silent.insert(host);
         let sessions = &self.sessions;
-        let live = self.attempts.values_mut().filter(|attempt| !attempt.is_told);
+        let live = self.attempts.values_mut().filter(|attempt| attempt.told.is_none());
         let its = live.filter(|attempt| sessions[attempt.session].host == host);
         its.for_each(|attempt| attempt.is_doubted = true);
     }
@@ -200,8 +213,10 @@ impl World {
             runner,
             has_started: false,
             has_ended: false,
-            is_told: false,
+            told: self.told_before.remove(&number),
             is_doubted: self.silent.contains(&host),
+            is_out_of_memory: false,
+            is_alone: false,
             answer: None,
             output: 0,
             tests: 0,
@@ -220,6 +235,15 @@ impl World {
         let others = self.attempts.iter().filter(|(id, other)| is_meant(**id, other));
         let undisturbed: Vec<u64> =
             others.filter(|(_, other)| !self.may_be_lost(other.session)).map(|(id, _)| *id).collect();
+        let here: Vec<u64> = self
+            .attempts
+            .iter()
+            .filter(|(id, other)| is_meant(**id, other) && other.session == session)
+            .map(|(id, _)| *id)
+            .collect();
+        if !here.is_empty() && !self.decided.contains(&file) {
+            self.violation(format!("attempt {number} of file {file} starts on the host where {here:?} run"));
+        }
         // Hosts that failed a file may be asked with it at the same time once it is decided.
         let may_cross = self.may_be_lost(session)
             || self.decided.contains(&file)

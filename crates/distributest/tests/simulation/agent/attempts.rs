@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use distributest_core::outcome::{Interruption, Outcome};
 use distributest_core::run_event::AttemptResult;
-use distributest_core::test_result::{TestResult, TestStatus};
 use distributest_core::usage::Usage;
 use distributest_protocol::conversions::{finished_to_wire, microseconds, test_to_wire};
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
 use tokio::time::Instant;
 
-use super::{Action, Attempt, Runner, Session, failure, file_number};
+use super::{Action, Attempt, Runner, Session, failure, file_number, passed_test};
 use crate::random::Random;
-use crate::scenario::{Behaviour, Fault, FileScenario};
+use crate::scenario::{Behaviour, Collects, Fault, FileScenario};
 use crate::world::letter;
 
 /// How long a file takes on a host that is broken.
@@ -21,7 +20,7 @@ const BROKEN_TAKES: Duration = Duration::from_millis(40);
 
 impl Session {
     pub(super) fn dispatch(&mut self, order: &wire::Dispatch) {
-        let file = file_number(&order.file);
+        let file = file_number(order);
         let runner = u16::try_from(order.runner).expect("so many were not asked for");
         self.machine.world.lock().begin_attempt(order.attempt, file, self.number, runner);
         let state = usize::from(runner).checked_sub(1).and_then(|index| self.runners.get(index)).copied();
@@ -62,7 +61,7 @@ impl Session {
     }
 
     fn begin(&mut self, order: &wire::Dispatch, runner: u16) {
-        let file = file_number(&order.file);
+        let file = file_number(order);
         if self.machine.scenario.unable.iter().any(|launch| u32::from(*launch) == order.launch) {
             self.say(Kind::LaunchUnavailable(wire::LaunchUnavailable {
                 runner: runner.into(),
@@ -72,7 +71,9 @@ impl Session {
             self.interrupt(order.attempt, "the launch is unavailable");
             return self.go_on(runner);
         }
+        self.ensure_worker(runner, order.launch);
         self.runners[usize::from(runner - 1)] = Runner::Busy(order.attempt);
+        self.machine.world.lock().check_memory(order.attempt, self.attempts.keys().copied());
         let attempt = Attempt {
             file,
             launch: order.launch,
@@ -82,6 +83,7 @@ impl Session {
             block: 0,
             output: 0,
             cancelled: false,
+            lacks_memory: false,
         };
         self.attempts.insert(order.attempt, attempt);
         let waits = self.random.milliseconds(0..30);
@@ -102,6 +104,26 @@ impl Session {
         }));
     }
 
+    /// What the worker of a part says of the tests it has found.
+    fn collected(&self, number: u64, file: usize, outcome: Option<Outcome>) -> String {
+        let part = self.machine.world.lock().scenario.files[file].part;
+        let has_loaded = matches!(outcome, Some(Outcome::Passed | Outcome::Failed));
+        match part.filter(|_| has_loaded).map(|part| part.collects) {
+            Some(Collects::TheSame) => "the same".into(),
+            Some(Collects::Others) => number.to_string(),
+            Some(Collects::Nothing) | None => String::new(),
+        }
+    }
+
+    /// Whether the kernel kills an attempt that starts now, because there is not enough memory for it and those that run.
+    fn lacks_memory(&self, number: u64) -> bool {
+        let world = self.machine.world.lock();
+        let runs = |id: &u64, attempt: &Attempt| *id == number || attempt.started.is_some();
+        let running = self.attempts.iter().filter(|(id, attempt)| runs(id, attempt));
+        let needed: u64 = running.map(|(_, attempt)| world.scenario.files[attempt.file].memory).sum();
+        self.machine.scenario.memory.is_some_and(|memory| needed > memory)
+    }
+
     fn is_broken(&self) -> Option<Outcome> {
         let now = self.machine.world.lock().now();
         let broken = self.machine.scenario.broken?;
@@ -114,13 +136,14 @@ impl Session {
 
     pub(super) fn start(&mut self, number: u64) {
         let is_broken = self.is_broken().is_some();
+        let lacks_memory = self.lacks_memory(number);
         let Some(attempt) = self.attempts.get(&number) else { return };
         let file = self.file(attempt);
         if file.behaviour == Behaviour::Gone {
             return self.finish(number, AttemptResult::Interrupted(Interruption::FileGone));
         }
         let takes = match file.behaviour {
-            _ if is_broken => BROKEN_TAKES,
+            _ if is_broken || lacks_memory => BROKEN_TAKES,
             Behaviour::Hangs => attempt.timeout,
             _ => file.duration.min(attempt.timeout),
         };
@@ -139,6 +162,7 @@ impl Session {
         let attempt = self.attempts.get_mut(&number).expect("it was looked at just now");
         attempt.block = block;
         attempt.started = Some(Instant::now());
+        attempt.lacks_memory = lacks_memory;
         self.say(Kind::AttemptStarted(wire::AttemptStarted { attempt: number, block }));
         for part in 0..file.tests {
             self.plan(takes * (part as u32 + 1) / (file.tests as u32 + 1), Action::Test(number));
@@ -167,16 +191,7 @@ impl Session {
         let mut world = self.machine.world.lock();
         let Some(record) = world.attempts.get_mut(&number) else { return };
         record.tests += 1;
-        let test = TestResult {
-            id: format!("{number}:{}", record.tests),
-            name: "a test".into(),
-            status: TestStatus::Passed,
-            duration: Duration::from_millis(1),
-            message: String::new(),
-            details: String::new(),
-            file: None,
-            line: None,
-        };
+        let test = passed_test(format!("{number}:{}", record.tests));
         drop(world);
         self.say(Kind::TestFinished(test_to_wire(number, test)));
     }
@@ -186,7 +201,9 @@ impl Session {
         let file = self.file(attempt);
         let (host, index, runner) = (self.machine.number, attempt.file, attempt.runner);
         let seed = self.machine.world.lock().scenario.seed;
+        let lacks_memory = attempt.lacks_memory;
         let outcome = match (self.is_broken(), file.behaviour) {
+            _ if lacks_memory => Outcome::Crashed,
             (Some(outcome), _) => outcome,
             (None, Behaviour::KillsAgent) => return self.machine.befall(Fault::AgentCrash),
             (None, Behaviour::KillsRunner) => {
@@ -238,13 +255,27 @@ impl Session {
 
     fn finish_and(&mut self, number: u64, result: AttemptResult, goes_on: bool) {
         let Some(attempt) = self.attempts.remove(&number) else { return };
-        self.machine.world.lock().answer(number, result);
+        let outcome = match result {
+            AttemptResult::Outcome(outcome) => Some(outcome),
+            AttemptResult::Interrupted(_) => None,
+        };
+        let out_of_memory = attempt.lacks_memory && outcome == Some(Outcome::Crashed);
+        let collected = self.collected(number, attempt.file, outcome);
+        {
+            let mut world = self.machine.world.lock();
+            if out_of_memory {
+                world.out_of_memory(number);
+            }
+            world.answer(number, result);
+        }
         let block =
             attempt.started.map(|_| wire::OutputBlock { number: attempt.block, bytes: attempt.output });
         let duration = attempt.started.map(|started| started.elapsed()).unwrap_or_default();
         let finished = wire::AttemptFinished {
             duration_microseconds: microseconds(duration),
             block,
+            out_of_memory,
+            collected,
             ..finished_to_wire(number, result, Usage::default())
         };
         self.say(Kind::AttemptFinished(finished.clone()));
