@@ -31,10 +31,9 @@ class Bench:
         self.environment = os.environ | {
             "PATH": os.pathsep.join([str(self.python / "bin"), str(nextest), os.environ["PATH"]]),
             "VIRTUAL_ENV": str(self.python),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "DISTRIBUTEST_SYSTEM_DIRECTORY": str(self.directory("system")),
         }
-        for name in ("CARGO_TARGET_DIR", "MAKEFLAGS", "PARALLEL_TEST_PROCESSORS"):
+        for name in ("CARGO_TARGET_DIR", "MAKEFLAGS", "PARALLEL_TEST_PROCESSORS", "PYTHONDONTWRITEBYTECODE"):
             self.environment.pop(name, None)
 
     def size(self, usual, smoke):
