@@ -37,7 +37,8 @@
 //!     never lost.
 //! 11. A silent host is given nothing, and what it has goes back into the queue at no cost, to be run by another host as
 //!     well. The first outcome counts; the file's other attempts are cancelled then, and what comes of them is nothing.
-//!     Where that outcome is tried again, that waits until those are over which are on hosts that are heard. When the host is heard again before another one took the file, it stays where it is.
+//!     If the file is tried again, that waits until those of them are over that are on hosts which are heard. When the
+//!     silent host is heard again before another one took the file, it stays where it is.
 //! 12. A failure does not count at once: it is held until it is known whether the tests or the host are to blame, as
 //!     `trust.rs` tells. A host that is to blame is fenced: it is given nothing, and what it failed runs elsewhere as if
 //!     it had not been run. Where no other host may run the file, and after a request to stop, a failure counts.

@@ -1,8 +1,9 @@
 //! Knows how much memory hosts have and files need, and keeps apart what does not fit together (rule 23).
 //!
 //! A host says how much memory there is for tests, and a file is taken to need as much as it did before; one that nothing
-//! is known of needs next to none. A runner needs as much as the one of its attempts that needs most, and what the runners of a host need together
-//! must not be more than it has. A file that needs more than that alone runs where nothing else does.
+//! is known of needs next to none. A runner needs as much as the one of its attempts that needs most, and what the
+//! runners of a host need together must not be more than it has. A file that needs more than that alone runs where
+//! nothing else does.
 //!
 //! On most hosts the files that need most would fit together on all runners. They are *roomy*: nothing is counted there, and
 //! nothing is asked for. On any other the first file is taken that fits. What is queued behind another attempt never
@@ -28,6 +29,7 @@ pub(super) fn need_of(needs: &[Option<u64>], file: FileId) -> u64 {
 pub(super) struct Packing {
     /// Bytes each file should need; nobody knows of those beyond its end.
     needs: Vec<Option<u64>>,
+    /// Files of the run.
     file_count: u32,
     /// What files need, the most first; made when it is asked for.
     largest: Option<Vec<u64>>,
