@@ -136,7 +136,8 @@ class VitestReporter {
   conclude(files, unhandled) {
     const ids = new Ids();
     const tests = files.flatMap((file) => testsOf(file));
-    const hasDied = unhandled.length > 0 && tests.some(isRunning);
+    // Of a process that dies, news of up to 100 ms are lost: often that its tests have begun, and how the first ones ended.
+    const hasDied = unhandled.length > 0 && files.some((file) => file.result === undefined || isRunning(file));
     for (const task of tests) {
       const id = ids.of(this.nameOf(task));
       const isAsked = this.wanted?.has(id) ?? true;
@@ -164,7 +165,7 @@ function testsOf(task) {
   return task.tasks ? task.tasks.flatMap(testsOf) : [task];
 }
 
-/** Of a test that has ended, it would be said how. */
+/** Of a test or file that has ended, it would be said how. */
 function isRunning(task) {
   return task.result?.state === 'run' || task.result?.state === 'queued';
 }

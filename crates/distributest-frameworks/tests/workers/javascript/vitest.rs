@@ -116,17 +116,47 @@ fn single_tests_run_alone() {
 #[test]
 fn a_test_whose_process_dies_is_named() {
     let project = empty_project();
+    project.write("package.json", "{\"type\": \"module\"}");
+    project.write(
+        "vitest.config.js",
+        "import { writeFileSync } from 'node:fs';\n\n\
+         const isRunning = (task) => task.name === 'dies' && task.result?.state === 'run';\n\
+         const teller = {\n  name: 'teller',\n  configureVitest({ vitest }) {\n    const tell = () => {\n      \
+         if ([...vitest.state.idMap.values()].some(isRunning)) writeFileSync('is-known', '');\n    };\n    \
+         setInterval(tell, 5).unref();\n  },\n};\n\n\
+         export default { plugins: [teller] };\n",
+    );
+    // Vitest gathers its news for 100 ms, and may keep them until there are others then: those of a hook.
     project.write(
         "dies.test.js",
-        "import { test } from 'vitest';\n\ntest('passes', () => {});\n\
-         test('dies', async () => {\n  await new Promise((resolve) => setTimeout(resolve, 500));\n  process.kill(process.pid, 'SIGKILL');\n  \
-         await new Promise(() => {});\n});\n",
+        "import { existsSync } from 'node:fs';\nimport { beforeEach, test } from 'vitest';\n\n\
+         const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));\n\n\
+         beforeEach(() => wait(150));\ntest('passes', () => {});\n\
+         test('dies', async () => {\n  while (!existsSync('is-known')) await wait(5);\n  \
+         process.kill(process.pid, 'SIGKILL');\n  await new Promise(() => {});\n});\n",
     );
     let mut worker = shared().ready_worker(&project);
     let report = worker.run("dies.test.js");
     assert_eq!(report.outcome(), "crashed", "{}", report.message());
     assert_eq!(report.test("passes")["status"], "passed");
     assert_eq!(report.test("dies")["status"], "error");
+}
+
+#[test]
+fn a_process_that_dies_before_vitest_hears_of_its_tests_has_crashed() {
+    let project = empty_project();
+    let die = "process.kill(process.pid, 'SIGKILL');\nfor (;;);\n";
+    project.write("loading.test.js", die);
+    let tests = format!(
+        "test('passes', () => {{}});\ntest('dies', () => {{\n{die}}});\ntest.skip('is left out', () => {{}});\n"
+    );
+    project.write("soon.test.js", &format!("import {{ test }} from 'vitest';\n\n{tests}"));
+    for file in ["loading.test.js", "soon.test.js"] {
+        let report = shared().ready_worker(&project).run(file);
+        assert_eq!(report.outcome(), "crashed", "{file}: {}", report.message());
+        // Where Vitest does not outlive it, that one is not told of.
+        assert!(report.statuses().keys().all(|test| test == "is left out"), "{:?}", report.statuses());
+    }
 }
 
 #[test]
