@@ -117,16 +117,19 @@ pub enum DecodeError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Encoded {
-    rules: Vec<u8>,
-    entries: Vec<EncodedEntry>,
+struct Encoded<'tree> {
+    #[serde(borrow, with = "serde_bytes")]
+    rules: &'tree [u8],
+    #[serde(borrow)]
+    entries: Vec<EncodedEntry<'tree>>,
 }
 
 /// An entry, the path less what it shares with the one before.
 #[derive(Serialize, Deserialize)]
-struct EncodedEntry {
+struct EncodedEntry<'tree> {
     shared: usize,
-    rest: Vec<u8>,
+    #[serde(borrow, with = "serde_bytes")]
+    rest: &'tree [u8],
     kind: Kind,
     mode: u32,
     modified: i64,
@@ -142,14 +145,14 @@ impl ProjectTree {
             previous = &entry.path;
             EncodedEntry {
                 shared,
-                rest: entry.path[shared..].to_vec(),
+                rest: &entry.path[shared..],
                 kind: entry.kind.clone(),
                 mode: entry.mode,
                 modified: entry.modified,
                 version: entry.version,
             }
         });
-        let encoded = Encoded { rules: self.rules.clone(), entries: entries.collect() };
+        let encoded = Encoded { rules: &self.rules, entries: entries.collect() };
         let capacity = 64 + self.rules.len() + 64 * self.entries.len();
         postcard::to_extend(&(FORMAT, encoded), Vec::with_capacity(capacity))
             .expect("a vector takes every byte, and all lengths are known")
@@ -172,27 +175,29 @@ impl ProjectTree {
         for entry in encoded {
             let previous = entries.last().map_or(&[][..], |previous| &previous.path);
             let shared = previous.get(..entry.shared).ok_or(DecodeError::Disordered)?;
-            let path = [shared, &entry.rest].concat();
+            let path = [shared, entry.rest].concat();
             let EncodedEntry { kind, mode, modified, version, .. } = entry;
             entries.push(Entry { path, kind, mode, modified, version });
         }
-        let tree = ProjectTree { rules, entries };
+        let tree = ProjectTree { rules: rules.to_vec(), entries };
         if tree.is_in_order() { Ok(tree) } else { Err(DecodeError::Disordered) }
     }
 
     /// Whether the first entry is the root, paths are proper and ascend, and each is below a directory that is there.
     fn is_in_order(&self) -> bool {
-        let root = self.entries.first();
-        let ascends = |pair: &[Entry]| pair[0].path < pair[1].path;
-        let proper = |entry: &Entry| {
-            let names = entry.path.split(|byte| *byte == b'/');
-            !entry.path.contains(&0)
-                && names.into_iter().all(|name| !matches!(name, b"" | b"." | b".."))
-                && self.find(parent(&entry.path)).is_some_and(|parent| parent.kind == Kind::Directory)
-        };
-        root.is_some_and(|root| root.path.is_empty() && root.kind == Kind::Directory)
-            && self.entries.windows(2).all(ascends)
-            && self.entries[1..].iter().all(proper)
+        let Some((root, below)) = self.entries.split_first() else { return false };
+        let is_directory = |path| self.find(path).is_some_and(|entry| entry.kind == Kind::Directory);
+        // What is in one directory mostly stands together.
+        let mut known: &[u8] = b"";
+        root.path.is_empty()
+            && root.kind == Kind::Directory
+            && self.entries.windows(2).all(|pair| pair[0].path < pair[1].path)
+            && below.iter().all(|entry| {
+                let directory = parent(&entry.path);
+                let is_below = directory == known || is_directory(directory);
+                known = directory;
+                is_below && is_proper(&entry.path)
+            })
     }
 
     fn find(&self, path: &[u8]) -> Option<&Entry> {
@@ -215,6 +220,11 @@ impl ProjectTree {
         };
         self.entries.iter().map(counterpart).collect()
     }
+}
+
+/// Whether a path leads to somewhere below the root, and has only one spelling.
+fn is_proper(path: &[u8]) -> bool {
+    !path.contains(&0) && path.split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."))
 }
 
 /// The path of the directory that something is in.
