@@ -1,7 +1,8 @@
 //! EUnit, by Erlang/OTP 23 or newer, with rebar3 or plain `src` and `test` directories.
 //!
 //! Tests stand in modules of their own and in those they test, so a source file counts when it defines a test function
-//! or generator: a function without arguments whose name ends in `_test` or `_test_`.
+//! or generator: a function without arguments whose name ends in `_test` or `_test_`. Which of them are exported is decided
+//! by headers too, also those of dependencies: a file that may have tests counts, and one that has none passes.
 
 use std::path::{Path, PathBuf};
 
@@ -60,7 +61,9 @@ impl Definition for EUnit {
 
 /// The source files with tests, in the places where rebar3 and erlang.mk look for source files.
 fn test_files(project: &ProjectFiles<'_>) -> Vec<String> {
-    let has_tests = |path: &&String| project.text(path).is_some_and(|text| defines_tests(&text));
+    let has_tests = |path: &&String| {
+        path.ends_with("_tests.erl") || project.text(path).is_some_and(|text| defines_tests(&text))
+    };
     let sources = project.paths().iter().filter(|path| path.ends_with(".erl") && is_compiled(path));
     sources.filter(has_tests).cloned().collect()
 }
@@ -70,18 +73,35 @@ fn is_compiled(path: &str) -> bool {
     matches!(parts[..], [_] | ["src" | "test", ..] | ["apps" | "lib", _, "src" | "test", ..])
 }
 
-/// Whether EUnit finds a test there. A function of that name in a file that has no word on tests is something else.
+/// Whether EUnit may find a test there. A function of that name that is for the module alone is something else.
 fn defines_tests(text: &str) -> bool {
-    let knows_of_tests = text.contains("eunit") || text.contains("TEST");
-    knows_of_tests && text.lines().any(is_head_of_test)
+    let code: Vec<&str> = text.lines().map(|line| line.split('%').next().unwrap_or_default()).collect();
+    let code = code.join("\n");
+    code.match_indices('(').any(|(at, _)| {
+        name_of_test(code[..at].trim_end(), code[at + 1..].trim_start())
+            .is_some_and(|name| may_be_exported(text, name))
+    })
 }
 
-fn is_head_of_test(line: &str) -> bool {
-    let end = line.find(|character: char| !(character.is_alphanumeric() || "_@".contains(character)));
-    let (name, rest) = line.split_at(end.unwrap_or(line.len()));
-    let is_function = name.starts_with(|first: char| first.is_lowercase());
-    let arguments: String = rest.chars().filter(|character| !character.is_whitespace()).take(2).collect();
-    is_function && (name.ends_with("_test") || name.ends_with("_test_")) && arguments == "()"
+/// The name of a test, where one begins: `before` and `after` an opening parenthesis.
+fn name_of_test<'text>(before: &'text str, after: &str) -> Option<&'text str> {
+    let body = after.strip_prefix(')')?.trim_start();
+    let name = match before.strip_suffix('\'') {
+        Some(quoted) => quoted.rsplit('\'').next()?,
+        None => before
+            .rsplit(|character: char| !(character.is_alphanumeric() || "_@".contains(character)))
+            .next()?,
+    };
+    let is_function = before.ends_with('\'') || name.starts_with(char::is_lowercase);
+    let is_test = name.ends_with("_test") || name.ends_with("_test_");
+    (is_function && is_test && (body.starts_with("->") || body.starts_with("when"))).then_some(name)
+}
+
+/// EUnit's header exports all tests, wherever it is included.
+fn may_be_exported(text: &str, name: &str) -> bool {
+    ["eunit", "TEST", "-include", "export_all"].iter().any(|word| text.contains(word))
+        || text.contains(&format!("{name}/0"))
+        || text.contains(&format!("{name}'/0"))
 }
 
 #[cfg(test)]
@@ -90,14 +110,27 @@ mod tests {
 
     #[test]
     fn tests_are_told_from_other_functions() {
-        for test in ["adds_test() ->", "adds_test_() -> [", "adds_test () ->", "a@b_test( ) -> ok."] {
+        let tests = [
+            "adds_test() ->",
+            "adds_test_() -> [",
+            "adds_test () ->",
+            "a@b_test( ) -> ok.",
+            "adds_test\n  () ->",
+            "'adds it_test'() ->",
+            "one() -> 1. adds_test() -> ok.",
+            "adds_test() when true ->",
+        ];
+        for test in tests {
             assert!(
                 defines_tests(&format!("-include_lib(\"eunit/include/eunit.hrl\").\n{test}\n")),
                 "{test}"
             );
             assert!(defines_tests(&format!("-ifdef(TEST).\n{test}\n-endif.\n")), "{test}");
+            assert!(defines_tests(&format!("-include(\"all.hrl\").\n{test}\n")), "{test}");
             assert!(!defines_tests(&format!("-module(load).\n{test}\n")), "{test}");
         }
+        assert!(defines_tests("-export([adds_test/0]).\nadds_test() -> ok.\n"));
+        assert!(defines_tests("-compile(export_all).\nadds_test() -> ok.\n"));
         for other in
             ["adds_test(Value) ->", "% adds_test() ->", "    adds_test(),", "Adds_test() ->", "tests() ->"]
         {
