@@ -61,9 +61,7 @@ impl Definition for EUnit {
 
 /// The source files with tests, in the places where rebar3 and erlang.mk look for source files.
 fn test_files(project: &ProjectFiles<'_>) -> Vec<String> {
-    let has_tests = |path: &&String| {
-        path.ends_with("_tests.erl") || project.text(path).is_some_and(|text| defines_tests(&text))
-    };
+    let has_tests = |path: &&String| project.text(path).is_some_and(|text| defines_tests(&text));
     let sources = project.paths().iter().filter(|path| path.ends_with(".erl") && is_compiled(path));
     sources.filter(has_tests).cloned().collect()
 }
