@@ -55,9 +55,9 @@ function describeValue(value) {
   return require('node:util').inspect(value, { depth: 3 });
 }
 
-/** A path as the protocol has it: relative to the current directory. Modules are sometimes known by a URL. */
+/** A path as the protocol has it: relative to the project. Modules are sometimes known by a URL. */
 function relative(file) {
-  return clean(path.relative(process.cwd(), file.startsWith('file:') ? fileURLToPath(file) : file));
+  return clean(path.relative(DIRECTORY, file.startsWith('file:') ? fileURLToPath(file) : file));
 }
 
 /** Gives each test an id of its own: names need not be unique. */

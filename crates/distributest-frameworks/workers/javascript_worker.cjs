@@ -25,6 +25,7 @@
 //                        should run no other file
 //   close()              undoes what `prepare` and `run` did, once, before the process ends; optional
 //   canRepeat            whether `run` can be given the same file twice
+//   lingers              whether what tests leave undone goes on in the process that `run` is called in; optional
 
 const childProcess = require('node:child_process');
 const crypto = require('node:crypto');
@@ -38,6 +39,13 @@ const { fileURLToPath, pathToFileURL } = require('node:url');
 const PROTOCOL = 1;
 const LONGEST_LINE = 32 * 1024 * 1024;
 const LINGER_MILLISECONDS = 1000;
+
+// What is needed after a test has put something else there.
+const { parse, stringify } = JSON;
+const { writeSync } = fs;
+const { from: bytesOf } = Buffer;
+const { setTimeout: later } = globalThis;
+const DIRECTORY = process.cwd();
 const LEAVE_MILLISECONDS = 5000;
 
 // --------------------------------------------------------------------------------------------------------------------
@@ -52,7 +60,7 @@ class Agent {
 
   /** Returns whether there is room for more; if not, `onRoom` tells when. */
   send(message) {
-    return this.socket.write(`${JSON.stringify(message)}\n`);
+    return this.socket.write(`${stringify(message)}\n`);
   }
 
   onRoom(act) {
@@ -61,7 +69,7 @@ class Agent {
 
   onMessage(act) {
     readLines(this.socket, (line) => {
-      if (line.trim() !== '') act(JSON.parse(line));
+      if (line.trim() !== '') act(parse(line));
     });
   }
 
@@ -91,10 +99,10 @@ function readLines(stream, act) {
 // --------------------------------------------------------------------------------------------------------------------
 // The supervisor
 
-/** A runner as its supervisor sees it: a process that leads a session of its own, and a channel to and from it. */
 /** How Node.js leaves that does not know an option. */
 const BAD_NODE_OPTION = 9;
 
+/** A runner as its supervisor sees it: a process that leads a session of its own, and a channel to and from it. */
 class RunnerProcess {
   constructor(nodeArguments, words, environment) {
     // Lines on the channel begin with it, so that what a test writes there by accident is told from what is said.
@@ -109,7 +117,7 @@ class RunnerProcess {
     this.outgoing = this.process.stdio[4];
     for (const stream of [this.incoming, this.outgoing]) stream.on('error', () => {});
     readLines(this.incoming, (line) => {
-      if (line.startsWith(key)) this.act(JSON.parse(line.slice(key.length)));
+      if (line.startsWith(key)) this.act(parse(line.slice(key.length)));
     });
     this.ended = this.end();
     this.isPrepared = this.nextMessage();
@@ -130,7 +138,7 @@ class RunnerProcess {
   }
 
   send(message) {
-    this.outgoing.write(`${JSON.stringify(message)}\n`);
+    this.outgoing.write(`${stringify(message)}\n`);
   }
 
   /** The first message it sends; what became of it, if it sends none. */
@@ -351,9 +359,8 @@ class Supervisor {
     const runner = this.runner;
     if (this.isolation === 'shared' && runner !== null && this.filesOfRunner.size > 0) {
       runner.send({ type: 'leave' });
-      const end = await runner.ended;
-      this.tellFailedEnd(end);
-      this.agent.partWith(end.status);
+      this.tellFailedEnd(await runner.ended);
+      this.agent.partWith(0);
     } else {
       this.end(0);
     }
@@ -369,6 +376,8 @@ class Supervisor {
   async leave(signal) {
     for (const runner of this.runners) runner.signal(signal);
     await Promise.all([...this.runners].map((runner) => runner.ended));
+    // First, what follows from that is said of their files.
+    await new Promise((resolve) => setImmediate(resolve));
     process.exit(1);
   }
 }
@@ -423,7 +432,7 @@ class Report {
   say(message) {
     try {
       // It begins with an end of line, for the case that a test has written half a line here.
-      writeAll(3, Buffer.from(`\n${this.key}${JSON.stringify(message)}\n`));
+      writeAll(3, bytesOf(`\n${this.key}${stringify(message)}\n`));
     } catch {
       // The supervisor is gone, or a test has closed the channel: there is nobody to run tests for.
       process.kill(process.pid, 'SIGKILL');
@@ -433,7 +442,7 @@ class Report {
 
 function writeAll(descriptor, buffer) {
   let offset = 0;
-  while (offset < buffer.length) offset += fs.writeSync(descriptor, buffer, offset);
+  while (offset < buffer.length) offset += writeSync(descriptor, buffer, offset);
 }
 
 /** What package managers write into `node_modules` about all that is in there. */
@@ -463,7 +472,7 @@ class Runner {
 
   async serve() {
     this.channel.on('close', () => process.kill(process.pid, 'SIGKILL'));
-    readLines(this.channel, (line) => this.obey(JSON.parse(line)));
+    readLines(this.channel, (line) => this.obey(parse(line)));
     try {
       const version = await this.framework.prepare(this.words);
       this.report.say({ type: 'ready', version });
@@ -491,18 +500,23 @@ class Runner {
     if (this.isolation !== 'shared') this.channel.unref();
     let said;
     try {
+      // A file before this one may have left.
+      process.chdir(DIRECTORY);
       said = await this.framework.run(file, tests, report);
       if (this.isolation !== 'shared') await this.close();
     } catch (error) {
       said = result('broken', headline(error), account(error));
     }
     report.finished(said);
+    this.exitsAtOnce = said.exitsAtOnce;
     if (said.exitsAtOnce && this.isolation !== 'shared') process.exit();
   }
 
   async leave() {
     if (this.isolation === 'shared') {
+      if (this.framework.lingers && !this.exitsAtOnce) await this.linger();
       try {
+        process.chdir(DIRECTORY);
         await this.close();
       } catch (error) {
         process.stderr.write(`${account(error)}\n`);
@@ -510,6 +524,15 @@ class Runner {
       }
     }
     process.exit();
+  }
+
+  /** What tests have left undone may still fail: that has a while, if there is any. */
+  linger() {
+    this.channel.unref();
+    return new Promise((resolve) => {
+      process.once('beforeExit', resolve);
+      later(resolve, LINGER_MILLISECONDS).unref();
+    });
   }
 
   async close() {

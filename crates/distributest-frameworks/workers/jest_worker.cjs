@@ -20,6 +20,7 @@ const jest = {
   name: 'jest',
   command: 'jest',
   canRepeat: true,
+  lingers: true,
 
   async prepare(words) {
     const directory = packageDirectory('jest', OLDEST_JEST);

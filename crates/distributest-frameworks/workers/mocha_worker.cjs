@@ -17,6 +17,7 @@ const mocha = {
   name: 'mocha',
   command: 'mocha',
   canRepeat: false,
+  lingers: true,
 
   async prepare(words) {
     this.directory = packageDirectory('mocha', OLDEST_MOCHA);
@@ -67,7 +68,9 @@ const mocha = {
     let outcome;
     try {
       // The exceptions of this file are not the last one's any more.
-      this.last?.dispose();
+      const { last } = this;
+      this.last = undefined;
+      last?.dispose();
       const instance = await this.load(file, report);
       this.last = instance;
       if (ids !== undefined) keepOnly(instance.suite, new Set(ids), instance.options.names);

@@ -184,3 +184,61 @@ fn arguments_that_make_no_sense_are_refused_before_the_first_file() {
     let options = &["-t", "x", "--coverage.enabled=false", "--no-isolate", "--retry=2"];
     assert_eq!(message("vitest", Isolation::Shared, options), "", "these it has");
 }
+
+/// Frameworks that run all files in one process, if they are told to, and their word for a test.
+const IN_ONE_PROCESS: [(&str, &str); 2] = [("jest", "test"), ("mocha", "it")];
+
+#[test]
+fn what_the_last_file_has_left_undone_may_still_fail() {
+    for (framework, test) in IN_ONE_PROCESS {
+        let project = empty_project();
+        let late = "() => { setTimeout(() => { throw new Error('late'); }, 100); }";
+        project.write("a.test.js", &format!("{test}('ends too early', {late});\n"));
+        let mut worker = start(framework, Isolation::Shared).ready_worker(&project);
+        assert_eq!(worker.run("a.test.js").outcome(), "passed", "{framework}");
+        let (_, failures) = worker.quit_with_failures();
+        assert_eq!(failures.len(), 1, "{framework}: {failures:?}");
+        assert!(
+            failures[0].contains("behind the last file, the process that ran the files left"),
+            "{failures:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_goes_elsewhere_or_does_not_load_leaves_the_next_one_alone() {
+    for (framework, test) in IN_ONE_PROCESS {
+        let project = empty_project();
+        project.write("goes.test.js", &format!("{test}('goes', () => process.chdir('/'));\n"));
+        project.write("wrong.test.js", "function (\n");
+        project.write("next.test.js", &format!("{test}('works', () => {{}});\n"));
+        let mut worker = start(framework, Isolation::Shared).ready_worker(&project);
+        for (file, outcome) in
+            [("goes.test.js", "passed"), ("wrong.test.js", "broken"), ("next.test.js", "passed")]
+        {
+            let report = worker.run(file);
+            assert_eq!(report.outcome(), outcome, "{framework} {file}: {}", report.message());
+        }
+        worker.quit();
+    }
+}
+
+#[test]
+fn a_test_may_replace_what_the_worker_itself_needs() {
+    for (framework, beginning) in
+        [("mocha", "const test = it;\n"), ("node-test", "const { test } = require('node:test');\n")]
+    {
+        let project = empty_project();
+        let replaced = "JSON.stringify = () => undefined; JSON.parse = () => ({}); fs.writeSync = () => 0; Buffer.from = () => null;";
+        project.write(
+            "a.test.js",
+            &format!("{beginning}const fs = require('node:fs');\ntest('replaces', () => {{ {replaced} }});\ntest('fails', () => {{ throw new Error('wrong'); }});\n"),
+        );
+        let mut worker = start(framework, Isolation::Fork).ready_worker(&project);
+        let report = worker.run("a.test.js");
+        assert_eq!(report.outcome(), "failed", "{framework}: {}", report.message());
+        assert_eq!(report.test("replaces")["status"], "passed", "{framework}");
+        assert_eq!(report.test("fails")["status"], "failed", "{framework}");
+        worker.quit();
+    }
+}
