@@ -61,13 +61,13 @@ class Loading:
         self.read = set()
         self.hidden = False  # something was read that can't be known
         self.at_exit = []
-        self.process = os.getpid()
+        self.process = process_id()
         self.channels = open_channels()
         self.finalizers = set(weakref.finalize._registry)
         register = atexit.register
 
         def watched_register(function, *arguments, **keywords):
-            if os.getpid() == self.process:
+            if process_id() == self.process:
                 self.at_exit.append(function)
             return register(function, *arguments, **keywords)
 
@@ -78,10 +78,10 @@ class Loading:
         """Called for everything that Python tells auditors. Forked processes read for themselves."""
         if event == "open":
             file, _, flags = arguments
-            if isinstance(file, (str, bytes)) and may_read(flags) and os.getpid() == self.process:
+            if isinstance(file, (str, bytes)) and may_read(flags) and process_id() == self.process:
                 self.read.add(os.path.abspath(os.fsdecode(file)))
         elif event in ("subprocess.Popen", "os.system", "os.posix_spawn", "sqlite3.connect"):
-            self.hidden = self.hidden or os.getpid() == self.process
+            self.hidden = self.hidden or process_id() == self.process
 
     def reason_to_leave(self):
         """Why this process has to end with its run; None: it has nothing to do then that anybody would miss."""
@@ -181,7 +181,7 @@ def runtime():
     if None in states:
         return None
     names = sorted(os.path.basename(package) for package in installed)
-    known = hashlib.sha256(json.dumps([names, states]).encode()).hexdigest()[:16]
+    known = hashlib.sha256(to_json([names, states]).encode()).hexdigest()[:16]
     machine = "{} {}".format(sys.implementation.name, os.uname().machine)
     return "{} {}, {} packages {}".format(machine, " ".join(sys.version.split()), len(names), known)
 

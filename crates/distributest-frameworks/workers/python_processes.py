@@ -14,7 +14,7 @@ class Witness:
     """
 
     def __init__(self):
-        self.writer = os.getpid()
+        self.writer = process_id()
         self.captured = {1: tempfile.TemporaryFile(buffering=0), 2: tempfile.TemporaryFile(buffering=0)}
         self.outputs = {1: os.dup(1), 2: os.dup(2)}
         self.notes = tempfile.TemporaryFile(buffering=0)
@@ -39,16 +39,16 @@ class Witness:
         self.write(result=outcome, advice=advice)
 
     def write(self, **notes):
-        if os.getpid() != self.writer:
+        if process_id() != self.writer:
             return
-        text = json.dumps(notes).encode("ascii")
+        text = to_json(notes).encode("ascii")
         os.pwrite(self.notes.fileno(), text, 0)
         os.ftruncate(self.notes.fileno(), len(text))
 
     def read(self):
         text = read_all(self.notes.fileno())
         try:
-            return json.loads(text) if text else {}
+            return from_json(text) if text else {}
         except ValueError:
             return {}
 
@@ -58,7 +58,7 @@ class Witness:
 
     def replay(self, descriptor, data):
         """Writes captured output where it would have gone."""
-        if os.getpid() == self.writer:
+        if process_id() == self.writer:
             write_all(self.outputs[descriptor], data)
 
     def close(self):
@@ -175,7 +175,7 @@ class Supervisor:
         self.child = os.fork()
         if self.child == 0:
             os.setsid()
-            self.agent.speaker = witness.writer = os.getpid()
+            self.agent.speaker = witness.writer = process_id()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -52,6 +52,11 @@ LONGEST_DETAILS = 1024 * 1024
 STACKS_SIGNAL = 16  # SIGSTKFLT, by which the agent asks what a process is doing
 SHOWN_CALLS = 12
 
+# What is needed after a test has put something else there.
+process_id = os.getpid
+to_json = json.dumps
+from_json = json.loads
+
 # A file to run: all of it, or, where `tests` is not None, the tests with these ids. Where it is run in parts, `only` are the
 # tests of this part, as far as they are there, or `except_for` those of the others; otherwise both are None.
 Order = collections.namedtuple("Order", ["file", "tests", "only", "except_for"])
@@ -71,21 +76,21 @@ class Agent:
     def __init__(self, descriptor, framework):
         os.set_inheritable(descriptor, False)
         self.framework = framework
-        self.speaker = os.getpid()
+        self.speaker = process_id()
         self.socket = socket.socket(fileno=descriptor)
         self.incoming = self.socket.makefile("rb")
 
     def send(self, **message):
-        if os.getpid() != self.speaker:
+        if process_id() != self.speaker:
             return
         try:
-            self.socket.sendall(json.dumps(message).encode("ascii") + b"\n")
+            self.socket.sendall(to_json(message).encode("ascii") + b"\n")
         except OSError:
             # The agent is gone, and with it everyone who wants to know how this ends.
             os._exit(1)
 
     def ready(self, version, keeps=False):
-        stays = {"keeps": True, "process": os.getpid()} if keeps else {}
+        stays = {"keeps": True, "process": process_id()} if keeps else {}
         self.send(
             type="ready", protocol=PROTOCOL, framework=self.framework, version=version, runtime=runtime(), **stays
         )
@@ -106,7 +111,7 @@ class Agent:
         while True:
             self.end_stray()
             line = self.incoming.readline()
-            message = json.loads(line) if line.strip() else {}
+            message = from_json(line) if line.strip() else {}
             if not line or message.get("type") == "quit":
                 return
             yield message
@@ -125,7 +130,7 @@ class Agent:
 
     def end_stray(self, status=0):
         """Ends this process, exit handlers left out, if a test forked it and let it come back from there."""
-        if os.getpid() != self.speaker:
+        if process_id() != self.speaker:
             os._exit(status)
 
 
@@ -325,7 +330,7 @@ def freeze():
 
 def work_and_leave(work):
     """Does the work and ends the process, running the exit handlers the work has registered."""
-    own_pid = os.getpid()
+    own_pid = process_id()
     status = 1
     try:
         work()
@@ -334,7 +339,7 @@ def work_and_leave(work):
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
         traceback.print_exc()
-    if os.getpid() == own_pid:
+    if process_id() == own_pid:
         try:
             atexit._run_exitfuncs()
         except BaseException:

@@ -324,7 +324,7 @@ module DistributestWorker
     def headline(exception)
       expectation = %w[RSpec::Expectations:: RSpec::Mocks:: RSpec::Core::Pending]
       name = exception.class.name.to_s
-      name.start_with?(*expectation) ? exception.message : "#{name}: #{exception.message.to_s.strip}"
+      name.start_with?(*expectation) ? exception.message : "#{name}: #{Text.clean(exception.message).strip}"
     end
   end
 end

@@ -66,8 +66,8 @@ module DistributestWorker
       def prepare
         @has_finalizers = false
         @inherited_descriptors = descriptors
-        owner = Process.pid
-        at_exit { leave($!) if Process.pid == owner }
+        owner = $$
+        at_exit { leave($!) if $$ == owner }
       end
 
       private
@@ -113,8 +113,8 @@ module DistributestWorker
   # Keeps `at_exit` blocks registered while the project is loaded from running in forked processes.
   module AtExit
     def self.keep_to_this_process(&load)
-      owner = Process.pid
-      watch(->(block) { -> { block.call if Process.pid == owner } }, &load)
+      owner = $$
+      watch(->(block) { -> { block.call if $$ == owner } }, &load)
     end
 
     # Notes whether any is registered. What is registered in place of a block, `instead` says.
@@ -166,13 +166,25 @@ module DistributestWorker
     def self.resume
       return unless measured?
 
-      SimpleCov.at_fork.call(Process.pid)
+      SimpleCov.at_fork.call($$)
       at_exit { SimpleCov.at_exit_behavior }
     end
 
     # Of results with one name it keeps the last.
     def self.distinguish_process
-      SimpleCov.command_name("#{SimpleCov.command_name} (process: #{Process.pid})") if measured?
+      return unless measured?
+
+      SimpleCov.command_name("#{SimpleCov.command_name} (process: #{$$})")
+      expect_nothing
+    end
+
+    # What all files together should cover is not what one process of many does.
+    def self.expect_nothing
+      return unless measured?
+
+      SimpleCov.minimum_coverage(0)
+      SimpleCov.minimum_coverage_by_file(0)
+      SimpleCov.maximum_coverage_drop(100)
     end
   end
 end

@@ -74,7 +74,7 @@ module DistributestWorker
     # Whether this process holds a lock on a file.
     def locks?
       # 1: POSIX  ADVISORY  WRITE 1234 08:01:4711 0 EOF
-      File.foreach("/proc/locks").any? { |line| line.split.include?(Process.pid.to_s) }
+      File.foreach("/proc/locks").any? { |line| line.split.include?($$.to_s) }
     rescue SystemCallError
       false
     end

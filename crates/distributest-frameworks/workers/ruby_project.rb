@@ -14,6 +14,7 @@ require "stringio"
 
 module DistributestWorker
   WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
+  PROJECT = Dir.pwd
   COLLECTIONS_BEFORE_FORK = 4 # as many as it takes an object to become old
 
   # Where threads begin that a fork does well without: Ruby's timeout and ActiveRecord's reaper, which are started again
@@ -68,16 +69,18 @@ module DistributestWorker
     else
       # The supervisor has loaded nothing yet: the child is as good as a process of its own.
       serve_files = may_stay ? :serve_and_stay : :serve_in_this_process
-      report_end(supervisor, supervisor.run { |witness| send(serve_files, framework, agent, witness) })
+      report_end(agent, supervisor, supervisor.run { |witness| send(serve_files, framework, agent, witness) })
     end
   end
 
   # Tells how a process ended that ran many files, unless it did so in order.
-  def self.report_end(supervisor, ended)
-    return unless ended.file
-
-    ended.usage = {} # that of all its files
-    supervisor.report_death(ended)
+  def self.report_end(agent, supervisor, ended)
+    if ended.file
+      ended.usage = {} # that of all its files
+      supervisor.report_death(ended)
+    elsif ended.failed_behind_last_file?
+      agent.end_failed("behind the last file, the process that ran the files #{ended.how}")
+    end
   end
 
   def self.serve_by_forking(framework, agent, supervisor, preload)
@@ -93,6 +96,7 @@ module DistributestWorker
     end
     start_anew_without_preloading(agent) if preload && Connections.in_memory?
     Connections.close
+    Coverage.expect_nothing
     project_seed = Random.seed unless Random.seed == seed
     warn_of_threads
     QuickExit.watch
@@ -151,9 +155,9 @@ module DistributestWorker
       ended = supervisor.run do |run_witness|
         QuickExit.prepare
         srand(project_seed) if project_seed
-        run_files(framework, agent, run_witness, ->(_) { run_witness.end_run && :end })
+        run_files(framework, agent, run_witness, ->(_) { :end })
       end
-      report_end(supervisor, ended)
+      report_end(agent, supervisor, ended)
       return unless ended.stays?
 
       staying.keep
@@ -165,13 +169,18 @@ module DistributestWorker
 
   # Runs files in this process. `keep` takes the message that asks it to stay.
   def self.run_files(framework, agent, witness, keep = nil)
-    agent.each_order(keep) do |order|
+    stays = false
+    is_kept = ->(message) { keep.call(message).tap { |answer| stays = answer == :end } } if keep
+    agent.each_order(is_kept) do |order|
+      # A file before this one may have left.
+      Dir.chdir(PROJECT)
       witness.begin(order.file)
       meter = Meter.begin
       result = framework.run(order, witness, agent)
       witness.clear
       agent.finished(result.merge(meter.read))
     end
+    witness.begin_end(stays)
   end
 
   # Does the work; where that is impossible, tells the agent why and ends the process.
@@ -293,14 +302,12 @@ module DistributestWorker
 
   # Where a test stands, from what `Method#source_location` says: nothing where that is outside of the project.
   module Place
-    PROJECT = "#{Dir.pwd}/"
-
     def self.of(location)
       path, line = location
       path = File.expand_path(path, PROJECT) if path
-      return {} unless path&.start_with?(PROJECT)
+      return {} unless path&.start_with?("#{PROJECT}/")
 
-      { "file" => path.delete_prefix(PROJECT), "line" => line }
+      { "file" => path.delete_prefix("#{PROJECT}/"), "line" => line }
     end
 
     # Those of the classes that have a method of their own, named so, in the file.

@@ -33,7 +33,7 @@ module DistributestWorker
 
     def initialize(descriptor, framework)
       @framework = framework
-      @speaker = Process.pid
+      @speaker = $$
       @socket = IO.for_fd(descriptor, "r+b")
       @socket.sync = true
       @socket.close_on_exec = true
@@ -41,7 +41,7 @@ module DistributestWorker
     end
 
     def send_message(message)
-      return unless Process.pid == @speaker
+      return unless $$ == @speaker
 
       @socket.write(Json.generate(message), "\n")
     rescue SystemCallError, IOError
@@ -50,7 +50,7 @@ module DistributestWorker
     end
 
     def ready(version, keeps: false)
-      stays = keeps ? { "keeps" => true, "process" => Process.pid } : {}
+      stays = keeps ? { "keeps" => true, "process" => $$ } : {}
       send_message({ "type" => "ready", "protocol" => PROTOCOL, "framework" => @framework, "version" => version,
                      "runtime" => runtime }.merge(stays))
     end
@@ -73,6 +73,11 @@ module DistributestWorker
 
     def finished(result)
       send_message({ "type" => "finished" }.merge(result))
+    end
+
+    # What belongs to no file's verdict failed behind the last one.
+    def end_failed(message)
+      send_message("type" => "end_failed", "message" => Text.line(message))
     end
 
     # Ends the line that a process which is dead now may have been in the middle of.
@@ -103,7 +108,7 @@ module DistributestWorker
 
     # Ends this process, exit handlers left out, if a test forked it and let it come back from there.
     def end_stray(status = 0)
-      exit!(status) unless Process.pid == @speaker
+      exit!(status) unless $$ == @speaker
     end
 
     # Whether the agent is gone, told without reading: what is there to read may be for a forked process. That process
@@ -241,7 +246,7 @@ module DistributestWorker
     attr_writer :writer
 
     def initialize
-      @writer = Process.pid
+      @writer = $$
       path = File.join(ENV["TMPDIR"] || "/tmp", "distributest-#{$$}-#{Random.new_seed.to_s(36)}")
       @notes = File.open(path, File::RDWR | File::CREAT | File::EXCL | File::BINARY, 0o600)
       File.unlink(path)
@@ -270,9 +275,9 @@ module DistributestWorker
       write("watches" => true)
     end
 
-    # All files have been run, and the agent wants to know whether this worker stays.
-    def end_run
-      write("stays" => true)
+    # All files have been run; where it `stays`, the process that has loaded the project waits for another run.
+    def begin_end(stays)
+      write("ending" => true, "stays" => stays)
     end
 
     def read
@@ -294,7 +299,7 @@ module DistributestWorker
 
     # What is left behind it of a longer one is not read.
     def write_text(text)
-      @notes.pwrite(text, 0) if Process.pid == @writer
+      @notes.pwrite(text, 0) if $$ == @writer
     end
   end
 
@@ -310,10 +315,16 @@ module DistributestWorker
       @file = notes["file"]
       @test = notes["test"]
       @stays = notes["stays"]
+      @while_ending = notes["ending"]
     end
 
     def stays?
       @stays
+    end
+
+    # Whether what is done behind the last file has gone wrong.
+    def failed_behind_last_file?
+      @while_ending && !@status.success?
     end
 
     # What the process said of its file, unless it passed it and then left as one that failed.
@@ -336,8 +347,6 @@ module DistributestWorker
       where = @test ? "while #{@test['id']} ran" : "before its tests were done"
       "the process running this file #{how} #{where}"
     end
-
-    private
 
     def how
       return "left with exit status #{@status.exitstatus}" unless @status.signaled?
@@ -426,7 +435,7 @@ module DistributestWorker
       trap("TERM") { end_child("TERM") }
       @child = fork do
         Process.setsid
-        @agent.speaker = witness.writer = Process.pid
+        @agent.speaker = witness.writer = $$
         trap("CHLD", "DEFAULT")
         trap("TERM", "DEFAULT")
         trap(STACKS_SIGNAL) { errors.syswrite(Stacks.tell) }

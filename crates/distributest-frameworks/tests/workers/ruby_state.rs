@@ -10,7 +10,7 @@ use distributest_frameworks::{Framework, Isolation, Selection, discover};
 use serde_json::Value;
 
 use crate::ruby::start;
-use crate::support::{Project, assert_same, wait_until};
+use crate::support::{Project, Start, assert_same, wait_until};
 
 /// What RSpec or Minitest takes for a passing test with that body, in a file named `name`.
 fn write_test(project: &Project, framework: &str, name: &str, body: &str) -> String {
@@ -195,4 +195,86 @@ fn specs_of_a_rails_application_reconnect_after_the_fork() {
     let report = worker.run("spec/models/connection_spec.rb");
     assert_eq!(report.statuses().into_values().collect::<Vec<_>>(), ["passed"], "{:?}", report.tests);
     worker.quit();
+}
+
+/// With `fork`, a file fails whose own exit handlers do.
+#[test]
+fn what_fails_in_exit_handlers_behind_the_last_file_is_told() {
+    for framework in ["rspec", "minitest", "test-unit"] {
+        for isolation in [Isolation::Shared, Isolation::Process] {
+            let project = Project::empty();
+            let file = write_ending_test(&project, framework);
+            for may_stay in [false, true] {
+                let mut worker = Start { may_stay, ..start(framework, isolation) }.ready_worker(&project);
+                assert_eq!(worker.run(&file).outcome(), "passed");
+                let (_, failures) = worker.quit_with_failures();
+                let told = "behind the last file, the process that ran the files left with exit status 3";
+                assert_eq!(failures, [told], "{framework} {isolation:?}");
+            }
+        }
+    }
+}
+
+/// A file with a test that passes, whose process leaves with exit status 3.
+fn write_ending_test(project: &Project, framework: &str) -> String {
+    if framework == "test-unit" {
+        let text = "require 'test/unit'\nclass TEnds < Test::Unit::TestCase\n  def test_it\n    at_exit { exit!(3) }\n  end\nend\n";
+        project.write("test/ends_test.rb", text);
+        return "test/ends_test.rb".to_owned();
+    }
+    write_helper(project, framework, "");
+    write_test(project, framework, "ends", "at_exit { exit!(3) }")
+}
+
+#[test]
+fn the_coverage_of_a_part_of_the_files_is_not_measured_by_that_of_all() {
+    for framework in ["rspec", "minitest"] {
+        for isolation in Isolation::ALL {
+            let project = Project::empty();
+            let wanted = "SimpleCov.start { minimum_coverage 100; minimum_coverage_by_file 100 }";
+            write_helper(
+                &project,
+                framework,
+                &format!("require 'simplecov'\n{wanted}\nrequire_relative '../lib/covered'"),
+            );
+            project.write("lib/covered.rb", "def never\n  3\nend\n");
+            let file = write_test(&project, framework, "nothing", "nil");
+            let mut worker = start(framework, isolation).ready_worker(&project);
+            let report = worker.run(&file);
+            assert_eq!(report.outcome(), "passed", "{framework} {isolation:?}: {}", report.message());
+            worker.quit();
+        }
+    }
+}
+
+#[test]
+fn what_a_test_leaves_changed_does_not_mislead_the_worker() {
+    for framework in ["rspec", "minitest"] {
+        for isolation in [Isolation::Fork, Isolation::Shared] {
+            let project = Project::empty();
+            write_helper(&project, framework, "");
+            let bodies = [
+                ("goes", "Dir.chdir('/')", "passed"),
+                ("follows", "nil", "passed"),
+                ("bytes", "raise \"\\xff\"", "failed"),
+                ("numbers", "Process.define_singleton_method(:pid) { 42 }", "passed"),
+            ];
+            let files =
+                bodies.map(|(name, body, outcome)| (write_test(&project, framework, name, body), outcome));
+            let mut worker = start(framework, isolation).ready_worker(&project);
+            for (file, outcome) in files {
+                let report = worker.run(&file);
+                assert_eq!(
+                    report.outcome(),
+                    outcome,
+                    "{framework} {isolation:?} {file}: {}",
+                    report.message()
+                );
+                let statuses: Vec<_> = report.statuses().into_values().collect();
+                assert_eq!(statuses.len(), 1, "{file}: {statuses:?}");
+                assert_eq!(statuses == ["passed"], outcome == "passed", "{file}: {statuses:?}");
+            }
+            worker.quit();
+        }
+    }
 }
