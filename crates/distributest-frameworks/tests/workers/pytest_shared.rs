@@ -280,3 +280,28 @@ fn each_session_finds_its_own_files_only() {
         assert!(asked < 30, "{isolation:?}: asked {asked} times");
     }
 }
+
+#[test]
+fn a_test_may_replace_what_the_worker_itself_needs() {
+    for isolation in Isolation::ALL {
+        let project = Project::empty();
+        project.write(
+            "test_a.py",
+            "import json, os\n\ndef test_for_itself(monkeypatch):\n    monkeypatch.setattr(os, 'getpid', lambda: 42)\n    \
+             monkeypatch.setattr(json, 'dumps', None)\n\n\
+             def test_for_good():\n    os.getpid = lambda: 42\n    json.dumps = json.loads = None\n\ndef test_fails():\n    assert 0\n",
+        );
+        let mut worker = start(isolation).ready_worker(&project);
+        let report = worker.run("test_a.py");
+        assert_eq!(report.outcome(), "failed", "{isolation:?}: {}", report.message());
+        let statuses: Vec<_> =
+            report.statuses().into_iter().map(|(test, status)| format!("{test} {status}")).collect();
+        let expected = [
+            "test_a.py::test_fails failed",
+            "test_a.py::test_for_good passed",
+            "test_a.py::test_for_itself passed",
+        ];
+        assert_eq!(statuses, expected, "{isolation:?}");
+        worker.quit();
+    }
+}
