@@ -163,8 +163,16 @@ fn a_file_that_ignores_sigterm_is_ended_at_its_time_limit_with_its_daemon() {
 fn a_test_that_hangs_is_named_whatever_the_isolation() {
     for isolation in ["fork", "shared", "process"] {
         let sandbox = Sandbox::new();
-        sandbox.file("tests/test_hang.py", "import time\n\ndef test_hangs(): time.sleep(1000)\n");
-        sandbox.file("spec/hang_spec.rb", "RSpec.describe('it') { it('hangs') { sleep 1000 } }\n");
+        let ignores = "signal.signal(signal.SIGTERM, signal.SIG_IGN)";
+        sandbox.file(
+            "tests/test_hang.py",
+            &format!("import signal, time\n\ndef test_hangs():\n    {ignores}\n    time.sleep(1000)\n"),
+        );
+        let ignores = "trap('TERM', 'IGNORE')";
+        sandbox.file(
+            "spec/hang_spec.rb",
+            &format!("RSpec.describe('it') {{ it('hangs') {{ {ignores}; sleep 1000 }} }}\n"),
+        );
         let (ended, events) =
             sandbox.run_for_events(&["--runners", "2", "--timeout", "2s", "--isolation", isolation]);
         assert_eq!(ended.code(), Some(1), "{}", ended.seen());
@@ -179,7 +187,7 @@ fn a_test_that_hangs_is_named_whatever_the_isolation() {
             assert!(tests.iter().any(named), "{isolation}: {message:?}");
         }
         let log = String::from_utf8_lossy(&sandbox.log()).into_owned();
-        for call in ["test_hang.py\", line 3 in test_hangs", "hang_spec.rb:1:in "] {
+        for call in ["test_hang.py\", line 5 in test_hangs", "hang_spec.rb:1:in "] {
             assert!(log.contains(call), "{isolation}: {call} is not in {log}");
         }
     }

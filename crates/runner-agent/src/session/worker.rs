@@ -479,11 +479,13 @@ impl Worker {
     async fn end_file(&mut self) -> (Vec<TestResult>, bool) {
         // Helpers would die with the file, and the worker may need them.
         let survives = self.isolation == wire::Isolation::Fork && self.helpers.before.is_empty();
-        if !survives {
-            self.stop(STOP_GRACE).await;
-        } else if let Err(error) = self.started.tree.stop_descendants(STOP_GRACE).await {
+        if let Err(error) = self.started.tree.stop_descendants(STOP_GRACE).await {
             tracing::warn!(%error, "failed to end a test file's processes");
-            return (Vec::new(), false);
+            self.stop(Duration::ZERO).await;
+        }
+        if !survives {
+            // Whoever watches over the process that ran the file has heard how it ended, and may still say so.
+            self.stop(STOP_GRACE).await;
         }
         let (tests, finished) = self.last_words().await;
         (tests, survives && finished.is_some())
