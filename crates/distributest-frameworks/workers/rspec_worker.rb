@@ -258,7 +258,7 @@ module DistributestWorker
     def example_failed(notification)
       @failed = true
       exception = notification.example.execution_result.exception
-      report(notification.example, "failed", headline(exception), notification.fully_formatted(nil))
+      report(notification.example, "failed", headline(exception), account(notification, exception))
     end
 
     # RSpec reports it itself while it loads a file, but not while an example runs.
@@ -319,6 +319,13 @@ module DistributestWorker
     def describe(example)
       { "id" => example.id, "name" => example.full_description,
         "file" => example.metadata[:file_path].delete_prefix("./"), "line" => example.metadata[:line_number] }
+    end
+
+    # As RSpec has it; without its words where a test has closed its output or removed its directory, which RSpec asks.
+    def account(notification, exception)
+      notification.fully_formatted(nil)
+    rescue StandardError
+      [headline(exception), *exception.backtrace].join("\n")
     end
 
     def headline(exception)

@@ -431,3 +431,23 @@ fn examples_and_groups_are_run_by_their_ids_and_one_that_is_gone_is_named() {
         worker.quit();
     }
 }
+
+#[test]
+fn an_example_fails_also_after_what_rspec_needs_to_say_so_is_gone() {
+    let closes = "$stdout.close";
+    let removes = "Dir.mktmpdir.then { |one| Dir.chdir(one); Dir.rmdir(one) }";
+    for what in [closes, removes] {
+        let project = Project::empty();
+        let examples = format!("it('a') {{ {what} }}\n  it('b') {{ expect(1).to eq(2) }}");
+        project.write(
+            "spec/a_spec.rb",
+            &format!("require 'tmpdir'\nRSpec.describe('it') do\n  {examples}\nend\n"),
+        );
+        let mut worker = forking(&project);
+        let report = worker.run("spec/a_spec.rb");
+        assert_eq!(report.outcome(), "failed", "{what}: {}", report.message());
+        let statuses: Vec<_> = report.statuses().into_values().collect();
+        assert_eq!(statuses, ["passed", "failed"], "{what}");
+        worker.quit();
+    }
+}

@@ -166,12 +166,12 @@ fn a_test_that_hangs_is_named_whatever_the_isolation() {
         let ignores = "signal.signal(signal.SIGTERM, signal.SIG_IGN)";
         sandbox.file(
             "tests/test_hang.py",
-            &format!("import signal, time\n\ndef test_hangs():\n    {ignores}\n    time.sleep(1000)\n"),
+            format!("import signal, time\n\ndef test_hangs():\n    {ignores}\n    time.sleep(1000)\n"),
         );
         let ignores = "trap('TERM', 'IGNORE')";
         sandbox.file(
             "spec/hang_spec.rb",
-            &format!("RSpec.describe('it') {{ it('hangs') {{ {ignores}; sleep 1000 }} }}\n"),
+            format!("RSpec.describe('it') {{ it('hangs') {{ {ignores}; sleep 1000 }} }}\n"),
         );
         let (ended, events) =
             sandbox.run_for_events(&["--runners", "2", "--timeout", "2s", "--isolation", isolation]);
