@@ -99,8 +99,9 @@ function readLines(stream, act) {
 // --------------------------------------------------------------------------------------------------------------------
 // The supervisor
 
-/** How Node.js leaves that does not know an option. */
+/** How Node.js leaves that does not know an option, and after an error in a handler for uncaught ones. */
 const BAD_NODE_OPTION = 9;
+const UNCAUGHT = 7;
 
 /** A runner as its supervisor sees it: a process that leads a session of its own, and a channel to and from it. */
 class RunnerProcess {
@@ -523,7 +524,13 @@ class Runner {
         this.report.say({ type: 'end_failed', message: oneLine(`behind the last file: ${headline(error)}`) });
       }
     }
-    process.exit();
+    try {
+      process.exit();
+    } catch (error) {
+      // By an exit handler; none is called a second time.
+      process.stderr.write(`${account(error)}\n`);
+      process.exit(UNCAUGHT);
+    }
   }
 
   /** What tests have left undone may still fail: that has a while, if there is any. */
