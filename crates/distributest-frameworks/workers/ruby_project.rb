@@ -374,14 +374,14 @@ module DistributestWorker
 
     def test_started(test)
       @running << test
-      @witness.enter_test(@file, test)
+      note_running
     end
 
     def test_finished(test, status, seconds, message, details)
       failed = %w[failed error].include?(status)
       @agent.end_stray(failed ? 1 : 0)
       @running.delete(test)
-      @running.empty? ? @witness.begin(@file) : @witness.enter_test(@file, @running.last)
+      note_running
       return unless wanted?(test)
 
       @failed ||= failed
@@ -446,6 +446,11 @@ module DistributestWorker
       above = tests.select { |test| test["file"] == @file && test["line"].to_i <= line.to_i }
       at = above.map { |test| test["line"] }.max
       above.select { |test| test["line"] == at }.map { |test| test["id"] }
+    end
+
+    # Which one of several has ended the process, nobody knows.
+    def note_running
+      @running.size == 1 ? @witness.enter_test(@file, @running.first) : @witness.begin(@file)
     end
 
     def wanted?(test)

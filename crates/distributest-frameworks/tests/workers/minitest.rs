@@ -143,3 +143,23 @@ fn the_order_of_tests_is_that_of_the_seed() {
     assert_eq!(order("1"), order("1"));
     assert_ne!(order("1"), order("2"));
 }
+
+#[test]
+fn of_tests_beside_each_other_none_is_blamed_for_the_end_of_their_process() {
+    let project = Project::empty();
+    project.write(
+        "test/a_test.rb",
+        "require 'minitest/autorun'\n\nSTARTED = Queue.new\n\nclass TAll < Minitest::Test\n  parallelize_me!\n\n  \
+         def test_ends_it\n    STARTED.pop\n    Process.kill(:KILL, $$)\n  end\n\n  \
+         def test_waits\n    STARTED << true\n    sleep\n  end\nend\n",
+    );
+    let mut worker = start("minitest", Isolation::Fork).ready_worker(&project);
+    let report = worker.run("test/a_test.rb");
+    assert_eq!(report.outcome(), "crashed");
+    assert_eq!(
+        report.message(),
+        "the process running this file died of signal 9 (SIGKILL) before its tests were done"
+    );
+    assert!(report.statuses().is_empty(), "{:?}", report.statuses());
+    worker.quit();
+}
