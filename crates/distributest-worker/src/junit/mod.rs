@@ -8,12 +8,14 @@
 //! A command can't be told to run single tests: with `tests`, all of the file runs, and only they are reported and
 //! judged.
 //!
-//! - `parser.rs`: what the XML means; `abridged.rs` keeps it small;
+//! - `parser.rs`: what the XML means, `case.rs`: what it says of one test, `suite.rs`: of many; `abridged.rs` keeps it small;
 //! - `results.rs`: which files count.
 
 mod abridged;
+mod case;
 mod parser;
 mod results;
+mod suite;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader};
@@ -26,7 +28,8 @@ use distributest_core::test_result::{TestResult, TestStatus};
 use distributest_process::Exit;
 
 use self::abridged::Abridged;
-use self::parser::{Case, CaseOutcome, JunitError};
+use self::case::{Case, CaseOutcome};
+use self::parser::JunitError;
 use self::results::ResultsGlob;
 use crate::ids::Ids;
 use crate::kind::{Kind, Unable};

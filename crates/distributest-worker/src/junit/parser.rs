@@ -2,8 +2,9 @@
 //!
 //! There is no one standard. What is understood: `testsuites` and `testsuite` in any depth, `testcase` with `failure`,
 //! `error`, `skipped` (also `disabled`, and the attributes GoogleTest and CTest use instead), several of them in one case,
-//! Surefire's reruns (`flakyFailure`: it passed in the end; `rerunFailure`: it failed again), failures of a suite itself,
-//! `system-out`, `file` and `line`, times with thousands separators.
+//! Surefire's reruns (`flakyFailure`: it passed in the end; `rerunFailure`: it failed again), failures of a suite or of the
+//! report itself, failures that are only counted, cases in cases, `system-out`, `file` and `line`, times with thousands
+//! separators.
 //!
 //! Entities a document defines itself are left as they stand, so nothing grows and nothing is fetched.
 
@@ -13,17 +14,14 @@ use quick_xml::Reader;
 use quick_xml::escape::unescape;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+use super::case::{Case, CaseOutcome, Said, append, is_failure, meaning};
+use super::suite::{Suite, counted};
+
 /// How deep elements may stand in each other.
 const DEPTH_LIMIT: usize = 256;
 
-/// How much of what is said about a test is kept of each kind.
-const TEXT_LIMIT_BYTES: usize = 1024 * 1024;
-
-/// How many lines that a message announces belong to it.
-const ANNOUNCED_LINES: usize = 3;
-
-/// What PHPUnit calls an error in its results, and nowhere else.
-const PHPUNIT_RISKY: &str = "PHPUnit\\Framework\\RiskyTestError";
+/// What programs that write no `failure` have in the attributes of a failed case.
+const FAILED: &[&str] = &["fail", "failed", "failure", "error", "errored", "broken"];
 
 /// What is wrong with a document.
 #[derive(Debug, thiserror::Error)]
@@ -49,40 +47,6 @@ pub(crate) enum JunitError {
     /// Elements stand in each other without end.
     #[error("its elements stand more than {DEPTH_LIMIT} deep in each other")]
     TooDeep,
-}
-
-/// One test case.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Case {
-    /// The innermost suite it is in; may be empty.
-    pub(crate) suite: String,
-    /// Its class; may be empty.
-    pub(crate) class: String,
-    /// Its name.
-    pub(crate) name: String,
-    /// How long it took; zero where it is not said.
-    pub(crate) seconds: f64,
-    /// Where it stands, as the document says it.
-    pub(crate) file: Option<String>,
-    pub(crate) line: Option<u32>,
-    /// What came of it.
-    pub(crate) outcome: CaseOutcome,
-    /// One line on it; may be empty.
-    pub(crate) message: String,
-    /// All that is said of it.
-    pub(crate) details: String,
-    /// What it printed.
-    pub(crate) output: String,
-}
-
-/// What came of a test case; of several, the last one here counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum CaseOutcome {
-    #[default]
-    Passed,
-    Skipped,
-    Failed,
-    Error,
 }
 
 /// Reads a document; hands each case on as it ends. Where it fails, `position` is the byte at which.
@@ -116,37 +80,12 @@ pub(crate) fn read<R: BufRead, E: From<JunitError>>(
 struct Walk {
     /// The names of the elements that are open.
     open: Vec<String>,
+    /// Those that are open, the report as a whole among them.
     suites: Vec<Suite>,
-    case: Option<Case>,
+    /// Those that are open; some programs write cases into cases.
+    cases: Vec<Case>,
     said: Option<Said>,
     has_root: bool,
-}
-
-#[derive(Debug)]
-struct Suite {
-    name: String,
-    file: Option<String>,
-}
-
-/// An element that says something about a case, being read.
-#[derive(Debug)]
-struct Said {
-    meaning: Meaning,
-    /// How many elements are open around its text.
-    depth: usize,
-    message: String,
-    /// The class of what was thrown.
-    kind: String,
-    text: String,
-}
-
-/// What an element says about a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Outcome(CaseOutcome),
-    /// Something that does not change the outcome: an earlier or a further try, a warning.
-    Remark,
-    Output,
 }
 
 impl Walk {
@@ -176,26 +115,16 @@ impl Walk {
             return Err(JunitError::TooDeep);
         }
         self.has_root = true;
-        let attribute = |key: &str| attribute(element, key);
-        match name.as_str() {
-            "testsuite" => {
-                let file = attribute("file").filter(|file| !file.is_empty());
-                self.suites.push(Suite { name: attribute("name").unwrap_or_default(), file });
-            }
-            "testcase" if self.said.is_none() => self.case = Some(self.begin_case(element)),
-            _ if self.said.is_none() => {
-                let in_case = self.case.is_some() || self.open.last().is_some_and(|open| open == "testsuite");
-                if let Some(meaning) = meaning(&name).filter(|_| in_case) {
-                    self.said = Some(Said {
-                        meaning,
-                        depth: self.open.len() + 1,
-                        message: attribute("message").unwrap_or_default(),
-                        kind: attribute("type").unwrap_or_default(),
-                        text: String::new(),
-                    });
+        if self.said.is_none() {
+            match name.as_str() {
+                "testsuites" | "testsuite" => self.suites.push(begin_suite(&name, element)),
+                "testcase" => {
+                    let case = self.begin_case(element);
+                    self.name_failures(u64::from(case.outcome == CaseOutcome::Failed));
+                    self.cases.push(case);
                 }
+                _ => self.begin_said(&name, element),
             }
-            _ => {}
         }
         self.open.push(name);
         Ok(())
@@ -209,6 +138,11 @@ impl Walk {
         };
         let is_skipped = is_one_of("status", &["notrun", "disabled", "skipped"])
             || is_one_of("result", &["suppressed", "skipped"]);
+        let outcome = match is_skipped {
+            _ if is_one_of("status", FAILED) || is_one_of("result", FAILED) => CaseOutcome::Failed,
+            true => CaseOutcome::Skipped,
+            false => CaseOutcome::Passed,
+        };
         Case {
             suite: suite.map(|suite| suite.name.clone()).unwrap_or_default(),
             class: attribute("classname").or(attribute("class")).unwrap_or_default(),
@@ -216,9 +150,35 @@ impl Walk {
             seconds: attribute("time").map_or(0.0, |time| seconds(&time)),
             file: attribute("file").or(suite.and_then(|suite| suite.file.clone())),
             line: attribute("line").and_then(|line| line.parse().ok()),
-            outcome: if is_skipped { CaseOutcome::Skipped } else { CaseOutcome::Passed },
+            outcome,
             ..Case::default()
         }
+    }
+
+    fn begin_said(&mut self, name: &str, element: &BytesStart<'_>) {
+        // Of a suite only what is right in it.
+        let is_of_something = self.is_in_case() || self.open.last().is_some_and(|open| is_suite(open));
+        let Some(meaning) = meaning(name).filter(|_| is_of_something) else { return };
+        self.name_failures(u64::from(is_failure(name)));
+        self.said = Some(Said {
+            meaning,
+            depth: self.open.len() + 1,
+            message: attribute(element, "message").unwrap_or_default(),
+            kind: attribute(element, "type").unwrap_or_default(),
+            text: String::new(),
+        });
+    }
+
+    fn name_failures(&mut self, number: u64) {
+        if let Some(suite) = self.suites.last_mut() {
+            suite.named += number;
+        }
+    }
+
+    /// Whether the innermost of the cases and suites that are open is a case.
+    fn is_in_case(&self) -> bool {
+        let innermost = self.open.iter().rfind(|open| *open == "testcase" || is_suite(open));
+        innermost.is_some_and(|open| open == "testcase")
     }
 
     fn text(&mut self, text: &str) {
@@ -231,107 +191,40 @@ impl Walk {
         let is_over = self.said.as_ref().is_some_and(|said| said.depth == self.open.len());
         let name = self.open.pop()?;
         if is_over && let Some(said) = self.said.take() {
-            return match &mut self.case {
-                Some(case) => {
-                    case.take(said);
-                    None
-                }
-                None => self.of_suite(said),
-            };
-        }
-        match name.as_str() {
-            "testsuite" if self.said.is_none() => drop(self.suites.pop()),
-            "testcase" if self.said.is_none() => return self.case.take(),
-            _ => {}
+            if !self.is_in_case() {
+                return self.suites.last().filter(|_| said.is_failure()).map(|suite| suite.failure(said));
+            }
+            self.cases.last_mut()?.take(said);
+        } else if self.said.is_none() && name == "testcase" {
+            return self.cases.pop();
+        } else if self.said.is_none() && is_suite(&name) {
+            let suite = self.suites.pop()?;
+            // Those that are missing here are missing in no other suite.
+            self.name_failures(suite.named.max(suite.counted.number));
+            return suite.missing_failures();
         }
         None
     }
+}
 
-    /// A failure of a suite itself is a case of the suite's name.
-    fn of_suite(&self, said: Said) -> Option<Case> {
-        let failed = matches!(said.meaning, Meaning::Outcome(CaseOutcome::Failed | CaseOutcome::Error));
-        let suite = self.suites.last().filter(|_| failed)?;
-        let (name, file) = (suite.name.clone(), suite.file.clone());
-        let mut case = Case { suite: name.clone(), name, file, ..Case::default() };
-        case.take(Said { meaning: Meaning::Outcome(CaseOutcome::Error), ..said });
-        Some(case)
+fn is_suite(element: &str) -> bool {
+    matches!(element, "testsuites" | "testsuite")
+}
+
+fn begin_suite(name: &str, element: &BytesStart<'_>) -> Suite {
+    let attribute = |key: &str| attribute(element, key);
+    let (failures, errors) = (attribute("failures"), attribute("errors"));
+    if name == "testsuites" {
+        // gotestsum counts there what `go` wrote to its standard error.
+        let counted = counted(failures.as_deref(), None);
+        return Suite { counted, ..Suite::default() };
     }
-}
-
-impl Case {
-    fn take(&mut self, said: Said) {
-        let text = said.text.trim_matches(['\n', '\r']).trim_end();
-        if said.meaning == Meaning::Output {
-            append_part(&mut self.output, text);
-            return;
-        }
-        // Some put all of the text into the attribute, some the first line of it, some nothing.
-        let message = [said.message.as_str(), without_name(text, &self.class, &self.name), &said.kind]
-            .into_iter()
-            .find_map(one_line);
-        let details = if text.is_empty() { said.message.trim_end() } else { text };
-        let outcome = match said.meaning {
-            // To PHPUnit they are fit to be looked at, but no failures.
-            Meaning::Outcome(_) if said.kind == PHPUNIT_RISKY => CaseOutcome::Passed,
-            Meaning::Outcome(outcome) => outcome,
-            Meaning::Remark | Meaning::Output => CaseOutcome::Passed,
-        };
-        // What matters most stands first.
-        if outcome > self.outcome || self.message.is_empty() {
-            self.message = message.unwrap_or_default();
-        }
-        self.outcome = self.outcome.max(outcome);
-        append_part(&mut self.details, details);
+    Suite {
+        name: attribute("name").unwrap_or_default(),
+        file: attribute("file").filter(|file| !file.is_empty()),
+        counted: counted(failures.as_deref(), errors.as_deref()),
+        named: 0,
     }
-}
-
-/// PHPUnit begins the text of a failure with the name of the test.
-fn without_name<'a>(text: &'a str, class: &str, name: &str) -> &'a str {
-    let Some((first, rest)) = text.split_once('\n') else { return text };
-    let is_name =
-        first.strip_prefix(class).is_some_and(|first| first.starts_with("::") && first.contains(name));
-    if is_name { rest } else { text }
-}
-
-/// What a text says in one line: its first that is no place (`sum.cc:7`); where that announces others, with those.
-fn one_line(text: &str) -> Option<String> {
-    let is_place = |line: &&str| {
-        let place = line.rsplit_once(':');
-        place.is_some_and(|(file, line)| !file.contains(' ') && line.parse::<u32>().is_ok())
-    };
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
-    let first = match lines.next_if(is_place) {
-        Some(place) => lines.next().unwrap_or(place),
-        None => lines.next()?,
-    };
-    if !first.ends_with(':') {
-        return Some(first.to_owned());
-    }
-    let announced: Vec<&str> = lines.take(ANNOUNCED_LINES).collect();
-    Some(format!("{first} {}", announced.join("; ")).trim_end().to_owned())
-}
-
-fn append_part(whole: &mut String, part: &str) {
-    if !whole.is_empty() && !part.is_empty() {
-        append(whole, "\n\n");
-    }
-    append(whole, part);
-}
-
-fn append(whole: &mut String, part: &str) {
-    let room = TEXT_LIMIT_BYTES.saturating_sub(whole.len());
-    whole.push_str(&part[..part.floor_char_boundary(room)]);
-}
-
-fn meaning(element: &str) -> Option<Meaning> {
-    Some(match element {
-        "failure" => Meaning::Outcome(CaseOutcome::Failed),
-        "error" => Meaning::Outcome(CaseOutcome::Error),
-        "skipped" | "ignored" | "disabled" => Meaning::Outcome(CaseOutcome::Skipped),
-        "flakyFailure" | "flakyError" | "rerunFailure" | "rerunError" | "warning" => Meaning::Remark,
-        "system-out" | "system-err" => Meaning::Output,
-        _ => return None,
-    })
 }
 
 fn attribute(element: &BytesStart<'_>, key: &str) -> Option<String> {
@@ -379,7 +272,7 @@ pub(crate) fn line_at(document: impl BufRead, position: u64) -> io::Result<u64> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -492,6 +385,60 @@ mod tests {
             ("G", CaseOutcome::Error),
         ];
         assert_eq!(outcomes, expected.map(|(name, outcome)| (name.to_owned(), outcome)));
+    }
+
+    /// The names, outcomes and messages of a document's cases.
+    pub(in crate::junit) fn told(document: &str) -> Vec<(String, CaseOutcome, String)> {
+        cases(document).unwrap().into_iter().map(|case| (case.name, case.outcome, case.message)).collect()
+    }
+
+    #[test]
+    fn failures_of_the_whole_report_and_by_attributes() {
+        let root = told(
+            "<testsuites><error message='root bad'/><testsuite name='s'/><failure>x</failure></testsuites>",
+        );
+        let messages: Vec<_> = root.iter().map(|told| (told.0.as_str(), told.1, told.2.as_str())).collect();
+        let expected = |message| ("testsuites", CaseOutcome::Error, message);
+        assert_eq!(messages, [expected("root bad"), expected("x")]);
+        for attribute in
+            ["status='failed'", "result='Failure'", "status='ERROR'", "result='errored'", "status='broken'"]
+        {
+            let document = format!("<testsuite><testcase name='a' {attribute}/></testsuite>");
+            assert_eq!(
+                told(&document),
+                [("a".to_owned(), CaseOutcome::Failed, String::new())],
+                "{attribute}"
+            );
+        }
+        let both = told(
+            "<testsuite><testcase name='a' status='failed'><failure message='m'/></testcase></testsuite>",
+        );
+        assert_eq!(both, [("a".to_owned(), CaseOutcome::Failed, "m".to_owned())]);
+    }
+
+    #[test]
+    fn cases_in_cases_keep_their_failures() {
+        for (before, after) in [("", ""), ("<testsuite name='s'>", "</testsuite>")] {
+            let document = format!(
+                "<testsuite><testcase name='outer'>{before}<testcase name='inner'><skipped/></testcase>{after}<failure/>\
+                 </testcase><testcase name='next'/></testsuite>"
+            );
+            let outcomes: Vec<_> = told(&document).into_iter().map(|told| (told.0, told.1)).collect();
+            let expected = [
+                ("inner", CaseOutcome::Skipped),
+                ("outer", CaseOutcome::Failed),
+                ("next", CaseOutcome::Passed),
+            ];
+            assert_eq!(outcomes, expected.map(|(name, outcome)| (name.to_owned(), outcome)), "{document}");
+        }
+        let suite = "<testcase name='outer'><testsuite name='s'><error/><testcase name='inner'/></testsuite></testcase>";
+        let names: Vec<_> = told(&format!("<testsuite>{suite}</testsuite>"))
+            .into_iter()
+            .map(|told| (told.0, told.1))
+            .collect();
+        let expected =
+            [("s", CaseOutcome::Error), ("inner", CaseOutcome::Passed), ("outer", CaseOutcome::Passed)];
+        assert_eq!(names, expected.map(|(name, outcome)| (name.to_owned(), outcome)));
     }
 
     #[test]

@@ -190,6 +190,40 @@ fn exit_statuses_and_results_that_contradict_each_other() {
 }
 
 #[test]
+fn failures_that_no_test_has_fail_the_file() {
+    let project = Project::empty();
+    project.write_program("writes", "#!/bin/sh\ncp \"$1\" \"$2/a.xml\"\n");
+    let mut worker = ready(&project, &["junit", "{results}/*.xml", "./writes", "{file}", "{results}"]);
+    let case = "<testcase classname='c' name='a'/>";
+    for (document, id, status, message) in [
+        (
+            format!("<testsuite name='s' failures='2'>{case}</testsuite>"),
+            "s",
+            "error",
+            "the report counts 2 failures and names 0",
+        ),
+        (
+            format!(
+                "<testsuites><error message='root bad'/><testsuite name='s'>{case}</testsuite></testsuites>"
+            ),
+            "testsuites",
+            "error",
+            "root bad",
+        ),
+        (format!("<testsuite><testcase name='o'>{case}<failure/></testcase></testsuite>"), "o", "failed", ""),
+        (format!("<testsuite>{case}<testcase name='b' status='failed'/></testsuite>"), "b", "failed", ""),
+    ] {
+        project.write("report", &document);
+        let report = worker.run("report");
+        assert_eq!(report.outcome(), "failed", "{document}");
+        assert_eq!(text(report.test("c::a"), "status"), "passed", "{document}");
+        let test = report.test(id);
+        assert_eq!((text(test, "status"), text(test, "message")), (status, message), "{document}");
+    }
+    worker.quit();
+}
+
+#[test]
 fn single_tests_are_reported_alone() {
     let project = Project::empty();
     project.write_program("writes", WRITES);
