@@ -14,7 +14,12 @@ defmodule DistributestWorker.CompilerTracer do
   end
 
   # The modules defined by a file since the last time it was asked.
-  def take_modules(file), do: for({_, module} <- :ets.take(@table, Path.expand(file)), do: module)
+  def take_modules(file), do: take(Path.expand(file))
+
+  # Of those, the test cases that ExUnit was told of, to run them.
+  def take_test_cases(file), do: take({:test_cases, Path.expand(file)})
+
+  defp take(key), do: for({_, module} <- :ets.take(@table, key), uniq: true, do: module)
 
   def trace({:on_module, _binary, _}, env) do
     :ets.insert(@table, {env.file, env.module})
@@ -28,7 +33,11 @@ defmodule DistributestWorker.CompilerTracer do
 
   def trace(_event, _env), do: :ok
 
-  defmacro add_setup(_env) do
+  defmacro add_setup(env) do
+    # Not there with `register: false`.
+    registering = Module.get_attribute(env.module, :after_compile)
+    if {ExUnit.Case, :__after_compile__} in registering, do: :ets.insert(@table, {{:test_cases, env.file}, env.module})
+
     quote do
       ExUnit.Callbacks.setup(do: DistributestWorker.Recorder.enter_test())
     end
@@ -59,7 +68,7 @@ defmodule DistributestWorker.Recorder do
   def init(options) do
     Process.register(self(), @name)
     run = Keyword.fetch!(options, :distributest)
-    {:ok, Map.merge(run, %{running: [], failed: 0, run: 0, excluded: 0, max_failures: false, errors: []})}
+    {:ok, Map.merge(run, %{running: [], failed: 0, run: 0, excluded: 0, max_failures: false, errors: [], ended: []})}
   end
 
   # What came before in this process's mailbox has been reported and noted by now.
@@ -71,11 +80,12 @@ defmodule DistributestWorker.Recorder do
     {:noreply, note(%{state | running: [describe(test, state) | state.running]})}
   end
 
-  def handle_cast({:test_finished, %{state: {:excluded, _}}}, state) do
-    {:noreply, %{state | excluded: state.excluded + 1}}
+  def handle_cast({:test_finished, %{state: {:excluded, _}} = test}, state) do
+    {:noreply, ended({test.module, test.name}, %{state | excluded: state.excluded + 1})}
   end
 
   def handle_cast({:test_finished, test}, state) do
+    state = ended({test.module, test.name}, state)
     description = describe(test, state)
     state = note(%{state | running: List.delete(state.running, description)})
     {:noreply, if(wanted?(description, state), do: report(test, description, state), else: state)}
@@ -83,8 +93,11 @@ defmodule DistributestWorker.Recorder do
 
   def handle_cast({:module_finished, %{state: {:failed, failures}} = module}, state) do
     text = ExUnit.Formatter.format_test_all_failure(module, failures, state.failed + 1, @width, &format/2)
+    state = ended(module.name, state)
     {:noreply, %{state | errors: [{"#{inspect(module.name)}: #{headline(failures)}", text} | state.errors]}}
   end
+
+  def handle_cast({:module_finished, module}, state), do: {:noreply, ended(module.name, state)}
 
   def handle_cast(:max_failures_reached, state), do: {:noreply, %{state | max_failures: true}}
 
@@ -94,6 +107,8 @@ defmodule DistributestWorker.Recorder do
   end
 
   def handle_cast(_other, state), do: {:noreply, state}
+
+  defp ended(test_or_module, state), do: %{state | ended: [test_or_module | state.ended]}
 
   defp note(%{running: []} = state) do
     Agent.note_running("before its tests were done", [])
@@ -159,16 +174,31 @@ defmodule DistributestWorker.Recorder do
     %{id: Text.clean(id), name: Text.clean(id), file: file, line: test.tags.line}
   end
 
-  defp result(%{errors: [_ | _]} = state) do
+  defp result(state) do
+    ended = MapSet.new(state.ended)
+    over? = fn {module, _} = test -> MapSet.member?(ended, module) or MapSet.member?(ended, test) end
+    lost = for {test, id} <- state.expected, not over?.(test), do: id
+    if state.errors == [] and not state.max_failures and lost != [], do: lost(lost, state), else: judge(state)
+  end
+
+  # A run of ExUnit's that the file has started itself took them, or a test ended what runs them.
+  defp lost(ids, state) do
+    {were, their} = if match?([_], ids), do: {"was", "its"}, else: {"were", "their"}
+    of = "#{length(ids)} of its #{map_size(state.expected)} tests"
+    details = "Nothing is known of\n" <> Enum.map_join(Enum.sort(ids), &"  #{&1}\n")
+    finished("failed", "#{of} #{were} run by somebody else, or not to #{their} end", details)
+  end
+
+  defp judge(%{errors: [_ | _]} = state) do
     {messages, details} = state.errors |> Enum.reverse() |> Enum.unzip()
     finished("failed", "failure on setup_all callback: #{Enum.join(messages, "; ")}", Enum.join(details, "\n"))
   end
 
-  defp result(%{max_failures: true}), do: finished("failed", "--max-failures was reached: tests may be left", "")
-  defp result(%{failed: failed}) when failed > 0, do: finished("failed", "", "")
-  defp result(%{run: 0, excluded: 0}), do: finished("passed", "no tests", "")
-  defp result(%{run: 0, excluded: excluded}), do: finished("passed", "no test ran: #{excluded} excluded", "")
-  defp result(_state), do: finished("passed", "", "")
+  defp judge(%{max_failures: true}), do: finished("failed", "--max-failures was reached: tests may be left", "")
+  defp judge(%{failed: failed}) when failed > 0, do: finished("failed", "", "")
+  defp judge(%{run: 0, excluded: 0}), do: finished("passed", "no tests", "")
+  defp judge(%{run: 0, excluded: excluded}), do: finished("passed", "no test ran: #{excluded} excluded", "")
+  defp judge(_state), do: finished("passed", "", "")
 
   def finished(outcome, message, details) do
     %{type: "finished", outcome: outcome, message: Text.line(message), details: Text.cut(details)}
@@ -224,7 +254,7 @@ defmodule DistributestWorker.Files do
   defp run_loaded(file, run) do
     modules = CompilerTracer.take_modules(file)
     {chosen, missing} = choose(modules, run.wanted)
-    result = run_modules(chosen, run)
+    result = run_modules(chosen, Map.put(run, :expected, expected(CompilerTracer.take_test_cases(file), chosen)))
     unload(file, modules)
 
     if missing == [] do
@@ -256,13 +286,22 @@ defmodule DistributestWorker.Files do
   defp choose(_modules, nil), do: {nil, []}
 
   defp choose(modules, wanted) do
-    cases = for module <- modules, function_exported?(module, :__ex_unit__, 0), do: module.__ex_unit__()
-    tests = for test_case <- cases, test <- test_case.tests, do: {Recorder.id(test), {test.module, test.name}}
+    tests = for test <- tests_of(modules), do: {Recorder.id(test), {test.module, test.name}}
     # The parameters of a test follow its name.
     chosen? = fn id -> Enum.any?(wanted, &(&1 == id or String.starts_with?(&1, id <> " "))) end
     chosen = for {id, key} <- tests, chosen?.(id), do: key
     there? = fn asked -> Enum.any?(tests, fn {id, _} -> asked == id or String.starts_with?(asked, id <> " ") end) end
     {MapSet.new(chosen), Enum.reject(wanted, there?)}
+  end
+
+  # The tests that ExUnit has to tell of, and their ids.
+  defp expected(test_cases, chosen) do
+    tests = for test <- tests_of(test_cases), do: {{test.module, test.name}, Recorder.id(test)}
+    for {key, id} <- tests, chosen == nil or MapSet.member?(chosen, key), into: %{}, do: {key, id}
+  end
+
+  defp tests_of(modules) do
+    for module <- modules, function_exported?(module, :__ex_unit__, 0), test <- module.__ex_unit__().tests, do: test
   end
 
   defp run_modules(chosen, run) do
@@ -281,6 +320,7 @@ defmodule DistributestWorker.Files do
     # A file that did not load may have defined test cases, which ExUnit would run with the next file's.
     ExUnit.configure(formatters: [], only_test_ids: MapSet.new())
     if modules == [], do: ExUnit.run()
+    CompilerTracer.take_test_cases(file)
 
     for module <- modules ++ CompilerTracer.take_modules(file) do
       :code.purge(module)

@@ -14,6 +14,8 @@
 #   module that a test file defines is not there for the next one.
 # - Callbacks of `ExUnit.after_suite` that the helper registers are run once, at the end, with the sums of all files.
 # - Formatters named in options or configuration are not used: every result is reported over the socket.
+# - A file with tests that ExUnit says nothing of has failed: it called `ExUnit.run` itself, or a test stopped ExUnit,
+#   which is started again for the next file.
 # - `--max-failures` counts in each file by itself. What a run would note for `mix test --failed` is not written.
 # - Only one worker compiles at a time; the others find it done.
 
@@ -69,7 +71,11 @@ defmodule DistributestWorker.Suite do
     {Keyword.put(settings, :after_suite, []), settings[:after_suite]}
   end
 
-  def restore(settings), do: ExUnit.configure(settings)
+  # Before each file: a test of the one before may have stopped ExUnit.
+  def restore(settings) do
+    {:ok, _} = Application.ensure_all_started(:ex_unit)
+    ExUnit.configure(settings)
+  end
 
   def add(sums) do
     so_far = :persistent_term.get(@sums, %{})

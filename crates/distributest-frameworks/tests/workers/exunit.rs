@@ -419,6 +419,63 @@ fn each_application_of_an_umbrella_project_is_made_ready_for_its_first_file() {
     worker.quit();
 }
 
+/// A file whose tests are taken by a run of its own while it loads.
+const RUNS_ITSELF: &str = "ExUnit.start(autorun: false)
+defmodule RunsItselfTest do
+  use ExUnit.Case
+  test \"fails\", do: assert 1 == 2
+end
+ExUnit.run()
+";
+
+/// A file with a test that stops ExUnit, and another behind it.
+const STOPS_EXUNIT: &str = "defmodule StopsTest do
+  use ExUnit.Case
+  test \"first\", do: :ok
+  test \"stops\" do
+    Application.stop(:ex_unit)
+    assert 1 == 2
+  end
+  test \"third\", do: :ok
+end
+";
+
+#[test]
+fn tests_that_exunit_says_nothing_of_fail_their_file_and_no_other() {
+    for (project, next) in [(Project::copy_of("exunit"), NAMES), (Project::empty(), "test/next_test.exs")] {
+        project.write("test/runs_itself_test.exs", RUNS_ITSELF);
+        project.write("test/stops_test.exs", STOPS_EXUNIT);
+        if next != NAMES {
+            project.write(
+                next,
+                "defmodule NextTest do\n  use ExUnit.Case\n  test \"passes\", do: :ok\n  test \"too\", do: :ok\nend\n",
+            );
+        }
+        for isolation in [Isolation::Shared, Isolation::Process] {
+            let in_order: &[&str] = if next == NAMES { &["--seed", "0"] } else { &[] };
+            let ready = || Start { arguments: in_order, ..start(isolation) }.ready_worker(&project);
+            let mut worker = ready();
+            let report = worker.run("test/runs_itself_test.exs");
+            assert_eq!((report.outcome(), report.tests.len()), ("failed", 0));
+            assert_eq!(report.message(), "1 of its 1 tests was run by somebody else, or not to its end");
+            let details = report.finished["details"].as_str().unwrap();
+            assert!(details.contains("test fails (RunsItselfTest)"), "{details}");
+            if isolation == Isolation::Process {
+                worker.quit();
+                worker = ready();
+            }
+            let report = worker.run("test/stops_test.exs");
+            assert_eq!(report.outcome(), "failed");
+            assert!(report.message().contains("of its 3 tests"), "{}", report.message());
+            if isolation == Isolation::Shared {
+                let report = worker.run(next);
+                assert_eq!((report.outcome(), report.tests.len()), ("passed", 2), "{}", report.message());
+            }
+            worker.quit();
+        }
+    }
+}
+
 #[test]
 fn test_files_without_a_mix_project_run_too() {
     let project = Project::empty();
