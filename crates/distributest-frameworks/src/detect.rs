@@ -76,6 +76,8 @@ mod tests {
         );
         assert_eq!(detected(&[exunit]), named(&[("exunit", "test/a_test.exs")]));
         assert_eq!(detected(&[("mix.exs", ""), ("lib/a.ex", "")]), []);
+        let elsewhere = ("mix.exs", "[test_paths: [\"spec\"], test_pattern: \"*_spec.exs\"]");
+        assert_eq!(detected(&[elsewhere, ("spec/a_spec.exs", "")]), named(&[("exunit", "mix.exs")]));
 
         let inline = ("src/a.erl", "-ifdef(TEST).\na_test() -> ok.\n-endif.\n");
         assert_eq!(detected(&[("rebar.config", ""), inline]), named(&[("eunit", "rebar.config")]));

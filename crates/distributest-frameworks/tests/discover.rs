@@ -77,6 +77,60 @@ fn pytest_finds_what_pytest_would_and_keeps_out_of_what_it_would() {
 }
 
 #[test]
+fn exunit_finds_what_mix_exs_says_where_it_says_it_in_so_many_words() {
+    let files =
+        ["test/a_test.exs", "test/deep/b_spec.exs", "spec/c_spec.exs", "spec/d_test.exs", "lib/e_test.exs"];
+    let project = Project::with(&files);
+    let exunit = Selection::of(Framework::named("exunit").unwrap());
+    let found = |options: &str| {
+        let text =
+            format!("defmodule M do\n  use Mix.Project\n  def project, do: [app: :m, {options}]\nend\n");
+        project.write("mix.exs", &text);
+        project.paths(&exunit).join(" ")
+    };
+    assert_eq!(found("deps: []"), "test/a_test.exs");
+    assert_eq!(found("test_paths: [\"test\", \"./spec/\"]"), "spec/d_test.exs test/a_test.exs");
+    assert_eq!(found("test_pattern: \"*_spec.exs\""), "test/deep/b_spec.exs");
+    assert_eq!(
+        found("test_paths: ~w(lib spec),\n test_pattern: \"*_{test,spec}.exs\""),
+        "lib/e_test.exs spec/c_spec.exs spec/d_test.exs"
+    );
+    assert_eq!(
+        found("test_paths: [\n  \"lib\", # beside the code\n  \"spec\",\n],"),
+        "lib/e_test.exs spec/d_test.exs"
+    );
+    assert_eq!(found("test_paths: [\".\"]"), "lib/e_test.exs spec/d_test.exs test/a_test.exs");
+    for unknown in [
+        "# test_paths: [\"spec\"]\n",
+        "test_paths: test_paths(Mix.env())",
+        "test_paths: [\"spec\"] ++ more()",
+        "test_paths: [\"#{here()}/spec\"]",
+        "warn_test_pattern: \"*_spec.exs\"",
+        "a: [test_paths: [\"lib\"]], b: [test_paths: [\"spec\"]]",
+        "test_paths: [\"sp\" <> \"ec\"]",
+    ] {
+        assert_eq!(found(unknown), "test/a_test.exs", "{unknown}");
+    }
+}
+
+#[test]
+fn each_application_of_an_umbrella_project_says_where_its_tests_are() {
+    let project = Project::with(&[
+        "test/root_test.exs",
+        "apps/one/test/a_test.exs",
+        "apps/one/spec/b_test.exs",
+        "apps/two/mix.exs",
+        "apps/two/test/c_test.exs",
+        "apps/two/spec/d_test.exs",
+        "apps/README.md",
+    ]);
+    project.write("mix.exs", "[apps_path: \"apps\"]");
+    project.write("apps/one/mix.exs", "[app: :one, test_paths: [\"spec\"]]");
+    let found = project.paths(&Selection::of(Framework::named("exunit").unwrap()));
+    assert_eq!(found, ["apps/one/spec/b_test.exs", "apps/two/test/c_test.exs", "test/root_test.exs"]);
+}
+
+#[test]
 fn pytests_own_configuration_counts() {
     let project = Project::with(&[
         "unit/check_a.py",
