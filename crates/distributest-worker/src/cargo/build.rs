@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
 use super::manifest;
-use super::messages::{Artifact, BuildScript, CompilerMessage, Message, Metadata};
+use super::messages::{Artifact, BuildScript, CompilerMessage, Message, Metadata, Package};
 use super::settings::Settings;
 use crate::link::{Link, Stop};
 use crate::program::{Stream, pass_on};
@@ -70,6 +70,8 @@ pub(super) struct CompileError {
     pub(super) source: PathBuf,
     /// The compiler's words on it.
     pub(super) text: String,
+    /// Packages none of whose tests cargo runs because of it, although no test file of theirs needs it.
+    stopped: BTreeSet<PathBuf>,
 }
 
 /// What builds.
@@ -140,7 +142,7 @@ impl Builder<'_> {
         for line in answer.output.split(|byte| *byte == b'\n') {
             // What is no message was written by a build script or a compiler's plugin.
             match serde_json::from_slice(line) {
-                Ok(Message::CompilerMessage(message)) => build.note(&message)?,
+                Ok(Message::CompilerMessage(message)) => build.note(&message, metadata)?,
                 Ok(Message::BuildScriptExecuted(script)) => {
                     scripts.insert(script.package_id.clone(), script);
                 }
@@ -187,11 +189,15 @@ impl Builder<'_> {
 
 impl Build {
     /// Takes a message of the compiler's.
-    fn note(&mut self, message: &CompilerMessage) -> Result<(), Stop> {
+    fn note(&mut self, message: &CompilerMessage, metadata: &Metadata) -> Result<(), Stop> {
         let text = message.message.rendered.as_deref().unwrap_or_default();
         pass_on(Stream::Stderr, text.as_bytes())?;
         if message.message.level.starts_with("error") {
-            self.errors.push(CompileError { source: message.target.src_path.clone(), text: text.to_owned() });
+            self.errors.push(CompileError {
+                source: message.target.src_path.clone(),
+                text: text.to_owned(),
+                stopped: stopped_by(message, metadata),
+            });
         }
         Ok(())
     }
@@ -207,12 +213,32 @@ impl Build {
         errors
     }
 
+    /// The examples that don't compile, for which cargo runs nothing of the package in `directory`.
+    pub(super) fn examples_that_stop(&self, directory: &Path) -> Vec<&CompileError> {
+        self.errors.iter().filter(|error| error.stopped.contains(directory)).collect()
+    }
+
     /// Whether a target of the package in `directory` is left out because features that it needs are not enabled.
     pub(super) fn lacks_features(&self, directory: &Path, source: &Path) -> bool {
         let enabled = self.enabled_features.get(directory);
         let needed = self.needed_features.get(source);
         enabled.zip(needed).is_some_and(|(enabled, needed)| !needed.is_subset(enabled))
     }
+}
+
+/// The packages that an example which does not compile keeps from being tested: its own, or all where that one has no test
+/// file that could say so. What is wrong with other targets the test files say that are made of them or need them.
+fn stopped_by(message: &CompilerMessage, metadata: &Metadata) -> BTreeSet<PathBuf> {
+    let own = message.directory();
+    let is_own = |package: &&Package| package.directory() == own;
+    let Some(package) = metadata.packages.iter().find(is_own).filter(|_| message.target.is_plain_example())
+    else {
+        return BTreeSet::new();
+    };
+    if package.has_test_binaries() {
+        return BTreeSet::from([own]);
+    }
+    metadata.packages.iter().map(Package::directory).collect()
 }
 
 fn binary(

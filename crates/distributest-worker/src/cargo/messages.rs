@@ -19,6 +19,7 @@ pub(super) enum Message {
 /// The compiler has something to say.
 #[derive(Debug, Deserialize)]
 pub(super) struct CompilerMessage {
+    manifest_path: PathBuf,
     pub(super) target: Target,
     pub(super) message: Diagnostic,
 }
@@ -57,6 +58,9 @@ pub(super) struct Target {
     pub(super) src_path: PathBuf,
     #[serde(default, rename = "required-features")]
     required_features: Vec<String>,
+    /// Whether `cargo test` makes a test binary of it.
+    #[serde(default)]
+    test: bool,
 }
 
 /// A build script was run.
@@ -93,6 +97,13 @@ pub(super) struct Package {
     targets: Vec<Target>,
 }
 
+impl CompilerMessage {
+    /// The package's directory.
+    pub(super) fn directory(&self) -> PathBuf {
+        directory_of(&self.manifest_path)
+    }
+}
+
 impl Artifact {
     /// The package's directory.
     pub(super) fn directory(&self) -> PathBuf {
@@ -104,6 +115,11 @@ impl Target {
     /// Whether it is a program of its package, which integration tests may start.
     pub(super) fn is_program(&self) -> bool {
         self.kind.iter().any(|kind| kind == "bin")
+    }
+
+    /// Whether it is an example that is only built, of which no test file tells.
+    pub(super) fn is_plain_example(&self) -> bool {
+        !self.test && self.kind.iter().any(|kind| kind == "example")
     }
 }
 
@@ -129,6 +145,11 @@ impl Package {
     /// Its directory.
     pub(super) fn directory(&self) -> PathBuf {
         directory_of(&self.manifest_path)
+    }
+
+    /// Whether it has a target that `cargo test` makes a test binary of.
+    pub(super) fn has_test_binaries(&self) -> bool {
+        self.targets.iter().any(|target| target.test)
     }
 
     /// The features of its own that its targets need, by their root files.

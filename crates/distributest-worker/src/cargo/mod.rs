@@ -25,12 +25,12 @@ use std::process::Command;
 
 use self::arguments::Arguments;
 use self::binary::{Isolation, TestRun};
-use self::build::{Binary, Build, Builder};
+use self::build::{Binary, Build, Builder, CompileError};
 use self::doctests::Documentation;
 
 use crate::kind::{Kind, Unable};
 use crate::link::{Link, Stop};
-use crate::messages::{Finished, RunOrder};
+use crate::messages::{FileOutcome, Finished, RunOrder};
 use crate::report::Report;
 use crate::run_directory::RunDirectory;
 use crate::tools;
@@ -132,6 +132,9 @@ impl Cargo {
         if !(is_chosen && is_asked_for) {
             return Ok(not_chosen());
         }
+        if let Some(broken) = by_example(build, &package) {
+            return Ok(broken);
+        }
         let documentation = Documentation {
             cargo: &program,
             arguments: &arguments,
@@ -153,6 +156,9 @@ impl Cargo {
         let mut report = Report::default();
         if binaries.is_empty() {
             return Ok(without_binary(build, &package, source));
+        }
+        if let Some(broken) = by_example(build, &package) {
+            return Ok(broken);
         }
         for binary in &binaries {
             let prefix = if binaries.len() > 1 { format!("{}: ", binary.name) } else { String::new() };
@@ -246,13 +252,27 @@ fn without_binary(build: &Build, package: &Path, source: &Path) -> Finished {
     if !build.refusal.is_empty() {
         report.broken(first_error(&build.refusal), &build.refusal);
     } else if !build.is_complete && !build.lacks_features(package, source) {
-        let errors = build.errors_of(source);
-        let text = errors.iter().map(|error| error.text.as_str()).collect::<Vec<_>>().join("\n");
+        let text = joined(&build.errors_of(source));
         report.broken(first_error(&text), text);
     } else {
         return not_chosen();
     }
     report.finished()
+}
+
+/// What there is to say of a unit that cargo would not run because an example does not compile.
+fn by_example(build: &Build, package: &Path) -> Option<Finished> {
+    let errors = build.examples_that_stop(package);
+    if errors.is_empty() {
+        return None;
+    }
+    let text = joined(&errors);
+    let message = format!("an example does not compile: {}", first_error(&text));
+    Some(Finished::new(FileOutcome::Broken, message).with_details(text))
+}
+
+fn joined(errors: &[&CompileError]) -> String {
+    errors.iter().map(|error| error.text.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 fn first_error(text: &str) -> String {
@@ -266,8 +286,7 @@ fn first_error(text: &str) -> String {
 }
 
 fn not_chosen() -> Finished {
-    let outcome = crate::messages::FileOutcome::Passed;
-    Finished::new(outcome, "no tests: cargo builds none of it with these arguments and features")
+    Finished::new(FileOutcome::Passed, "no tests: cargo builds none of it with these arguments and features")
 }
 
 fn no_package(source: &Path) -> Finished {

@@ -138,6 +138,37 @@ fn what_does_not_compile_is_broken_and_the_rest_runs() {
 }
 
 #[test]
+fn an_example_that_does_not_compile_breaks_its_package_as_cargo_would_run_none_of_it() {
+    let project = Project::empty();
+    let package = |name: &str, more: &str| {
+        let text = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{more}");
+        project.write(&format!("{name}/Cargo.toml"), &text);
+        project.write(
+            &format!("{name}/src/lib.rs"),
+            "/// ```\n/// ```\npub fn one() {}\n#[test]\nfn passes() {}\n",
+        );
+    };
+    project.write("Cargo.toml", "[workspace]\nmembers = [\"shown\", \"other\"]\nresolver = \"2\"\n");
+    package("shown", "");
+    package("other", "");
+    project.write("shown/examples/wrong.rs", "fn main() {\n    let _: u8 = \"\";\n}\n");
+    let said = "an example does not compile: error[E0308]: mismatched types (shown/examples/wrong.rs:2:17)";
+    let mut of_two = Worker::ready_in(&project, &["cargo", "shared"], &[]);
+    for unit in ["shown/src/lib.rs", "shown/src/lib.rs (doc tests)"] {
+        let report = of_two.run(unit);
+        assert_eq!((report.outcome(), report.message(), report.tests.len()), ("broken", said, 0), "{unit}");
+    }
+    assert_eq!(of_two.run("other/src/lib.rs").summary(), "passes passed");
+    of_two.quit();
+    // Where its package has no test file that could say it, those of the others do.
+    package("shown", "[lib]\ntest = false\ndoctest = false\n");
+    let mut of_other = Worker::ready_in(&project, &["cargo", "shared"], &[]);
+    let report = of_other.run("other/src/lib.rs");
+    assert_eq!((report.outcome(), report.message()), ("broken", said));
+    of_other.quit();
+}
+
+#[test]
 fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
     let statuses = "a_passes passed, b_fails failed, c_aborts error, d_passes passed, e_fails failed";
     for isolation in ["shared", "process"] {
