@@ -117,6 +117,11 @@ impl TestRun<'_> {
             }
             return self.run_plain(link).map(|()| None);
         };
+        if names.is_empty() && self.binary.has_libtest && !self.counts_none(link)? {
+            self.report
+                .crashed("the test binary left with exit status 0 before its tests were done".to_owned());
+            return Ok(None);
+        }
         let decides = |option: &String| option == "--ignored" || option == "--include-ignored";
         let asks = self.isolation == Isolation::Process || !self.binary.has_libtest;
         let ignored = if asks && !self.arguments.options.iter().any(decides) {
@@ -125,6 +130,19 @@ impl TestRun<'_> {
             HashSet::new()
         };
         Ok(Some(Listing { names, ignored }))
+    }
+
+    /// Whether a binary with Rust's harness that named no test says that it has none, and did not just leave before. Behind
+    /// a runner, which may have its own words for that, it is taken for granted.
+    fn counts_none(&self, link: &mut Link) -> Result<bool, Stop> {
+        if !self.settings.runner.is_empty() {
+            return Ok(true);
+        }
+        let mut command = self.command();
+        command.args(["--list", "--format", "pretty"]);
+        command.args(&self.arguments.options).args(&self.arguments.filters);
+        let answer = tools::ask(command, false, link)?;
+        Ok(!answer.is_success() || answer.text().lines().any(|line| line.starts_with("0 tests, ")))
     }
 
     /// The names of its tests. Nothing where it does not tell, which is reported where it should.

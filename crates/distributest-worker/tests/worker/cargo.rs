@@ -192,6 +192,27 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
 }
 
 #[test]
+fn a_binary_that_leaves_before_it_could_list_its_tests_has_crashed() {
+    let project = Project::empty();
+    project.write("Cargo.toml", "[package]\nname = \"alone\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+    project.write("src/lib.rs", "");
+    project.write(
+        "tests/leaves.rs",
+        "extern \"C\" fn leave() {\n    std::process::exit(0)\n}\n#[link_section = \".init_array\"]\n#[used]\n\
+         static LEAVE: extern \"C\" fn() = leave;\n#[test]\nfn fails() {\n    panic!()\n}\n",
+    );
+    for isolation in ["shared", "process"] {
+        let mut worker = Worker::ready(&project, &["cargo", isolation]);
+        let leaves = worker.run("tests/leaves.rs");
+        let message = "the test binary left with exit status 0 before its tests were done";
+        assert_eq!((leaves.outcome(), leaves.message(), leaves.tests.len()), ("crashed", message, 0));
+        let empty = worker.run("src/lib.rs");
+        assert_eq!((empty.outcome(), empty.message()), ("passed", "no tests"));
+        worker.quit();
+    }
+}
+
+#[test]
 fn after_a_process_that_somebody_ended_none_is_started() {
     for isolation in ["shared", "process"] {
         let mut worker = worker(&[isolation]);
