@@ -20,6 +20,8 @@ pub(crate) struct Report {
     obstacle: Option<(String, String)>,
     /// What was wrong beside failing tests.
     faults: Vec<String>,
+    /// Why no test ran, where that is known.
+    emptiness: Option<String>,
 }
 
 /// A test as it is reported, without what all tests of a unit have in common.
@@ -76,6 +78,11 @@ impl Report {
         self.faults.push(message.into());
     }
 
+    /// No test ran, for a reason that is no fault.
+    pub(crate) fn none_ran(&mut self, message: impl Into<String>) {
+        self.emptiness = Some(message.into());
+    }
+
     /// Whether any test has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed > 0
@@ -93,7 +100,8 @@ impl Report {
         } else if self.failed > 0 {
             Finished::new(FileOutcome::Failed, "")
         } else if self.reported == 0 {
-            Finished::new(FileOutcome::Passed, "no tests")
+            let message = self.emptiness.unwrap_or_else(|| "no tests".to_owned());
+            Finished::new(FileOutcome::Passed, message)
         } else {
             Finished::new(FileOutcome::Passed, "")
         }

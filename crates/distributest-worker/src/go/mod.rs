@@ -249,7 +249,7 @@ impl TestRun<'_> {
     fn take_death(&mut self, ending: &Ending, conclusion: Conclusion, link: &mut Link) -> Result<bool, Stop> {
         let Conclusion { mut ended, mut running, current, has_verdict, rest } = conclusion;
         let has_begun = !(self.told.is_empty() && ended.is_empty() && running.is_empty());
-        if has_verdict && matches!(ending, Ending::Exited(exit) if exit.is_success()) {
+        if has_verdict && is_success(ending) {
             // All is well, so they are; only their results were lost in what they print.
             let passed =
                 |(id, output)| Ended { id, result: TestEnd::Passed, duration: Duration::ZERO, output };
@@ -267,6 +267,9 @@ impl TestRun<'_> {
             self.tell(test, if is_it { Some(ending) } else { None }, link)?;
         }
         let Some(died_in) = died_in else {
+            if !has_begun && !has_verdict && is_success(ending) {
+                self.judge_early_exit();
+            }
             self.judge_exit(ending, has_begun, &rest);
             return Ok(false);
         };
@@ -281,10 +284,22 @@ impl TestRun<'_> {
         Ok(true)
     }
 
+    /// Says that the process left with 0 before its first test. The testing package does not, nor without one to run; the
+    /// package's `TestMain` may mean to.
+    fn judge_early_exit(&mut self) {
+        if self.places.contains_key("TestMain") {
+            self.report
+                .none_ran("no tests ran: the test binary left with exit status 0 before its first test");
+        } else {
+            let message = "the test binary left with exit status 0 before its tests were done";
+            self.report.crashed(message.to_owned());
+        }
+    }
+
     /// Says what is wrong with how the process left although no test took it along.
     fn judge_exit(&mut self, ending: &Ending, has_begun: bool, rest: &str) {
         match ending {
-            Ending::Exited(exit) if exit.is_success() => {}
+            _ if is_success(ending) => {}
             _ if !has_begun => {
                 let said = rest.lines().find(|line| is_death(line)).or_else(|| rest.lines().next_back());
                 let said =
@@ -407,6 +422,10 @@ impl Reader for Following<'_, '_> {
         self.run.note_failed(&ended);
         ended.into_iter().try_for_each(|test| self.run.tell(test, None, link))
     }
+}
+
+fn is_success(ending: &Ending) -> bool {
+    matches!(ending, Ending::Exited(exit) if exit.is_success())
 }
 
 /// Whether a binary left as one does whose tests have all ended: with 0, or 1 where some failed.

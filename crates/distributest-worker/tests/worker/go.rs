@@ -199,6 +199,40 @@ fn packages_that_do_not_compile_or_load_are_broken_and_those_without_tests_pass(
 }
 
 #[test]
+fn a_binary_that_leaves_with_0_before_its_tests_has_crashed_or_says_that_none_ran() {
+    let project = Project::empty();
+    project.write("go.mod", "module m\n\ngo 1.19\n");
+    let package = |name: &str, text: &str| {
+        let test = "func TestA(t *testing.T) { t.Error(\"it ran\") }";
+        let text = format!(
+            "package {name}\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\nvar _ = os.Exit\n\n{text}\n\n{test}\n"
+        );
+        project.write(&format!("{name}/a_test.go"), &text);
+    };
+    package("loading", "func init() { os.Exit(0) }");
+    package("leaves", "func TestMain(m *testing.M) { os.Exit(0) }");
+    package("returns", "func TestMain(m *testing.M) {}");
+    package(
+        "filters",
+        "func TestMain(m *testing.M) { os.Args = append(os.Args, \"-test.run=TestB\"); m.Run() }",
+    );
+    let mut worker = worker(&project, &[], &[]);
+    let loading = worker.run("loading");
+    let message = "the test binary left with exit status 0 before its tests were done";
+    assert_eq!((loading.outcome(), loading.message(), loading.tests.len()), ("crashed", message, 0));
+    // What a TestMain does is up to the project.
+    for package in ["leaves", "returns"] {
+        let report = worker.run(package);
+        let message = "no tests ran: the test binary left with exit status 0 before its first test";
+        assert_eq!((report.outcome(), report.message(), report.tests.len()), ("passed", message, 0));
+        assert_eq!(worker.run_tests(package, &["TestA"]).outcome(), "failed");
+    }
+    let filters = worker.run("filters");
+    assert_eq!((filters.outcome(), filters.message()), ("passed", "no tests"));
+    worker.quit();
+}
+
+#[test]
 fn an_exit_status_without_a_failing_test_is_a_failure() {
     let project = Project::copy_of("go");
     let mut worker = worker(&project, &[], &[("MAIN_STATUS", "7")]);
