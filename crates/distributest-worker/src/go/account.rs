@@ -3,7 +3,11 @@
 /// The line that says why, in what a test printed; empty where it printed nothing.
 pub(super) fn message_of(id: &str, output: &str) -> String {
     if let Some(panic) = output.lines().find(|line| is_death(line)) {
-        return panic.trim_end_matches(" [recovered]").to_owned();
+        // The longer one is that of Go 1.25.
+        return panic
+            .trim_end_matches(" [recovered]")
+            .trim_end_matches(" [recovered, repanicked]")
+            .to_owned();
     }
     let comparison = output.split_once("got:\n").and_then(|(_, rest)| rest.split_once("\nwant:\n"));
     if let Some((got, want)) = comparison.filter(|_| id.starts_with("Example")) {
@@ -58,6 +62,7 @@ mod tests {
         assert_eq!(message_of("TestA", testify), "a_test.go:9: Not equal:");
         let panic = "said\npanic: boom [recovered]\n\tpanic: boom\n\ngoroutine 7 [running]:\n";
         assert_eq!(message_of("TestA", panic), "panic: boom");
+        assert_eq!(message_of("TestA", "panic: boom [recovered, repanicked]\n"), "panic: boom");
         assert_eq!(message_of("ExampleA", "got:\nx\ny\nwant:\nz\n"), "got \"x\\ny\", want \"z\"");
         assert_eq!(
             (message_of("TestA", "\n only words\n").as_str(), message_of("TestA", "").as_str()),

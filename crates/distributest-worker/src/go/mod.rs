@@ -3,7 +3,8 @@
 //! A unit is a package, by its directory. Its test binary is built when it is needed, once per host (`package.rs`), and run in
 //! the package's directory with the arguments that go would give it, but without a time limit of its own: the agent's
 //! counts. `output.rs` follows what it prints, `account.rs` finds the one line that says why a test failed, `places.rs` where it
-//! stands. What a whole module needs is compiled beforehand, by the first worker of a run.
+//! stands, `panics.rs` which test a panic belongs to. What a whole module needs is compiled beforehand, by the first worker of
+//! a run.
 //!
 //! A test that takes the process with it is an `error`, and so are the tests it is part of; the others that had not ended
 //! run in a new process, unless the project's arguments choose tests.
@@ -12,6 +13,7 @@ mod account;
 mod arguments;
 mod output;
 mod package;
+mod panics;
 mod places;
 mod selection;
 
@@ -255,9 +257,7 @@ impl TestRun<'_> {
                 |(id, output)| Ended { id, result: TestEnd::Passed, duration: Duration::ZERO, output };
             ended.extend(running.drain(..).map(passed));
         }
-        let is_death = |ended: &Ended| ended.output.lines().any(is_death);
-        let died_in = ended.iter().rev().find(|ended| ended.result == TestEnd::Failed && is_death(ended));
-        let died_in = died_in.map(|ended| ended.id.clone()).filter(|_| !is_orderly(ending));
+        let died_in = if is_orderly(ending) { None } else { panics::take_panicked(&mut ended) };
         let is_running = |id: &String| running.iter().any(|(running, _)| running == id);
         let last = || running.last().map(|(id, _)| id.clone());
         let died_in = died_in.or_else(|| current.filter(is_running)).or_else(last);
@@ -298,21 +298,25 @@ impl TestRun<'_> {
 
     /// Says what is wrong with how the process left although no test took it along.
     fn judge_exit(&mut self, ending: &Ending, has_begun: bool, rest: &str) {
-        match ending {
+        let death = rest.lines().find(|line| is_death(line));
+        match (ending, death) {
             _ if is_success(ending) => {}
             _ if !has_begun => {
-                let said = rest.lines().find(|line| is_death(line)).or_else(|| rest.lines().next_back());
+                let said = death.or_else(|| rest.lines().next_back());
                 let said =
                     said.map_or_else(|| words_on(ending), |said| format!("{}: {said}", words_on(ending)));
                 self.report.broken(format!("no test was run: {said}"), rest);
             }
-            Ending::Exited(Exit::Signal(_)) | Ending::NotStarted(_) => {
+            (Ending::Exited(Exit::Signal(_)) | Ending::NotStarted(_), _) => {
                 self.report.crashed(format!("{} after the last test", words_on(ending)));
             }
-            Ending::Exited(Exit::Code(_)) if self.failed.is_empty() => {
+            (Ending::Exited(Exit::Code(2)), Some(said)) => {
+                self.report.crashed(format!("{} after the last test: {said}", words_on(ending)));
+            }
+            (Ending::Exited(Exit::Code(_)), _) if self.failed.is_empty() => {
                 self.report.fault(format!("{} although no test failed", words_on(ending)));
             }
-            Ending::Exited(Exit::Code(_)) => {
+            (Ending::Exited(Exit::Code(_)), _) => {
                 // The wanted tests may all have passed, and what they are part of have failed.
                 let unwanted = self.failed.iter().find(|id| !self.is_wanted(id)).cloned();
                 if let Some(id) = unwanted.filter(|_| !self.report.has_failed()) {

@@ -134,6 +134,76 @@ fn a_test_that_takes_its_process_with_it_is_named_and_the_others_run() {
     worker.quit();
 }
 
+#[test]
+fn a_test_that_panics_after_its_parts_is_told_from_them() {
+    let project = Project::empty();
+    project.write("go.mod", "module m\n\ngo 1.19\n");
+    let package = |name: &str, body: &str| {
+        let tests =
+            format!("func TestT(t *testing.T) {{\n{body}\n}}\n\nfunc TestZ(t *testing.T) {{ t.Fail() }}");
+        let helpers = "func good(t *testing.T) {}\n\nfunc bad(t *testing.T) { t.Error(\"its own\") }\n\nfunc boom() { panic(\"boom\") }";
+        let text = format!("package {name}\n\nimport \"testing\"\n\n{helpers}\n\n{tests}\n");
+        project.write(&format!("{name}/a_test.go"), &text);
+    };
+    let mut expected = Vec::new();
+    let mut case = |name: &'static str, body: &str, statuses: &'static str, died: &'static str| {
+        package(name, body);
+        expected.push((name, statuses, died));
+    };
+    case("after_good", "t.Run(\"a\", good); panic(\"boom\")", "TestT error, TestT/a passed", "TestT");
+    case("after_bad", "t.Run(\"a\", bad); panic(\"boom\")", "TestT error, TestT/a failed", "TestT");
+    case("clean_up", "t.Run(\"a\", good); t.Cleanup(boom)", "TestT error, TestT/a passed", "TestT");
+    case(
+        "clean_up_bad",
+        "t.Run(\"a\", func(t *testing.T) { t.Parallel(); bad(t) }); t.Cleanup(boom)",
+        "TestT error, TestT/a failed",
+        "TestT",
+    );
+    case(
+        "within",
+        "t.Run(\"a\", bad); t.Run(\"b\", func(t *testing.T) { t.Run(\"c\", good); boom() })",
+        "TestT failed, TestT/a failed, TestT/b error, TestT/b/c passed",
+        "TestT/b",
+    );
+    case(
+        "part",
+        "t.Run(\"a\", bad); t.Run(\"b\", func(t *testing.T) { t.Cleanup(boom) })",
+        "TestT failed, TestT/a failed, TestT/b error",
+        "TestT/b",
+    );
+    let mut worker = worker(&project, &[], &[]);
+    for (package, statuses, died) in expected {
+        let report = worker.run(package);
+        assert_eq!(report.summary(), format!("{statuses}, TestZ failed"), "{package}");
+        assert_eq!(
+            (report.outcome(), report.message()),
+            ("crashed", format!("exit status 2 in {died}").as_str())
+        );
+        assert_eq!(text(report.test(died), "message"), "panic: boom", "{package}");
+        assert!(text(report.test(died), "details").contains("goroutine "), "{package}: {report:?}");
+        let part = report.test("TestT/a");
+        assert!(!text(part, "details").contains("goroutine "), "{package}: {report:?}");
+    }
+    worker.quit();
+}
+
+#[test]
+fn a_panic_after_the_last_test_is_a_crash_also_where_a_test_failed() {
+    let project = Project::empty();
+    project.write("go.mod", "module m\n\ngo 1.19\n");
+    project.write(
+        "a_test.go",
+        "package m\n\nimport \"testing\"\n\nfunc TestMain(m *testing.M) {\n\tm.Run()\n\tpanic(\"tearing down\")\n}\n\n\
+         func TestA(t *testing.T) { t.Error(\"bad\") }\n",
+    );
+    let mut worker = worker(&project, &[], &[]);
+    let report = worker.run(".");
+    assert_eq!(report.summary(), "TestA failed");
+    let message = "exit status 2 after the last test: panic: tearing down";
+    assert_eq!((report.outcome(), report.message()), ("crashed", message));
+    worker.quit();
+}
+
 /// A package of so many tests that one pattern can't name all of them; `body` is that of the first.
 fn package_of_many(body: &str) -> (Project, Vec<String>) {
     let project = Project::empty();
