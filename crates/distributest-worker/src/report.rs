@@ -78,6 +78,15 @@ impl Report {
         self.faults.push(message.into());
     }
 
+    /// Nothing is known of so many tests, because somebody ended a process before them.
+    pub(crate) fn left_out(&mut self, tests: usize) {
+        match tests {
+            0 => {}
+            1 => self.fault("the test after it was not run"),
+            _ => self.fault(format!("{tests} tests after it were not run")),
+        }
+    }
+
     /// No test ran, for a reason that is no fault.
     pub(crate) fn none_ran(&mut self, message: impl Into<String>) {
         self.emptiness = Some(message.into());

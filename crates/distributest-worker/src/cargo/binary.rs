@@ -98,7 +98,7 @@ impl TestRun<'_> {
                     names.into_iter().partition(|name| listing.ignored.contains(name));
                 for (number, name) in run.iter().enumerate() {
                     if self.is_stopped {
-                        self.leave_out(run.len() - number);
+                        self.report.left_out(run.len() - number);
                         return Ok(());
                     }
                     self.run_alone(name, link)?;
@@ -218,20 +218,11 @@ impl TestRun<'_> {
             rest = &rest[done..];
             is_whole = false;
             if self.is_stopped {
-                self.leave_out(rest.len());
+                self.report.left_out(rest.len());
                 return Ok(());
             }
         }
         Ok(())
-    }
-
-    /// Says of how many tests nothing is known, because somebody ended a process before them.
-    fn leave_out(&mut self, tests: usize) {
-        match tests {
-            0 => {}
-            1 => self.report.fault("the test after it was not run"),
-            _ => self.report.fault(format!("{tests} tests after it were not run")),
-        }
     }
 
     /// Runs one test in a process of its own.
@@ -261,7 +252,7 @@ impl TestRun<'_> {
     ) -> Result<(), Stop> {
         for (number, name) in names.iter().enumerate() {
             if self.is_stopped {
-                self.leave_out(names.len() - number);
+                self.report.left_out(names.len() - number);
                 return Ok(());
             } else if ignored.contains(name) {
                 let entry = self.entry(name, TestStatus::Skipped, Duration::ZERO).because("ignored", "");

@@ -188,7 +188,10 @@ struct TestRun<'a> {
 
 impl TestRun<'_> {
     fn run(mut self, link: &mut Link) -> Result<Finished, Stop> {
-        self.run_until_all_ended(link)?;
+        if self.run_until_all_ended(link)? {
+            self.say_left_out();
+            return Ok(self.report.finished());
+        }
         for id in &self.wanted {
             if !self.told.contains(*id) {
                 self.report.fault(format!("the test {id} did not run, or is not there any more"));
@@ -197,9 +200,22 @@ impl TestRun<'_> {
         Ok(self.report.finished())
     }
 
+    /// Says of which tests nothing is known, because somebody ended the process before them. The binary is not asked for
+    /// them now, and what stands in the files need not all be compiled: their number is known only of those asked for.
+    fn say_left_out(&mut self) {
+        let is_left = |id: &str| !self.told.contains(id);
+        if !self.wanted.is_empty() {
+            let tests = self.wanted.iter().filter(|id| is_left(id)).count();
+            self.report.left_out(tests);
+        } else if self.places.keys().any(|name| name != "TestMain" && is_left(name)) {
+            self.report.fault("the tests after it were not run");
+        }
+    }
+
     /// Runs the tests, and those that one has kept from ending which took the process with it in further processes, until
-    /// none of these dies or brings anything new.
-    fn run_until_all_ended(&mut self, link: &mut Link) -> Result<(), Stop> {
+    /// none of these dies or brings anything new. Returns whether somebody ended one, who may not want a further one to be
+    /// started.
+    fn run_until_all_ended(&mut self, link: &mut Link) -> Result<bool, Stop> {
         let mut patterns = Vec::new();
         if self.wanted.is_empty() {
             patterns.push(None);
@@ -212,11 +228,11 @@ impl TestRun<'_> {
                 let (ending, conclusion) = self.run_once(pattern.as_deref(), link)?;
                 has_died |= self.take_death(&ending, conclusion, link)?;
                 if ending.is_from_outside() {
-                    return Ok(());
+                    return Ok(true);
                 }
             }
             if !has_died || self.told.len() == told_before {
-                return Ok(());
+                return Ok(false);
             }
             let rest = self.not_ended(link)?;
             patterns = selection::patterns(&rest.iter().map(String::as_str).collect())

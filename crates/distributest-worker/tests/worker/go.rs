@@ -235,10 +235,33 @@ fn after_a_process_that_somebody_ended_none_is_started() {
     let (project, names) = package_of_many("syscall.Kill(os.Getpid(), syscall.SIGTERM); select {}");
     let mut worker = worker(&project, &[], &[]);
     let ids: Vec<&str> = names.iter().map(String::as_str).collect();
-    for report in [worker.run("."), worker.run_tests(".", &ids)] {
+    let message = |rest: &str| format!("the process died of signal 15 (SIGTERM) in {}{rest}", names[0]);
+    for (report, rest) in [
+        (worker.run("."), "; the tests after it were not run"),
+        (worker.run_tests(".", &ids), "; 1199 tests after it were not run"),
+        (worker.run_tests(".", &ids[..2]), "; the test after it was not run"),
+        (worker.run_tests(".", &ids[..1]), ""),
+    ] {
         assert_eq!(report.summary(), format!("{} error", names[0]));
-        assert_eq!(report.outcome(), "crashed");
+        assert_eq!((report.outcome(), report.message()), ("crashed", message(rest).as_str()));
     }
+    worker.quit();
+}
+
+#[test]
+fn after_the_last_test_there_is_none_that_was_not_run() {
+    let project = Project::empty();
+    project.write("go.mod", "module m\n\ngo 1.19\n");
+    project.write(
+        "a_test.go",
+        "package m\n\nimport (\n\t\"os\"\n\t\"syscall\"\n\t\"testing\"\n)\n\nfunc TestMain(m *testing.M) { m.Run() }\n\n\
+         func BenchmarkA(b *testing.B) {}\n\n\
+         func TestA(t *testing.T) {\n\tsyscall.Kill(os.Getpid(), syscall.SIGKILL)\n\tselect {}\n}\n",
+    );
+    let mut worker = worker(&project, &[], &[]);
+    let report = worker.run(".");
+    assert_eq!(report.summary(), "TestA error");
+    assert_eq!(report.message(), "the process died of signal 9 (SIGKILL) in TestA");
     worker.quit();
 }
 
