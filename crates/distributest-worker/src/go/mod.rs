@@ -265,9 +265,10 @@ impl TestRun<'_> {
 
     /// Reports what is only clear now that the process has ended. Returns whether a test took it with it.
     fn take_death(&mut self, ending: &Ending, conclusion: Conclusion, link: &mut Link) -> Result<bool, Stop> {
-        let Conclusion { mut ended, mut running, current, has_verdict, rest } = conclusion;
+        let Conclusion { mut ended, mut running, current, has_verdict, mut doubtful, rest } = conclusion;
         let has_begun = !(self.told.is_empty() && ended.is_empty() && running.is_empty());
         if has_verdict && is_success(ending) {
+            doubtful.clear();
             // All is well, so they are; only their results were lost in what they print.
             let passed =
                 |(id, output)| Ended { id, result: TestEnd::Passed, duration: Duration::ZERO, output };
@@ -283,6 +284,9 @@ impl TestRun<'_> {
             self.tell(test, if is_it { Some(ending) } else { None }, link)?;
         }
         let Some(died_in) = died_in else {
+            doubtful.retain(|test| !self.told.contains(&test.id));
+            self.note_failed(&doubtful);
+            doubtful.into_iter().try_for_each(|test| self.tell(test, None, link))?;
             if !has_begun && !has_verdict && is_success(ending) {
                 self.judge_early_exit();
             }
@@ -326,7 +330,8 @@ impl TestRun<'_> {
             (Ending::Exited(Exit::Signal(_)) | Ending::NotStarted(_), _) => {
                 self.report.crashed(format!("{} after the last test", words_on(ending)));
             }
-            (Ending::Exited(Exit::Code(2)), Some(said)) => {
+            (Ending::Exited(Exit::Code(2)), Some(_)) => {
+                let said = message_of("", rest);
                 self.report.crashed(format!("{} after the last test: {said}", words_on(ending)));
             }
             (Ending::Exited(Exit::Code(_)), _) if self.failed.is_empty() => {

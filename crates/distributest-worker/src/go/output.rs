@@ -15,9 +15,10 @@
 //!
 //! The rules are those of Go's own `test2json`: what is printed belongs to the test named last. Since Go 1.20 a binary can
 //! be asked to mark its lines with a byte (`-test.v=test2json`), so that they are told from what tests print, also in
-//! the middle of a line. Without it, a result at the end of a line counts when the test it names is running.
+//! the middle of a line. Without it, a result at the end of a line counts when the test it names is running; and whether the
+//! failure of one that never began is a result, only the end of the process tells.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::excerpt::Excerpt;
@@ -33,6 +34,9 @@ const OUTPUT_BYTES: usize = 256 * 1024;
 
 /// How much of each end of the output that belongs to no test is.
 const REST_BYTES: usize = 64 * 1024;
+
+/// How many failures are kept of tests that never began.
+const DOUBTFUL_RESULTS: usize = 1000;
 
 /// A test and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub(super) struct Conclusion {
     pub(super) current: Option<String>,
     /// Whether the testing package said last that all tests have ended.
     pub(super) has_verdict: bool,
+    /// Failures of tests that never began, which others printed, or whose beginnings are lost in what others did.
+    pub(super) doubtful: Vec<Ended>,
     /// What belongs to no test.
     pub(super) rest: String,
 }
@@ -75,9 +81,12 @@ pub(super) struct Follower {
     /// Tests that began and have not ended, each with how many had begun before it.
     running: HashMap<String, u64>,
     begun: u64,
+    /// All tests that ever began, where their lines have no marker.
+    known: HashSet<String>,
     outputs: HashMap<String, Excerpt>,
     /// Tests that ended, of which more may be printed.
     ended: Vec<(String, TestEnd, Duration)>,
+    doubtful: Vec<(String, Duration)>,
     current: Option<String>,
     has_verdict: bool,
     rest: Excerpt,
@@ -102,8 +111,10 @@ impl Follower {
             line: Vec::new(),
             running: HashMap::new(),
             begun: 0,
+            known: HashSet::new(),
             outputs: HashMap::new(),
             ended: Vec::new(),
+            doubtful: Vec::new(),
             current: None,
             has_verdict: false,
             rest: Excerpt::new(REST_BYTES),
@@ -143,8 +154,15 @@ impl Follower {
             let output = self.outputs.remove(&id).map(|output| output.text()).unwrap_or_default();
             (id, output)
         });
+        let doubtful = self.doubtful.into_iter().map(|(id, duration)| Ended {
+            id,
+            result: TestEnd::Failed,
+            duration,
+            output: String::new(),
+        });
         Conclusion {
             ended,
+            doubtful: doubtful.collect(),
             running: running.collect(),
             current: self.current,
             has_verdict: self.has_verdict,
@@ -163,6 +181,12 @@ impl Follower {
             framing(text_line)
         };
         let (printed, framing) = match whole {
+            Some(Framing::Result { end: TestEnd::Failed, id, duration, .. }) if self.is_doubtful(id) => {
+                if self.doubtful.len() < DOUBTFUL_RESULTS {
+                    self.doubtful.push((id.to_owned(), duration));
+                }
+                (text.as_str(), None)
+            }
             Some(framing) => ("", Some(framing)),
             None if self.has_markers => (text.as_str(), None),
             None => self
@@ -186,6 +210,9 @@ impl Follower {
                 self.flush(ended);
                 if *verb == "RUN" && !self.is_running(id) {
                     self.running.insert((*id).to_owned(), self.begun);
+                    if !self.has_markers {
+                        self.known.insert((*id).to_owned());
+                    }
                     self.begun += 1;
                 }
                 self.current = Some((*id).to_owned());
@@ -221,6 +248,11 @@ impl Follower {
 
     fn is_running(&self, id: &str) -> bool {
         self.running.contains_key(id)
+    }
+
+    /// Whether a line that says this test has failed may be another's. Where a `TestMain` sets `-test.v` back, none begins.
+    fn is_doubtful(&self, id: &str) -> bool {
+        !self.has_markers && self.begun > 0 && !self.known.contains(id)
     }
 
     fn print(&mut self, bytes: &[u8]) {
@@ -357,15 +389,15 @@ panic text
             let (ended, conclusion) = follow(OUTPUT.as_bytes(), false, piece);
             let expected = [
                 ("TestA", TestEnd::Passed, "printed without end"),
-                // Without markers a line like that can't be told from a result; Go's own report has it too.
-                ("TestNobody", TestEnd::Failed, ""),
                 ("TestB", TestEnd::Failed, ""),
-                ("TestB/one", TestEnd::Failed, "    b_test.go:4: bad\n"),
+                ("TestB/one", TestEnd::Failed, "    b_test.go:4: bad\n--- FAIL: TestNobody (0.00s)\n"),
                 ("TestB/two", TestEnd::Skipped, ""),
                 ("TestD", TestEnd::Passed, "    d_test.go:1: of D\n"),
                 ("ExampleE", TestEnd::Failed, "got:\nx\nwant:\ny\n"),
             ];
             assert_eq!(summary(&ended), expected, "pieces of {piece}");
+            // Without markers a line like that can't be told from a result.
+            assert_eq!(summary(&conclusion.doubtful), [("TestNobody", TestEnd::Failed, "")]);
             assert_eq!(ended[0].duration, Duration::from_millis(10));
             let running: Vec<_> =
                 conclusion.running.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
@@ -373,6 +405,13 @@ panic text
             assert_eq!(conclusion.current.as_deref(), Some("TestF"));
             assert_eq!(conclusion.rest, "before the tests\n");
         }
+    }
+
+    #[test]
+    fn failures_count_where_no_test_is_said_to_begin() {
+        let (ended, conclusion) = follow(b"--- FAIL: TestA (0.00s)\n    a_test.go:1: bad\nFAIL\n", false, 7);
+        assert_eq!(summary(&ended), [("TestA", TestEnd::Failed, "    a_test.go:1: bad\n")]);
+        assert_eq!(conclusion.doubtful, []);
     }
 
     #[test]

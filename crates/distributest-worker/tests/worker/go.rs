@@ -382,6 +382,24 @@ fn what_tests_print_reaches_the_log_byte_for_byte() {
 }
 
 #[test]
+fn a_failure_that_a_passing_test_prints_is_no_result() {
+    let project = Project::empty();
+    project.write("go.mod", "module m\n\ngo 1.19\n");
+    let text = |more: &str| {
+        let prints = "func TestPrints(t *testing.T) { fmt.Println(\"--- FAIL: TestNobody (0.00s)\") }";
+        format!("package m\n\nimport (\n\t\"fmt\"\n\t\"testing\"\n)\n\n{prints}\n{more}\n")
+    };
+    project.write("passes/a_test.go", &text(""));
+    project.write("panics/a_test.go", &text("func TestPanics(t *testing.T) { panic(\"boom\") }"));
+    let mut worker = worker(&project, &[], &[]);
+    let passes = worker.run("passes");
+    assert_eq!((passes.summary().as_str(), passes.outcome()), ("TestPrints passed", "passed"));
+    let panics = worker.run("panics");
+    assert_eq!(panics.summary(), "TestPanics error, TestPrints passed");
+    worker.quit();
+}
+
+#[test]
 fn told_to_end_it_ends_the_test_first() {
     let project = Project::copy_of("go");
     let file = project.path().join("pid");
