@@ -20,7 +20,7 @@ pub(crate) struct Report {
     obstacle: Option<(String, String)>,
     /// What was wrong beside failing tests.
     faults: Vec<String>,
-    /// Why no test ran, where that is known.
+    /// Why there was no test to report, where that is known.
     emptiness: Option<String>,
 }
 
@@ -87,8 +87,8 @@ impl Report {
         }
     }
 
-    /// No test ran, for a reason that is no fault.
-    pub(crate) fn none_ran(&mut self, message: impl Into<String>) {
+    /// There was no test to report, for a reason that is no fault.
+    pub(crate) fn none_seen(&mut self, message: impl Into<String>) {
         self.emptiness = Some(message.into());
     }
 

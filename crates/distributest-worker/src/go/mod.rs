@@ -288,7 +288,7 @@ impl TestRun<'_> {
             self.note_failed(&doubtful);
             doubtful.into_iter().try_for_each(|test| self.tell(test, None, link))?;
             if !has_begun && !has_verdict && is_success(ending) {
-                self.judge_early_exit();
+                self.judge_silence(link)?;
             }
             self.judge_exit(ending, has_begun, &rest);
             return Ok(false);
@@ -304,16 +304,25 @@ impl TestRun<'_> {
         Ok(true)
     }
 
-    /// Says that the process left with 0 before its first test. The testing package does not, nor without one to run; the
-    /// package's `TestMain` may mean to.
-    fn judge_early_exit(&mut self) {
-        if self.places.contains_key("TestMain") {
-            self.report
-                .none_ran("no tests ran: the test binary left with exit status 0 before its first test");
-        } else {
+    /// Says that the process left with 0 and no word of the testing package's, which has one also for no tests. A `TestMain`
+    /// may mean to leave before it, and output may go elsewhere; what leaves while it is loaded has crashed.
+    fn judge_silence(&mut self, link: &mut Link) -> Result<(), Stop> {
+        let may_be_meant = self.places.contains_key("TestMain") || !self.arguments.runner.is_empty();
+        if !may_be_meant && self.leaves_while_loading(link)? {
             let message = "the test binary left with exit status 0 before its tests were done";
             self.report.crashed(message.to_owned());
+        } else {
+            let message = "no tests seen: the test binary left with exit status 0 and said nothing of them";
+            self.report.none_seen(message);
         }
+        Ok(())
+    }
+
+    /// Whether the binary leaves with 0 although it is given a pattern that the testing package refuses.
+    fn leaves_while_loading(&self, link: &mut Link) -> Result<bool, Stop> {
+        let mut command = self.command();
+        command.arg("-test.run=[");
+        Ok(tools::ask(command, false, link)?.is_success())
     }
 
     /// Says what is wrong with how the process left although no test took it along.
