@@ -28,6 +28,8 @@ pub(crate) struct Membership<'a> {
     pub(crate) root: Option<Pid>,
     /// Whether the root counts as a member.
     pub(crate) with_root: bool,
+    /// One that does not count as a member.
+    pub(crate) spared: Option<Pid>,
     /// The pid the root has or had; its session's number.
     pub(crate) session: Pid,
     pub(crate) mark: Option<Mark>,
@@ -77,7 +79,7 @@ impl Membership<'_> {
         if let Some(cgroup) = self.cgroup {
             found.extend(cgroup.processes()?);
         }
-        found.retain(|process| Some(process.pid) != self.root);
+        found.retain(|process| Some(process.pid) != self.root && Some(process.pid) != self.spared);
         if let Some(root) = self.root.filter(|_| self.with_root) {
             found.extend(Process::read(root)?);
         }

@@ -88,6 +88,8 @@ enum Scope {
     Tree,
     /// All but the root.
     BelowRoot,
+    /// All but the root and this one.
+    BelowRootBut(Option<Pid>),
 }
 
 /// A root that was started and everything below it.
@@ -296,6 +298,21 @@ impl ProcessTree {
         self.end(Scope::BelowRoot, grace).await
     }
 
+    /// Ends everything below the root but `spared`: one that only watches over others, as the root does, and has something to
+    /// say of their end. Says whether there was anything to end.
+    ///
+    /// # Errors
+    ///
+    /// [`StopError::Survivors`] ten seconds after SIGKILL, or [`StopError::List`].
+    pub async fn stop_watched(&self, spared: Option<Pid>, grace: Duration) -> Result<bool, StopError> {
+        let scope = Scope::BelowRootBut(spared);
+        if self.list(scope).map_err(|source| self.list_error(source))?.is_empty() {
+            return Ok(false);
+        }
+        self.end(scope, grace).await?;
+        Ok(true)
+    }
+
     async fn end(&self, scope: Scope, grace: Duration) -> Result<(), StopError> {
         if grace.is_zero() || !self.ask_to_end(scope, grace).await.map_err(|e| self.list_error(e))? {
             self.kill(scope).await?;
@@ -372,6 +389,10 @@ impl ProcessTree {
         Membership {
             root: self.poll_exit().is_none().then_some(self.root),
             with_root: scope == Scope::Tree,
+            spared: match scope {
+                Scope::BelowRootBut(spared) => spared,
+                Scope::Tree | Scope::BelowRoot => None,
+            },
             session: self.root,
             mark: self.mark,
             cgroup: self.cgroup.as_ref(),

@@ -26,6 +26,7 @@ use distributest_protocol::conversions::test_to_wire;
 use distributest_protocol::gathering::Haste;
 use distributest_protocol::wire;
 use distributest_protocol::wire::agent_message::Kind;
+use rustix::process::Pid;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Ended};
@@ -479,16 +480,23 @@ impl Worker {
     async fn end_file(&mut self) -> (Vec<TestResult>, bool) {
         // Helpers would die with the file, and the worker may need them.
         let survives = self.isolation == wire::Isolation::Fork && self.helpers.before.is_empty();
-        if let Err(error) = self.started.tree.stop_descendants(STOP_GRACE).await {
-            tracing::warn!(%error, "failed to end a test file's processes");
-            self.stop(Duration::ZERO).await;
+        let watcher = Pid::from_raw(self.loaded_process.cast_signed());
+        let (tests, finished) = match self.started.tree.stop_watched(watcher, STOP_GRACE).await {
+            // Who watches over the process that ran the file hears how it ended, and says so.
+            Ok(had_any) if had_any || survives => self.last_words().await,
+            Ok(_) => (Vec::new(), None),
+            Err(error) => {
+                tracing::warn!(%error, "failed to end a test file's processes");
+                self.stop(Duration::ZERO).await;
+                (Vec::new(), None)
+            }
+        };
+        if survives && finished.is_some() {
+            return (tests, true);
         }
-        if !survives {
-            // Whoever watches over the process that ran the file has heard how it ended, and may still say so.
-            self.stop(STOP_GRACE).await;
-        }
-        let (tests, finished) = self.last_words().await;
-        (tests, survives && finished.is_some())
+        self.stop(STOP_GRACE).await;
+        let (last_tests, _) = self.last_words().await;
+        (tests.into_iter().chain(last_tests).collect(), false)
     }
 
     /// Kills what a file left behind. Returns what that was, and whether the worker survives it.

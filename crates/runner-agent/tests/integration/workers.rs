@@ -294,6 +294,36 @@ async fn a_shared_worker_names_the_test_that_hung_before_it_goes() {
     coordinator.end().await;
 }
 
+/// One that watches over a process that has loaded the project, which watches over the one that runs the files.
+const WATCHER_OF_WATCHER: &str = r#"
+say() { printf '%s\n' "$1" >&3; }
+loaded() {
+  sh -c 'trap "" TERM; : > stuck; while :; do sleep 0.05; done'
+  say '{"type":"test","id":"two","name":"two","file":"a_test","status":"error","seconds":0,"message":"died","details":""}'
+}
+mkfifo begin
+{ read -r _ < begin; loaded; } &
+say '{"type":"ready","protocol":1,"keeps":true,"process":'"$!"'}'
+read -r line <&3
+echo > begin
+wait
+say '{"type":"finished","outcome":"crashed"}'
+"#;
+
+#[tokio::test]
+async fn whoever_watches_over_a_test_that_does_not_heed_sigterm_outlives_it() {
+    let site = Site::new();
+    let (mut coordinator, _agent) = Coordinator::with_private_agent(&site, site.hello()).await;
+    coordinator.welcome().await;
+    coordinator.prepare(prepare(launch(WATCHER_OF_WATCHER, wire::Isolation::Shared), 1)).await;
+    let attempt = coordinator.dispatch(1, "a_test", 1000).await;
+    let (timed_out, before) = coordinator.finished(attempt).await;
+    assert_result(&timed_out, AttemptResult::TimedOut);
+    assert!(site.project().join("stuck").exists());
+    assert_eq!(tests(&before), ["two"]);
+    coordinator.end().await;
+}
+
 #[tokio::test]
 async fn a_cancelled_file_costs_a_shared_worker_its_life() {
     let site = Site::new();
