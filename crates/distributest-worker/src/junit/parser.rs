@@ -200,7 +200,7 @@ impl Walk {
         } else if self.said.is_none() && is_suite(&name) {
             let suite = self.suites.pop()?;
             // Those that are missing here are missing in no other suite.
-            self.name_failures(suite.named.max(suite.counted.number));
+            self.name_failures(suite.named.max(suite.counted));
             return suite.missing_failures();
         }
         None
@@ -213,16 +213,15 @@ fn is_suite(element: &str) -> bool {
 
 fn begin_suite(name: &str, element: &BytesStart<'_>) -> Suite {
     let attribute = |key: &str| attribute(element, key);
-    let (failures, errors) = (attribute("failures"), attribute("errors"));
+    let counted = counted(attribute("failures").as_deref());
+    // What a report as a whole is called is of no use to anybody.
     if name == "testsuites" {
-        // gotestsum counts there what `go` wrote to its standard error.
-        let counted = counted(failures.as_deref(), None);
         return Suite { counted, ..Suite::default() };
     }
     Suite {
         name: attribute("name").unwrap_or_default(),
         file: attribute("file").filter(|file| !file.is_empty()),
-        counted: counted(failures.as_deref(), errors.as_deref()),
+        counted,
         named: 0,
     }
 }
