@@ -184,7 +184,8 @@ defmodule DistributestWorker.Recorder do
   # A run of ExUnit's that the file has started itself took them, or a test ended what runs them.
   defp lost(ids, state) do
     {were, their} = if match?([_], ids), do: {"was", "its"}, else: {"were", "their"}
-    of = "#{length(ids)} of its #{map_size(state.expected)} tests"
+    all = map_size(state.expected)
+    of = if all == 1, do: "its test", else: "#{length(ids)} of its #{all} tests"
     details = "Nothing is known of\n" <> Enum.map_join(Enum.sort(ids), &"  #{&1}\n")
     finished("failed", "#{of} #{were} run by somebody else, or not to #{their} end", details)
   end

@@ -45,6 +45,8 @@ const { parse, stringify } = JSON;
 const { writeSync } = fs;
 const { from: bytesOf } = Buffer;
 const { setTimeout: later } = globalThis;
+const { chdir: changeDirectory } = process;
+
 const DIRECTORY = process.cwd();
 const LEAVE_MILLISECONDS = 5000;
 
@@ -502,7 +504,7 @@ class Runner {
     let said;
     try {
       // A file before this one may have left.
-      process.chdir(DIRECTORY);
+      changeDirectory(DIRECTORY);
       said = await this.framework.run(file, tests, report);
       if (this.isolation !== 'shared') await this.close();
     } catch (error) {
@@ -517,7 +519,7 @@ class Runner {
     if (this.isolation === 'shared') {
       if (this.framework.lingers && !this.exitsAtOnce) await this.linger();
       try {
-        process.chdir(DIRECTORY);
+        changeDirectory(DIRECTORY);
         await this.close();
       } catch (error) {
         process.stderr.write(`${account(error)}\n`);
@@ -534,12 +536,13 @@ class Runner {
   }
 
   /** What tests have left undone may still fail: that has a while, if there is any. */
-  linger() {
+  async linger() {
     this.channel.unref();
-    return new Promise((resolve) => {
+    await new Promise((resolve) => {
       process.once('beforeExit', resolve);
       later(resolve, LINGER_MILLISECONDS).unref();
     });
+    this.channel.ref();
   }
 
   async close() {

@@ -76,7 +76,7 @@ const mocha = {
       if (ids !== undefined) keepOnly(instance.suite, new Set(ids), instance.options.names);
       outcome = await runLoaded(instance);
     } catch (error) {
-      return result('broken', headline(error), account(error));
+      return { ...result('broken', headline(error), account(error)), exitsAtOnce: this.options.exit };
     }
     // As with Mocha's own: whatever exit status the tests have set does not count. Registered after theirs.
     process.off('exit', forgetExitStatus);

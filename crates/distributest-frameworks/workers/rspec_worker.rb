@@ -321,7 +321,7 @@ module DistributestWorker
         "file" => example.metadata[:file_path].delete_prefix("./"), "line" => example.metadata[:line_number] }
     end
 
-    # As RSpec has it; without its words where a test has closed its output or removed its directory, which RSpec asks.
+    # As RSpec has it; in plain words where a test has closed its output or removed its directory, both of which RSpec looks at.
     def account(notification, exception)
       notification.fully_formatted(nil)
     rescue StandardError

@@ -178,7 +178,7 @@ module DistributestWorker
       expect_nothing
     end
 
-    # What all files together should cover is not what one process of many does.
+    # What all files together should cover is not what one process of many does. It may be started by a file.
     def self.expect_nothing
       return unless measured?
 

@@ -15,6 +15,8 @@ require "stringio"
 module DistributestWorker
   WITHOUT_PRELOADING = "DISTRIBUTEST_WITHOUT_PRELOADING"
   PROJECT = Dir.pwd
+  DIRECTORY = Dir.method(:pwd)
+  CHANGE_DIRECTORY = Dir.method(:chdir)
   COLLECTIONS_BEFORE_FORK = 4 # as many as it takes an object to become old
 
   # Where threads begin that a fork does well without: Ruby's timeout and ActiveRecord's reaper, which are started again
@@ -111,6 +113,7 @@ module DistributestWorker
         srand(project_seed) if project_seed
         Coverage.resume
         result = framework.run(order, witness, agent)
+        Coverage.expect_nothing
         witness.finish(result.merge(Meter.peak_memory))
       end
       ended.result ? agent.finished(ended.final_result) : supervisor.report_death(ended)
@@ -169,18 +172,27 @@ module DistributestWorker
 
   # Runs files in this process. `keep` takes the message that asks it to stay.
   def self.run_files(framework, agent, witness, keep = nil)
-    stays = false
+    stays = has_run = false
     is_kept = ->(message) { keep.call(message).tap { |answer| stays = answer == :end } } if keep
     agent.each_order(is_kept) do |order|
-      # A file before this one may have left.
-      Dir.chdir(PROJECT)
+      return_to_project
+      has_run = true
       witness.begin(order.file)
       meter = Meter.begin
       result = framework.run(order, witness, agent)
+      Coverage.expect_nothing
       witness.clear
       agent.finished(result.merge(meter.read))
     end
-    witness.begin_end(stays)
+    witness.begin_end(stays) if has_run || stays
+  end
+
+  # A file before may have left, or put something else in the place of `Dir`.
+  def self.return_to_project
+    CHANGE_DIRECTORY.call(PROJECT) unless DIRECTORY.call == PROJECT
+  rescue SystemCallError, RuntimeError
+    # Another thread is somewhere else, which a second one may not leave; or the project is gone.
+    nil
   end
 
   # Does the work; where that is impossible, tells the agent why and ends the process.

@@ -228,21 +228,19 @@ fn write_ending_test(project: &Project, framework: &str) -> String {
 
 #[test]
 fn the_coverage_of_a_part_of_the_files_is_not_measured_by_that_of_all() {
+    let start_measuring = "require 'simplecov'; SimpleCov.start { minimum_coverage 100; minimum_coverage_by_file 100 }; load 'lib/covered.rb'";
     for framework in ["rspec", "minitest"] {
         for isolation in Isolation::ALL {
-            let project = Project::empty();
-            let wanted = "SimpleCov.start { minimum_coverage 100; minimum_coverage_by_file 100 }";
-            write_helper(
-                &project,
-                framework,
-                &format!("require 'simplecov'\n{wanted}\nrequire_relative '../lib/covered'"),
-            );
-            project.write("lib/covered.rb", "def never\n  3\nend\n");
-            let file = write_test(&project, framework, "nothing", "nil");
-            let mut worker = start(framework, isolation).ready_worker(&project);
-            let report = worker.run(&file);
-            assert_eq!(report.outcome(), "passed", "{framework} {isolation:?}: {}", report.message());
-            worker.quit();
+            for (helper, body) in [(start_measuring, "nil"), ("", start_measuring)] {
+                let project = Project::empty();
+                write_helper(&project, framework, helper);
+                project.write("lib/covered.rb", "def never\n  3\nend\n");
+                let file = write_test(&project, framework, "nothing", body);
+                let mut worker = start(framework, isolation).ready_worker(&project);
+                let report = worker.run(&file);
+                assert_eq!(report.outcome(), "passed", "{framework} {isolation:?}: {}", report.message());
+                worker.quit();
+            }
         }
     }
 }
@@ -257,6 +255,12 @@ fn what_a_test_leaves_changed_does_not_mislead_the_worker() {
                 ("goes", "Dir.chdir('/')", "passed"),
                 ("follows", "nil", "passed"),
                 ("bytes", "raise \"\\xff\"", "failed"),
+                (
+                    "thread",
+                    "Thread.new { Dir.chdir(Dir.pwd) { sleep } }; Thread.pass until Thread.list.last.stop?",
+                    "passed",
+                ),
+                ("behind", "nil", "passed"),
                 ("numbers", "Process.define_singleton_method(:pid) { 42 }", "passed"),
             ];
             let files =

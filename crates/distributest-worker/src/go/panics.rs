@@ -53,7 +53,9 @@ pub(super) fn take_panicked(ended: &mut [Ended]) -> Option<String> {
 fn level(last: &Ended) -> Level {
     let test = last.id.split('/').next().unwrap_or_default();
     let lines = last.output[begin_of_death(&last.output)..].lines();
-    let calls: Vec<&str> = lines.filter(|line| !line.starts_with(char::is_whitespace)).collect();
+    // With `GOTRACEBACK=all` those of other goroutines follow.
+    let stack = lines.skip_while(|line| !line.starts_with("goroutine ")).take_while(|line| !line.is_empty());
+    let calls: Vec<&str> = stack.filter(|line| !line.starts_with(char::is_whitespace)).collect();
     let is_runner =
         |call: &&str| call.starts_with("testing.tRunner(") || call.starts_with("testing.fRunner(");
     let Some(runner) = calls.iter().position(is_runner) else { return Level::Innermost };
@@ -119,6 +121,12 @@ mod tests {
             (
                 format!("testing.tRunner.func2()\n{runner}created by testing.(*T).Run in goroutine 18\n"),
                 "TestA/b",
+            ),
+            (
+                format!(
+                    "m/a.TestA.func1()\n{runner}\ngoroutine 7 [chan receive]:\ntesting.(*T).Run()\n{runner}created by testing.(*T).Run in goroutine 1\n"
+                ),
+                "TestA/b/c",
             ),
             ("main.f()\n".to_owned(), "TestA/b/c"),
             (String::new(), "TestA/b/c"),

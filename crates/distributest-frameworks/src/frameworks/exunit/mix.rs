@@ -44,6 +44,7 @@ impl TestFiles {
         let pattern = &self.pattern;
         self.paths.iter().map(move |path| match without_dots(path) {
             "" => format!("{prefix}**/{pattern}"),
+            file if file.ends_with(".exs") => format!("{prefix}{}", globset::escape(file)),
             path => format!("{prefix}{}/**/{pattern}", globset::escape(path)),
         })
     }
