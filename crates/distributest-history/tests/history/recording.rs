@@ -181,7 +181,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .map(AttemptResult::Interrupted),
     );
     let result = prop::sample::select(results.collect::<Vec<_>>());
-    prop::collection::vec((0_u32..4, result, 0_u64..3_000_000, any::<bool>()), 0..60)
+    // Three of them are not more than is kept of one file.
+    prop::collection::vec((0_u32..4, result, 0_u64..3_000_000, any::<bool>()), 0..=ATTEMPTS_KEPT as usize / 3)
 }
 
 proptest! {
