@@ -100,7 +100,9 @@ impl Model {
         let before = self.waiting();
         self.silent.insert(host);
         for file in self.waiting() {
-            if !before.contains(&file) {
+            // What only an attempt kept back that counts no more, another host has failed.
+            let is_lost = self.attempts.values().any(|live| live.runner.host == host && live.is_for(file));
+            if is_lost && !before.contains(&file) {
                 let file = &mut self.files[file.0 as usize];
                 file.doubts += 1;
                 file.last_lost_by = Some(host);
