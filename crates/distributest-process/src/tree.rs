@@ -86,11 +86,12 @@ fn join(processes: &[LeakedProcess]) -> String {
 enum Scope {
     /// All of them.
     Tree,
-    /// All but the root.
-    BelowRoot,
-    /// All but the root and this one.
-    BelowRootBut(Option<Pid>),
+    /// All but the root, and but this one.
+    BelowRoot { spared: Option<Pid> },
 }
+
+/// Everything below the root.
+const BELOW_ROOT: Scope = Scope::BelowRoot { spared: None };
 
 /// A root that was started and everything below it.
 ///
@@ -266,12 +267,12 @@ impl ProcessTree {
         let deadline = Instant::now() + patience;
         let watching = async {
             loop {
-                let members = self.list(Scope::BelowRoot)?;
+                let members = self.list(BELOW_ROOT)?;
                 if members.is_empty() {
                     return Ok(Vec::new());
                 }
                 if !all_ended(&members, deadline).await? {
-                    return Ok(describe(&self.list(Scope::BelowRoot)?));
+                    return Ok(describe(&self.list(BELOW_ROOT)?));
                 }
             }
         };
@@ -295,7 +296,7 @@ impl ProcessTree {
     ///
     /// [`StopError::Survivors`] ten seconds after SIGKILL, or [`StopError::List`].
     pub async fn stop_descendants(&self, grace: Duration) -> Result<(), StopError> {
-        self.end(Scope::BelowRoot, grace).await
+        self.end(BELOW_ROOT, grace).await
     }
 
     /// Ends everything below the root but `spared`: one that only watches over others, as the root does, and has something to
@@ -305,7 +306,7 @@ impl ProcessTree {
     ///
     /// [`StopError::Survivors`] ten seconds after SIGKILL, or [`StopError::List`].
     pub async fn stop_watched(&self, spared: Option<Pid>, grace: Duration) -> Result<bool, StopError> {
-        let scope = Scope::BelowRootBut(spared);
+        let scope = Scope::BelowRoot { spared };
         if self.list(scope).map_err(|source| self.list_error(source))?.is_empty() {
             return Ok(false);
         }
@@ -390,8 +391,8 @@ impl ProcessTree {
             root: self.poll_exit().is_none().then_some(self.root),
             with_root: scope == Scope::Tree,
             spared: match scope {
-                Scope::BelowRootBut(spared) => spared,
-                Scope::Tree | Scope::BelowRoot => None,
+                Scope::BelowRoot { spared } => spared,
+                Scope::Tree => None,
             },
             session: self.root,
             mark: self.mark,
