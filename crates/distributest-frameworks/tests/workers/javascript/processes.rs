@@ -215,12 +215,22 @@ fn a_file_that_goes_elsewhere_or_does_not_load_leaves_the_next_one_alone() {
     for (framework, test) in IN_ONE_PROCESS {
         let project = empty_project();
         project.write("goes.test.js", &format!("{test}('goes', () => process.chdir('/'));\n"));
+        let removes = "const one = fs.mkdtempSync('gone'); process.chdir(one); fs.rmdirSync(`../${one}`);";
+        project.write(
+            "removes.test.js",
+            &format!(
+                "const fs = require('node:fs');\n{test}('removes where it is', () => {{ {removes} }});\n"
+            ),
+        );
         project.write("wrong.test.js", "function (\n");
         project.write("next.test.js", &format!("{test}('works', () => {{}});\n"));
         let mut worker = start(framework, Isolation::Shared).ready_worker(&project);
-        for (file, outcome) in
-            [("goes.test.js", "passed"), ("wrong.test.js", "broken"), ("next.test.js", "passed")]
-        {
+        for (file, outcome) in [
+            ("goes.test.js", "passed"),
+            ("removes.test.js", "passed"),
+            ("wrong.test.js", "broken"),
+            ("next.test.js", "passed"),
+        ] {
             let report = worker.run(file);
             assert_eq!(report.outcome(), outcome, "{framework} {file}: {}", report.message());
         }
@@ -246,4 +256,25 @@ fn a_test_may_replace_what_the_worker_itself_needs() {
         assert_eq!(report.test("fails")["status"], "failed", "{framework}");
         worker.quit();
     }
+}
+
+#[test]
+fn the_teardown_behind_the_last_file_is_waited_for() {
+    let project = empty_project();
+    project.write(
+        "jest.config.js",
+        "module.exports = { globalSetup: './up.js', globalTeardown: './down.js' };\n",
+    );
+    project.write("up.js", "module.exports = () => {};\n");
+    // Nothing but the worker keeps its process while this waits.
+    project.write(
+        "down.js",
+        "module.exports = async () => {\n  await new Promise((resolve) => setTimeout(resolve, 50).unref());\n  \
+         require('node:fs').writeFileSync('is-down', '');\n};\n",
+    );
+    project.write("a.test.js", "test('works', () => {});\n");
+    let mut worker = start("jest", Isolation::Shared).ready_worker(&project);
+    assert_eq!(worker.run("a.test.js").outcome(), "passed");
+    worker.quit();
+    assert!(project.path().join("is-down").exists());
 }
