@@ -100,7 +100,7 @@ impl Model {
         let before = self.waiting();
         self.silent.insert(host);
         for file in self.waiting() {
-            // What only an attempt kept back that counts no more, another host has failed.
+            // A file that only waited for a cancelled attempt there to be over was failed by another host, not lost by this one.
             let is_lost = self.attempts.values().any(|live| live.runner.host == host && live.is_for(file));
             if is_lost && !before.contains(&file) {
                 let file = &mut self.files[file.0 as usize];
